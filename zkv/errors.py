@@ -1,0 +1,245 @@
+"""The one error tree.
+
+    ZkvError
+    ├── RequestError            your fault, or the data's: asking again will give the same answer
+    │   ├── InvalidRequest          what came in is no request (malformed, out of bounds)
+    │   ├── UnsupportedVersion      a protocol version this node does not speak
+    │   ├── EmptyKey, ValueProvided, LeaseProvided, TooManyOps, DuplicateKey, InvalidSortOption
+    │   ├── KeyNotFound, LeaseNotFound, Compacted, FutureRevision
+    │   ├── RequestTooLarge, RangeTooLarge
+    │   └── PermissionDenied
+    ├── RetryableError          nobody's fault: ask again, here or elsewhere
+    │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
+    │   ├── LeaderChanged, RequestTimeout, Unavailable      a write may have happened
+    │   └── StreamLost              a range's chunks broke off; ask for the rest
+    ├── SessionError            a write whose fate the cluster can no longer tell, or whose answer it cannot repeat
+    │   ├── SessionExpired          a write may have happened
+    │   └── AnswerLost              the write has happened, at `revision`
+    ├── ClientError             this side's: ClientClosed, ConnectionFailed, DeadlineExceeded
+    ├── CorruptionError         bytes on disk or on the wire are not what was written; the node stops
+    └── ConfigError             a setting cannot be served; says which and why
+
+Every error adds one fact: `maybe_applied`, may the write have happened? A timeout is not a failure.
+
+Errors that cross the wire have a `code`, never reused, and carry their fields, never a sentence; the sentence
+is etcd's where etcd has one, to the letter, because its users compare them
+(etcd:api/v3rpc/rpctypes/error.go). Codes below 100 are no errors.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """Answers that are no errors. The others are the `code` of an error class."""
+
+    OK = 0
+    CHUNK = 1  # part of a range; more chunks of the same request follow
+
+
+class ZkvError(Exception):
+    """Whatever zkv can tell about what went wrong. `detail` adds to `text`, for people."""
+
+    code: ClassVar[int] = 0
+    text: ClassVar[str] = "zkv: error"
+    maybe_applied: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.detail}" if self.detail else self.text
+
+
+class RequestError(ZkvError):
+    """The request itself cannot be served; asking again will give the same answer."""
+
+
+class InvalidRequest(RequestError):
+    code = 100
+    text = "zkv: invalid request"
+
+
+class UnsupportedVersion(RequestError):
+    code = 101
+    text = "zkv: protocol version not supported"
+
+
+class EmptyKey(RequestError):
+    code = 102
+    text = "etcdserver: key is not provided"
+
+
+class KeyNotFound(RequestError):
+    code = 103
+    text = "etcdserver: key not found"
+
+
+class ValueProvided(RequestError):
+    code = 104
+    text = "etcdserver: value is provided"
+
+
+class LeaseProvided(RequestError):
+    code = 105
+    text = "etcdserver: lease is provided"
+
+
+class TooManyOps(RequestError):
+    code = 106
+    text = "etcdserver: too many operations in txn request"
+
+
+class DuplicateKey(RequestError):
+    code = 107
+    text = "etcdserver: duplicate key given in txn request"
+
+
+class InvalidSortOption(RequestError):
+    code = 108
+    text = "etcdserver: invalid sort option"
+
+
+class Compacted(RequestError):
+    code = 109
+    text = "etcdserver: mvcc: required revision has been compacted"
+
+
+class FutureRevision(RequestError):
+    code = 110
+    text = "etcdserver: mvcc: required revision is a future revision"
+
+
+class LeaseNotFound(RequestError):
+    code = 111
+    text = "etcdserver: requested lease not found"
+
+
+class RequestTooLarge(RequestError):
+    code = 112
+    text = "etcdserver: request is too large"
+
+
+class RangeTooLarge(RequestError):
+    """A range inside a txn, or a sorted one, holds more than fits into one answer; ask with a limit."""
+
+    code = 113
+    text = "zkv: range is too large for one answer, ask with a limit or in key order"
+
+
+class PermissionDenied(RequestError):
+    code = 114
+    text = "etcdserver: permission denied"
+
+
+class RetryableError(ZkvError):
+    """Not the request's fault: it may be sent again, here or to another member."""
+
+
+class NoLeader(RetryableError):
+    code = 200
+    text = "etcdserver: no leader"
+
+
+class TooManyRequests(RetryableError):
+    code = 201
+    text = "etcdserver: too many requests"
+
+
+class Stopped(RetryableError):
+    code = 202
+    text = "etcdserver: server stopped"
+
+
+class LeaderChanged(RetryableError):
+    code = 203
+    text = "etcdserver: leader changed"
+    maybe_applied = True
+
+
+class RequestTimeout(RetryableError):
+    code = 204
+    text = "etcdserver: request timed out"
+    maybe_applied = True
+
+
+class Unavailable(RetryableError):
+    """A process of the node restarted while it held the request."""
+
+    code = 205
+    text = "zkv: member is restarting one of its processes"
+    maybe_applied = True
+
+
+class NotCapable(RetryableError):
+    """The member cannot serve this now (it is a learner, or not yet caught up)."""
+
+    code = 206
+    text = "etcdserver: rpc not supported for learner"
+
+
+class StreamLost(RetryableError):
+    """The chunks of a range broke off (no credit came in time, or storage restarted)."""
+
+    code = 207
+    text = "zkv: range stream lost"
+
+
+class SessionError(ZkvError):
+    """The cluster no longer knows the session well enough to repeat an answer."""
+
+
+class SessionExpired(SessionError):
+    code = 300
+    text = "zkv: session expired, the write may or may not have happened"
+    maybe_applied = True
+
+
+class AnswerLost(SessionError):
+    """The write has been applied, but its answer was too large to be kept for a retry."""
+
+    code = 301
+    text = "zkv: the write was applied, its answer is no longer kept"
+    maybe_applied = True
+
+
+class ClientError(ZkvError):
+    """This side gave up; no server said so."""
+
+
+class ClientClosed(ClientError):
+    text = "zkv: client is closed"
+
+
+class ConnectionFailed(ClientError):
+    text = "zkv: no endpoint answers"
+    maybe_applied = True
+
+
+class DeadlineExceeded(ClientError):
+    text = "context deadline exceeded"
+    maybe_applied = True
+
+
+class CorruptionError(ZkvError):
+    text = "zkv: data is damaged"
+
+
+class ConfigError(ZkvError):
+    text = "zkv: bad configuration"
+
+
+def _family(root: type[ZkvError]) -> list[type[ZkvError]]:
+    return [root, *(found for child in root.__subclasses__() for found in _family(child))]
+
+
+BY_CODE: dict[int, type[ZkvError]] = {error.code: error for error in _family(ZkvError) if error.code}
+
+
+def from_code(code: int, detail: str = "") -> ZkvError:
+    """The error a code of the wire stands for; an unknown one (a newer server's) becomes a plain ZkvError."""
+    known = BY_CODE.get(code)
+    return known(detail) if known else ZkvError(f"unknown error code {code} {detail}".rstrip())

@@ -1,0 +1,600 @@
+"""Every message of zkv, once.
+
+Three families, told apart by who speaks:
+
+1. **Client requests and answers** (`Range` .. `MemberList`, `KeyValue` ..): what travels between a client
+   and a gateway and, unchanged, through the raft log into storage. etcd's names and meanings
+   (https://etcd.io/docs/v3.5/learning/api/), as positional records.
+2. **Raft messages** (`Message`, `Entry`, `ConfChange` ..): what the raft core of one member says to
+   another's (etcd-io/raft's vocabulary).
+3. **Actor mail** (`Hello`, `Propose`, `Apply` ..): what the processes of one node tell each other.
+
+Every record is a `NamedTuple` of ints, bytes, bools, None and tuples of those (text only where people
+write it: names, urls). On the wire a record is the msgpack array of its fields in this order; fields may be
+added at the end with a default, never moved or removed. `wire/codec.py` does the packing.
+
+A request's return address is its *group*: one client message is one group, which the gateway numbers
+(`gid`). A group is validated, logged, applied and answered as a whole; only the gateway that made
+it knows which client is behind it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+# --- 1. client requests and answers --------------------------------------------------------------
+
+
+class Op(IntEnum):
+    """What a request asks for: the second field of a request on the wire."""
+
+    RANGE = 1
+    PUT = 2
+    DELETE_RANGE = 3
+    TXN = 4
+    COMPACT = 5
+    HASH_KV = 6
+    STATUS = 7
+    MEMBER_LIST = 8
+    PUBLISH = 9  # by members only: a client's is refused at the door
+
+
+class SortOrder(IntEnum):
+    NONE = 0
+    ASCEND = 1
+    DESCEND = 2
+
+
+class SortTarget(IntEnum):
+    KEY = 0
+    VERSION = 1
+    CREATE = 2
+    MOD = 3
+    VALUE = 4
+
+
+class CompareResult(IntEnum):
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+class CompareTarget(IntEnum):
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+class KeyValue(NamedTuple):
+    key: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    value: bytes
+    lease: int
+
+
+class Range(NamedTuple):
+    """Keys in [key, range_end). An empty range_end means the one key; b"\\0" means all keys from `key` on.
+
+    `revision` 0 reads the present; `limit` 0 means no limit. `serializable` answers from this member's
+    own state, possibly stale, without asking the others.
+    """
+
+    key: bytes
+    range_end: bytes = b""
+    limit: int = 0
+    revision: int = 0
+    sort_order: int = SortOrder.NONE
+    sort_target: int = SortTarget.KEY
+    serializable: bool = False
+    keys_only: bool = False
+    count_only: bool = False
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
+
+
+class Put(NamedTuple):
+    key: bytes
+    value: bytes
+    lease: int = 0
+    prev_kv: bool = False
+    ignore_value: bool = False
+    ignore_lease: bool = False
+
+
+class DeleteRange(NamedTuple):
+    key: bytes
+    range_end: bytes = b""
+    prev_kv: bool = False
+
+
+class Compare(NamedTuple):
+    """`target` of each key in [key, range_end) stands in relation `result` to `operand`.
+
+    `operand` is bytes for VALUE and an int otherwise. A missing key has version, create and mod
+    revision 0 and no value (a VALUE comparison with it is false).
+    """
+
+    result: int
+    target: int
+    key: bytes
+    operand: int | bytes
+    range_end: bytes = b""
+
+
+class Txn(NamedTuple):
+    """If all `compares` hold, `success`, otherwise `failure`: each a tuple of (Op, request)."""
+
+    compares: tuple[Compare, ...]
+    success: tuple[tuple[int, TxnRequest], ...]
+    failure: tuple[tuple[int, TxnRequest], ...]
+
+
+class Compact(NamedTuple):
+    """Forget what was superseded at or before `revision`; `physical`: answer when it is gone from the disk too."""
+
+    revision: int
+    physical: bool = False
+
+
+class HashKV(NamedTuple):
+    """The hash of all revisions up to `revision` (0: the present one) that compaction has left."""
+
+    revision: int = 0
+
+
+class Status(NamedTuple):
+    pass
+
+
+class MemberList(NamedTuple):
+    linearizable: bool = True
+
+
+class Publish(NamedTuple):
+    """A member tells the others its name and client urls, as etcd's members do once they run."""
+
+    member_id: int
+    name: str
+    client_urls: tuple[str, ...]
+
+
+TxnRequest: TypeAlias = Range | Put | DeleteRange | Txn
+Request: TypeAlias = Range | Put | DeleteRange | Txn | Compact | HashKV | Status | MemberList | Publish
+
+REQUEST_CLASSES: dict[int, type[Request]] = {
+    Op.RANGE: Range,
+    Op.PUT: Put,
+    Op.DELETE_RANGE: DeleteRange,
+    Op.TXN: Txn,
+    Op.COMPACT: Compact,
+    Op.HASH_KV: HashKV,
+    Op.STATUS: Status,
+    Op.MEMBER_LIST: MemberList,
+    Op.PUBLISH: Publish,
+}
+
+
+class RangeAnswer(NamedTuple):
+    """`count` is how many keys the range holds, limit or not; `more`: the limit cut the answer."""
+
+    kvs: tuple[KeyValue, ...]
+    more: bool
+    count: int
+
+
+class PutAnswer(NamedTuple):
+    prev_kv: KeyValue | None = None
+
+
+class DeleteRangeAnswer(NamedTuple):
+    deleted: int
+    prev_kvs: tuple[KeyValue, ...] = ()
+
+
+class TxnAnswer(NamedTuple):
+    """`responses`: (Op, answer) for each request of the branch that ran."""
+
+    succeeded: bool
+    responses: tuple[tuple[int, TxnAnswerBody], ...]
+
+
+class CompactAnswer(NamedTuple):
+    pass
+
+
+class HashKVAnswer(NamedTuple):
+    hash: int
+    compact_revision: int
+
+
+class StatusAnswer(NamedTuple):
+    version: str
+    db_size: int
+    db_size_in_use: int
+    leader: int
+    raft_term: int
+    raft_index: int
+    raft_applied_index: int
+    errors: tuple[str, ...]
+    is_learner: bool
+
+
+class Member(NamedTuple):
+    """`name` and `client_urls` are empty until the member has published them."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool
+
+
+class MemberListAnswer(NamedTuple):
+    members: tuple[Member, ...]
+
+
+TxnAnswerBody: TypeAlias = RangeAnswer | PutAnswer | DeleteRangeAnswer | TxnAnswer
+AnswerBody: TypeAlias = TxnAnswerBody | CompactAnswer | HashKVAnswer | StatusAnswer | MemberListAnswer
+
+ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
+    Op.RANGE: RangeAnswer,
+    Op.PUT: PutAnswer,
+    Op.DELETE_RANGE: DeleteRangeAnswer,
+    Op.TXN: TxnAnswer,
+    Op.COMPACT: CompactAnswer,
+    Op.HASH_KV: HashKVAnswer,
+    Op.STATUS: StatusAnswer,
+    Op.MEMBER_LIST: MemberListAnswer,
+    Op.PUBLISH: CompactAnswer,
+}
+
+# The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
+
+PROTOCOL_VERSION = 1
+
+
+class ClientKind(IntEnum):
+    """What a client's message is: its second field."""
+
+    REQUESTS = 1
+    CREDIT = 2
+    CANCEL = 3
+    PING = 4
+
+
+class Requests(NamedTuple):
+    """Requests made at once. `requests`: (id, Op, fields) each.
+
+    `session` (16 bytes, or b"" for a client that takes no care of retries) and `id` together name a write for
+    good: sent again, on any member, it is applied once. `floor` is the lowest id the client still waits for:
+    what lies below is answered and may be forgotten.
+    """
+
+    session: bytes
+    floor: int
+    requests: tuple[tuple[int, int, tuple[object, ...]], ...]
+
+
+class Credit(NamedTuple):
+    """The client has taken `chunks` more chunks of the range it asked for as request `id`."""
+
+    id: int
+    chunks: int
+
+
+class Cancel(NamedTuple):
+    """The client wants no more chunks of the range it asked for as request `id`."""
+
+    id: int
+
+
+class Ping(NamedTuple):
+    token: int
+
+
+# Gateway to client:
+
+
+class Answers(NamedTuple):
+    """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's)."""
+
+    version: int
+    cluster_id: int
+    member_id: int
+    raft_term: int
+    answers: tuple[tuple[int, int, int, object], ...]
+
+
+# --- 2. raft -------------------------------------------------------------------------------------
+
+
+class EntryKind(IntEnum):
+    BATCH = 0  # body: frames of requests, opened by storage only; empty for a new leader's first entry
+    CONF_CHANGE = 1  # body: a packed ConfChange
+
+
+class Entry(NamedTuple):
+    """One slot of the log. `time` is the cluster clock in ms, stamped by the leader; it never runs backwards."""
+
+    index: int
+    term: int
+    kind: int
+    time: int
+    body: bytes
+
+
+class HardState(NamedTuple):
+    """What must be on disk before any message that rests on it leaves (Raft, figure 2)."""
+
+    term: int = 0
+    vote: int = 0
+    commit: int = 0
+
+
+class ConfState(NamedTuple):
+    """Who votes and who only listens, as of the conf change at `index` (0: as bootstrapped).
+
+    `voters_outgoing` is not empty while a joint configuration is in force (Raft section 6).
+    """
+
+    voters: tuple[int, ...]
+    learners: tuple[int, ...] = ()
+    voters_outgoing: tuple[int, ...] = ()
+    index: int = 0
+
+
+class ConfChangeKind(IntEnum):
+    ADD_VOTER = 0
+    ADD_LEARNER = 1
+    REMOVE = 2
+    UPDATE = 3  # same rights, other peer urls
+
+
+class ConfChange(NamedTuple):
+    """`changes`: (ConfChangeKind, member id, peer urls). More than one go through a joint configuration.
+
+    No changes at all means: leave the joint configuration. `context` travels along for the proposer.
+    """
+
+    changes: tuple[tuple[int, int, tuple[str, ...]], ...]
+    context: bytes = b""
+
+
+class SnapshotMeta(NamedTuple):
+    """The state machine as of `index`: what a follower starts from when the log before it is gone."""
+
+    index: int
+    term: int
+    time: int
+    conf: ConfState
+
+
+class MessageKind(IntEnum):
+    APPEND = 1
+    APPEND_ANSWER = 2
+    HEARTBEAT = 3
+    HEARTBEAT_ANSWER = 4
+    PRE_VOTE = 5
+    PRE_VOTE_ANSWER = 6
+    VOTE = 7
+    VOTE_ANSWER = 8
+    SNAPSHOT = 9  # "you need a snapshot": the chunks themselves travel as SnapshotChunk
+    READ_INDEX = 10
+    READ_INDEX_ANSWER = 11
+    TIMEOUT_NOW = 12
+
+
+class Message(NamedTuple):
+    """What one raft core says to another. Unused fields keep their defaults.
+
+    `index` and `log_term` name a place in the log (of the entry before `entries`, of the candidate's last
+    entry, of the follower's match); `reject_hint` and `log_term` of a rejecting append answer tell where to
+    look next; `context` ties a read or heartbeat answer to its question.
+    """
+
+    kind: int
+    to: int
+    sender: int
+    term: int
+    index: int = 0
+    log_term: int = 0
+    commit: int = 0
+    entries: tuple[Entry, ...] = ()
+    reject: bool = False
+    reject_hint: int = 0
+    context: int = 0
+    snapshot: SnapshotMeta | None = None
+
+
+# Beside raft's own messages, members tell each other (all inside a PeerFrame):
+
+
+class PeerHello(NamedTuple):
+    """First on every connection: who I am, in which cluster. Whoever is of another cluster is refused."""
+
+    cluster_id: int
+    member_id: int
+    incarnation: int
+    version: str
+
+
+class Forward(NamedTuple):
+    """Frames of proposals that came in at a follower, for the leader's log."""
+
+    frames: tuple[bytes, ...]
+
+
+class ForwardRefused(NamedTuple):
+    """The leader did not take these frames into its log: nothing of them will ever be applied."""
+
+    code: int
+    frames: tuple[bytes, ...]
+
+
+class SnapshotChunk(NamedTuple):
+    """Part `sequence` (from 0) of the snapshot `meta` of the sender; `pairs`: engine keys and values.
+
+    `digest` runs over all chunks so far, so that chunk `sequence` proves those before it.
+    """
+
+    meta: SnapshotMeta
+    stream: int
+    sequence: int
+    pairs: tuple[tuple[bytes, bytes], ...]
+    digest: int
+    last: bool
+
+
+class SnapshotAck(NamedTuple):
+    """The receiver wants chunk `wanted` of `stream` next, and no longer needs those before it."""
+
+    stream: int
+    wanted: int
+    refused: bool = False
+
+
+# --- 3. actor mail -------------------------------------------------------------------------------
+
+
+class Frame(NamedTuple):
+    """Groups of one gateway. `groups`: (gid, the client's `Requests` as it was packed) each."""
+
+    member_id: int
+    incarnation: int
+    groups: tuple[tuple[int, bytes], ...]
+
+
+class Hello(NamedTuple):
+    """An actor has (re)started: whatever its predecessor was sent is lost."""
+
+    actor: str
+    incarnation: int
+
+
+class Propose(NamedTuple):
+    """gateway -> raft: writes, to be logged. `frame` is a packed Frame."""
+
+    frame: bytes
+
+
+class Read(NamedTuple):
+    """gateway -> raft: reads that wait for a linearizable index (or, `local`, for raft's stamp only)."""
+
+    frame: bytes
+    local: bool = False
+
+
+class Refused(NamedTuple):
+    """raft, storage -> gateway: these groups failed whole, with this error."""
+
+    incarnation: int
+    code: int
+    gids: tuple[int, ...]
+
+
+class Stamp(NamedTuple):
+    """What raft knows at the moment it lets a read pass."""
+
+    term: int
+    leader: int
+    commit: int
+    is_learner: bool
+
+
+class StampedRead(NamedTuple):
+    """raft, gateway -> storage: to be answered once `index` is applied. `stamp` is None for serializable reads."""
+
+    index: int
+    stamp: Stamp | None
+    frames: tuple[bytes, ...]
+
+
+class StorageAt(NamedTuple):
+    """storage -> raft: what is applied, what of it would survive power loss; `feed`: feed me from applied + 1."""
+
+    applied: int
+    durable: int
+    feed: bool = False
+
+
+class Apply(NamedTuple):
+    """raft -> storage: committed entries, in order and without a gap."""
+
+    term: int
+    entries: tuple[Entry, ...]
+
+
+class GatewayAnswers(NamedTuple):
+    """storage -> gateway: (gid, a packed `Answers`, is it the group's last) each."""
+
+    incarnation: int
+    answers: tuple[tuple[int, bytes, bool], ...]
+
+
+class StreamCredit(NamedTuple):
+    """gateway -> storage: the client behind group `gid` takes `chunks` more chunks of request `id`; 0: none ever."""
+
+    gid: int
+    id: int
+    chunks: int
+
+
+class LeaderIs(NamedTuple):
+    """raft -> gateway, lease: who leads, in which term (leader 0: nobody)."""
+
+    term: int
+    leader: int
+
+
+class Event(NamedTuple):
+    """What happened to one key: a put (kv as it is now) or, `deleted`, its end (kv holds key and mod_revision)."""
+
+    deleted: bool
+    kv: KeyValue
+    prev_kv: KeyValue | None
+
+
+class Applied(NamedTuple):
+    """storage -> watch: the events of an applied batch: (revision, events) each, and the revision reached."""
+
+    revision: int
+    events: tuple[tuple[int, tuple[Event, ...]], ...]
+
+
+class SnapshotWanted(NamedTuple):
+    """raft -> storage: stream your state to `member`, which asks for chunk `wanted` of `stream` (stream 0: begin)."""
+
+    member: int
+    stream: int = 0
+    wanted: int = 0
+    refused: bool = False
+
+
+class SnapshotOut(NamedTuple):
+    """storage -> raft: the next chunk for `member`."""
+
+    member: int
+    chunk: SnapshotChunk
+
+
+class SnapshotIn(NamedTuple):
+    """raft -> storage: a chunk from `member`'s storage."""
+
+    member: int
+    chunk: SnapshotChunk
+
+
+class SnapshotTaken(NamedTuple):
+    """storage -> raft: chunk taken (`ack`, for `member`); `installed` when the snapshot has become the store."""
+
+    member: int
+    ack: SnapshotAck
+    installed: SnapshotMeta | None = None
