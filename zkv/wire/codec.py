@@ -29,6 +29,7 @@ KINDS: dict[int, type[NamedTuple]] = dict(
                 m.Message, m.PeerHello, m.Forward, m.ForwardRefused, m.SnapshotChunk, m.SnapshotAck,
                 m.Hello, m.Propose, m.Read, m.Refused, m.StampedRead, m.StorageAt, m.Apply, m.GatewayAnswers,
                 m.StreamCredit, m.LeaderIs, m.Applied, m.SnapshotWanted, m.SnapshotOut, m.SnapshotIn, m.SnapshotTaken,
+                m.MembersAre,
             ),
         ),
         start=1,
@@ -103,6 +104,8 @@ def _taken(message: Any) -> NamedTuple:
 _RESTORE: dict[type, Any] = {
     m.Message: _message,
     m.Apply: lambda apply: m.Apply(apply.term, tuple(m.Entry(*entry) for entry in apply.entries)),
+    m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
+    m.MembersAre: lambda are: m.MembersAre(tuple(m.Member(*member) for member in are.members)),
     m.StampedRead: lambda r: r if r.stamp is None else r._replace(stamp=m.Stamp(*r.stamp)),
     m.SnapshotChunk: lambda chunk: _chunk(chunk),
     m.SnapshotOut: lambda out: m.SnapshotOut(out.member, _chunk(out.chunk)),

@@ -518,11 +518,22 @@ class StampedRead(NamedTuple):
 
 
 class StorageAt(NamedTuple):
-    """storage -> raft: what is applied, what of it would survive power loss; `feed`: feed me from applied + 1."""
+    """storage -> raft: what is applied, what of it would survive power loss; `feed`: feed me from applied + 1.
+
+    `base` (sent with `feed`) is the place the store has reached, as a snapshot's: what raft's log starts
+    from where it ends before `applied`, as after a crash between installing a snapshot and noting it in the log.
+    """
 
     applied: int
     durable: int
     feed: bool = False
+    base: SnapshotMeta | None = None
+
+
+class MembersAre(NamedTuple):
+    """storage -> raft: the member table as applied, so that raft knows where its peers are."""
+
+    members: tuple[Member, ...]
 
 
 class Apply(NamedTuple):

@@ -1,0 +1,259 @@
+"""The process `zkv server` starts: it makes the others, keeps them alive, and ends the node with a reason.
+
+    supervisor ─┬─ storage    the key-value store (RocksDB)
+                ├─ raft       the log, and the other members
+                ├─ lease      who expires when
+                ├─ watch      who is owed which event
+                └─ gateway    the clients
+
+Actors are forked, not spawned: what is imported here is shared memory in all of them, and a dead one is
+back in milliseconds. For that this process stays free of threads and of ZeroMQ contexts; it
+talks with each actor over a socket pair (`mailbox.Control`) and learns of deaths by SIGCHLD.
+
+An actor that dies is started again, at once the first time and then with growing pauses. One that dies
+RESTARTS_MAX times within RESTARTS_WINDOW_S, or says itself that a restart would not help, takes the
+node down: a node that cannot serve must not look alive.
+
+Stopping walks the way of a request: the gateway first (in-flight requests finish, new ones are told to go
+elsewhere), then raft (leadership is handed over), then the rest (storage flushes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import secrets
+import selectors
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import setproctitle
+import structlog
+
+from zkv import mailbox
+from zkv.actors import datadir, lease_actor, raft_actor, storage_actor, watch_actor
+from zkv.gateway import native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zkv.actors.node import Node
+    from zkv.config import NodeConfig
+
+RESTARTS_MAX = 6
+RESTARTS_WINDOW_S = 30.0
+RESTART_PAUSE_MAX_S = 2.0
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 4.5
+
+# In the order they start; they stop in the order of STOP_ORDER, each tuple together.
+ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
+    "storage": storage_actor.start,
+    "raft": raft_actor.start,
+    "lease": lease_actor.start,
+    "watch": watch_actor.start,
+    "gateway": native.start,
+}
+STOP_ORDER = (("gateway",), ("raft",), ("storage", "lease", "watch"))
+
+
+@dataclass
+class _Child:
+    """One actor: its process now, and how it fared so far."""
+
+    name: str
+    pid: int = 0
+    end: socket.socket | None = None
+    ready: bool = False
+    restart_at: float | None = None
+    deaths: list[float] = field(default_factory=list)
+    last_word: str = ""
+
+
+def run(config: NodeConfig) -> int:
+    """Run the node until it is told to stop (SIGTERM, SIGINT) or cannot go on; returns the exit status.
+
+    Raises ConfigError when the data directory refuses (in use, another member's, a newer version's).
+    """
+    if not __debug__:
+        raise SystemExit("zkv: asserts are part of the product, do not start it with python -O")
+    with datadir.opened(config) as node:
+        return _Supervisor(node).run()
+
+
+class _Supervisor:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._log = structlog.get_logger().bind(actor="supervisor")
+        self._children = {name: _Child(name) for name in ACTORS}
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._announced = False
+        self._reason: str | None = None
+
+    def run(self) -> int:
+        setproctitle.setproctitle(f"zkv: supervisor {self._node.config.name}")
+        wake_read, wake_write = socket.socketpair()
+        wake_read.setblocking(False)
+        wake_write.setblocking(False)
+        self._selector.register(wake_read, selectors.EVENT_READ)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # what is shared stays shared: the collector must not touch it in every child
+        self._log.info(
+            "starting", name=self._node.config.name, member_id=f"{self._node.member_id:x}",
+            cluster_id=f"{self._node.cluster_id:x}", data_dir=self._node.config.data_dir,
+        )  # fmt: skip
+        try:
+            for name in ACTORS:
+                self._start(name)
+            deadline = time.monotonic() + READY_TIMEOUT_S
+            while not self._stopping:
+                self._turn(wake_read)
+                if not self._announced and time.monotonic() > deadline:
+                    self._fail("not all processes were ready in time")
+        finally:
+            stopped = self._stop_all(wake_read)
+            signal.set_wakeup_fd(-1)
+        if self._reason:
+            self._log.critical("node stopped", reason=self._reason)
+            return 1
+        self._log.info("stopped")
+        return 0 if stopped else 1
+
+    def _turn(self, wake: socket.socket) -> None:
+        """Wait for a signal, a word from an actor or a restart that is due, and see to it."""
+        due = [child.restart_at for child in self._children.values() if child.restart_at is not None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else 1.0
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is wake:
+                self._signals(wake)
+            else:
+                self._listen(key.data)
+        self._reap()
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.restart_at is not None and child.restart_at <= now and not self._stopping:
+                self._start(child.name)
+
+    def _signals(self, wake: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in wake.recv(4096):
+                if number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
+                    self._log.info("stopping", signal=signal.Signals(number).name)
+                    self._stopping = True
+
+    def _start(self, name: str) -> None:
+        child = self._children[name]
+        child.restart_at = None
+        child.ready = False
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self._become(name, theirs)
+        theirs.close()
+        child.pid, child.end = pid, ours
+        self._selector.register(ours, selectors.EVENT_READ, child)
+
+    def _become(self, name: str, theirs: socket.socket) -> None:
+        """In the new process: let go of what is the supervisor's, and be the actor."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for other in self._children.values():
+            if other.end is not None:
+                other.end.close()
+        self._selector.close()
+        setproctitle.setproctitle(f"zkv: {name} {self._node.config.name}")
+        incarnation = secrets.randbits(63) | 1
+        mailbox.run(name, mailbox.Control(theirs), lambda: ACTORS[name](self._node, incarnation))  # type: ignore[arg-type,return-value]
+
+    def _listen(self, child: _Child) -> None:
+        assert child.end is not None
+        try:
+            words = child.end.recv(65536).decode("utf-8", "replace").splitlines()
+        except ConnectionError:
+            words = []
+        if not words:
+            self._selector.unregister(child.end)
+            child.end.close()
+            child.end = None
+        for word in words:
+            if word == "ready":
+                child.ready = True
+            else:
+                child.last_word = word
+        if not self._announced and all(c.ready for c in self._children.values()):
+            self._announced = True
+            self._log.info(
+                "ready",
+                clients=",".join(self._node.config.listen_client_urls),
+                peers=",".join(self._node.config.listen_peer_urls),
+            )
+
+    def _reap(self) -> None:
+        for child in self._children.values():
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid == 0:
+                continue
+            child.pid = 0
+            if child.end is not None:
+                self._listen(child)
+            if not self._stopping:
+                self._died(child, os.waitstatus_to_exitcode(status))
+
+    def _died(self, child: _Child, code: int) -> None:
+        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        if code == mailbox.EXIT_FATAL:
+            self._fail(f"{child.name}: {child.last_word.removeprefix('fatal ')}")
+            return
+        now = time.monotonic()
+        child.deaths = [at for at in child.deaths if now - at < RESTARTS_WINDOW_S] + [now]
+        if len(child.deaths) >= RESTARTS_MAX:
+            self._fail(f"{child.name} died {RESTARTS_MAX} times within {RESTARTS_WINDOW_S:.0f} s ({how}) {child.last_word}")
+            return
+        pause = 0.0 if len(child.deaths) == 1 else min(RESTART_PAUSE_MAX_S, 0.1 * 2 ** len(child.deaths))
+        self._log.warning("actor died, starting it again", died=child.name, how=how, pause_s=pause)
+        child.restart_at = now + pause
+
+    def _fail(self, reason: str) -> None:
+        self._reason = self._reason or reason
+        self._stopping = True
+
+    def _stop_all(self, wake: socket.socket) -> bool:
+        """True when every actor left by itself in time; those that did not are killed."""
+        self._stopping = True
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        clean = True
+        for position, names in enumerate(STOP_ORDER):
+            stage_deadline = deadline - 0.5 * (len(STOP_ORDER) - 1 - position)
+            for name in names:
+                self._tell_stop(self._children[name])
+            while any(self._children[name].pid for name in names) and time.monotonic() < stage_deadline:
+                for key, _ in self._selector.select(0.05):
+                    if key.fileobj is wake:
+                        self._signals(wake)
+                    else:
+                        self._listen(key.data)
+                self._reap()
+            for name in names:
+                child = self._children[name]
+                if child.pid:
+                    clean = False
+                    self._log.warning("actor did not stop in time, killing it", killed=name)
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
+                    child.pid = 0
+        return clean
+
+    def _tell_stop(self, child: _Child) -> None:
+        if child.end is not None:
+            with contextlib.suppress(OSError):
+                child.end.sendall(b"stop\n")

@@ -1,0 +1,241 @@
+"""How the processes of a node talk: one inbox each, and the loop round an actor.
+
+Every actor process binds one PULL socket, its *inbox*, at `ipc://RUNDIR/NAME.sock`, and connects a PUSH socket to
+each neighbour it posts to. An actor that meets the outside (the gateway its clients, raft its peers) adds
+*doors*: sockets whose messages are handed to it raw. The loop is the same for all:
+
+    poll -> drain every socket that has something, up to a bound -> actor.handle(what came, now) -> again
+
+so that what gathered while one batch was handled makes up the next (DESIGN section 1). `post` sends at
+once and never blocks: it returns False when the neighbour's queue is full, and the actor decides what that
+means. No correctness rests on a message having arrived: a queue dies with its process. So an actor that starts
+says `Hello` to its neighbours, and streams resume by index or revision.
+
+The supervisor holds one end of a socket pair with every actor (`Control`). Through it come the word to stop, and
+its end: when the supervisor is gone the actor leaves at once, whatever it was doing. The actor tells it
+"ready", and why when it cannot live.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+import zmq
+
+from zkv.errors import ConfigError, CorruptionError, ZkvError
+from zkv.wire import codec
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; each message is a batch, bounded by the actors' own windows
+DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
+EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
+LINGER_MS = 500  # what was posted before the end is given this long to leave
+
+Post = "Callable[[str | tuple[str, object], object], bool]"
+
+
+class Stop(NamedTuple):
+    """supervisor -> actor: finish what is in flight, then set `finished`."""
+
+
+class PeerLost(NamedTuple):
+    """A connection that this process had opened is gone (the socket monitor saw it)."""
+
+    door: str
+    endpoint: str
+
+
+class Actor(Protocol):
+    """What `run` drives. `handle` gets (source, message) pairs: "node" for decoded mail of other actors,
+    "supervisor" for Stop, a door's name for what came in there (its raw frames)."""
+
+    finished: bool
+
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None: ...
+
+    def next_wakeup(self, now: int) -> int | None:
+        """When (ms, monotonic) to call `handle` even if nothing comes; None: never."""
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Mailbox:
+    """The sockets of one process. Not shared between threads."""
+
+    def __init__(self, rundir: str, name: str, neighbours: Sequence[str]) -> None:
+        self.context = zmq.Context()
+        self.name = name
+        self._poller = zmq.Poller()
+        self._doors: dict[zmq.Socket[bytes], str] = {}
+        self._monitors: dict[zmq.Socket[bytes], str] = {}
+        self._inbox = self.context.socket(zmq.PULL)
+        self._inbox.rcvhwm = INBOX_MESSAGES_MAX
+        path = os.path.join(rundir, f"{name}.sock")
+        self._inbox.bind(f"ipc://{path}")
+        self._poller.register(self._inbox, zmq.POLLIN)
+        self._outboxes: dict[str, zmq.Socket[bytes]] = {}
+        for neighbour in neighbours:
+            outbox = self.context.socket(zmq.PUSH)
+            outbox.sndhwm = INBOX_MESSAGES_MAX
+            outbox.linger = LINGER_MS
+            outbox.reconnect_ivl = 20
+            outbox.connect(f"ipc://{os.path.join(rundir, neighbour)}.sock")
+            self._outboxes[neighbour] = outbox
+
+    def add_door(self, name: str, socket: zmq.Socket[bytes]) -> None:
+        """What arrives at `socket` comes to the actor as (name, list of frames)."""
+        self._doors[socket] = name
+        self._poller.register(socket, zmq.POLLIN)
+
+    def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
+        """The loss of a connection of `socket` comes to the actor as ("monitor", PeerLost)."""
+        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitors[monitor] = name
+        self._poller.register(monitor, zmq.POLLIN)
+
+    def forget(self, socket: zmq.Socket[bytes]) -> None:
+        """Close a door or an outgoing connection, and its monitor."""
+        if socket in self._doors:
+            del self._doors[socket]
+            self._poller.unregister(socket)
+        monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
+        if monitor is not None:
+            self._monitors.pop(monitor, None)
+            self._poller.unregister(monitor)
+            socket.disable_monitor()
+        socket.close(linger=0)
+
+    def post(self, neighbour: str, message: NamedTuple) -> bool:
+        """Send to another actor of this node; False when its queue is full (nothing was sent)."""
+        try:
+            self._outboxes[neighbour].send(codec.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
+        """Everything that came, at most DRAIN_MESSAGES from each socket; empty after `timeout_ms`."""
+        received: list[tuple[str, object]] = []
+        for socket, _ in self._poller.poll(timeout_ms):
+            if socket is self._inbox:
+                self._drain_inbox(received)
+            elif isinstance(socket, int):
+                received.extend(control.read())
+            elif socket in self._doors:
+                self._drain_door(socket, received)
+            elif socket in self._monitors:
+                self._drain_monitor(socket, received)
+        return received
+
+    def watch_control(self, control: Control) -> None:
+        self._poller.register(control.fileno(), zmq.POLLIN)
+
+    def _drain_inbox(self, received: list[tuple[str, object]]) -> None:
+        receive = self._inbox.recv
+        try:
+            for _ in range(DRAIN_MESSAGES):
+                received.append(("node", codec.decode(receive(zmq.NOBLOCK))))
+        except zmq.Again:
+            pass
+
+    def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
+        name = self._doors[socket]
+        receive = socket.recv_multipart
+        try:
+            for _ in range(DRAIN_MESSAGES):
+                received.append((name, receive(zmq.NOBLOCK)))
+        except zmq.Again:
+            pass
+
+    def _drain_monitor(self, monitor: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
+        try:
+            while True:
+                _, endpoint = monitor.recv_multipart(zmq.NOBLOCK)
+                received.append(("monitor", PeerLost(self._monitors[monitor], endpoint.decode())))
+        except zmq.Again:
+            pass
+
+    def close(self) -> None:
+        """Let out what was posted (for LINGER_MS at most) and free every socket."""
+        for monitor in self._monitors:
+            monitor.close(linger=0)
+        for door in self._doors:
+            door.close(linger=LINGER_MS)
+        self._inbox.close(linger=0)
+        for outbox in self._outboxes.values():
+            outbox.close()
+        self.context.term()
+
+
+class Control:
+    """An actor's end of the socket pair with its supervisor."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        end.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def read(self) -> list[tuple[str, object]]:
+        try:
+            words = self._end.recv(4096)
+        except BlockingIOError:
+            return []
+        if not words:  # the supervisor is gone, however it went: nobody would ever stop this process
+            os._exit(1)
+        return [("supervisor", Stop())]
+
+    def tell(self, word: str) -> None:
+        self._end.sendall(f"{word}\n".encode()[:4096])
+
+
+def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]]) -> None:
+    """An actor process from its first breath to its last; does not return.
+
+    `start` builds the actor and its mailbox. Exit status: 0 after Stop, EXIT_FATAL when a restart would
+    not help (damaged data, a setting that cannot be served), 1 for anything else.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the supervisor decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log = structlog.get_logger().bind(actor=name)
+    status = 1
+    try:
+        actor, mailbox = start()
+        mailbox.watch_control(control)
+        control.tell("ready")
+        _loop(actor, mailbox, control)
+        mailbox.close()
+        status = 0
+    except (CorruptionError, ConfigError) as error:
+        status = EXIT_FATAL
+        log.critical("actor cannot go on", reason=str(error))
+        control.tell(f"fatal {error}")
+    except (ZkvError, OSError, zmq.ZMQError) as error:
+        log.error("actor failed", reason=f"{type(error).__name__}: {error}")
+        control.tell(f"failed {type(error).__name__}: {error}")
+    except Exception as error:  # a broken belief: say where, end, and let the supervisor begin anew
+        log.exception("actor crashed")
+        control.tell(f"failed {type(error).__name__}")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # no interpreter shutdown: sockets and threads of a failed actor may hang there
+
+
+def _loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
+    while not actor.finished:
+        now = monotonic_ms()
+        wakeup = actor.next_wakeup(now)
+        inbox = mailbox.wait(None if wakeup is None else max(0, wakeup - now), control)
+        actor.handle(inbox, monotonic_ms())
