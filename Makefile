@@ -1,0 +1,67 @@
+# Everything the house can do, from a bare checkout: Python >= 3.11 and make are all it takes.
+#
+# One virtual environment, .venv, grows as needed: `run` installs the exact versions of requirements/run.txt, the
+# others those of requirements/dev.txt too. Stamp files inside it remember what it holds, so a second call starts at once.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check simulate bench lock clean
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+IN := $(VENV)/bin/python
+PIP := $(IN) -m pip install -qq --no-input --disable-pip-version-check
+SEEDS ?= 1000
+ARGS ?=
+
+help:
+	@echo 'make run                     start a three-node cluster on loopback, and keep it until Ctrl-C'
+	@echo 'make test                    lint, formatting, types, layers, and the whole test suite'
+	@echo 'make simulate SEEDS=100000   that many simulated clusters, each from its own seed'
+	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
+	@echo 'make lock                    resolve requirements/*.txt anew'
+	@echo 'make clean                   remove .venv and every cache'
+
+run: $(VENV)/zkv.stamp
+	@exec $(IN) scripts/run_cluster.py $(ARGS)
+
+test check: $(VENV)/dev.stamp
+	@echo '== ruff'; $(IN) -m ruff check -q && $(IN) -m ruff format --check -q || { \
+		echo 'ruff: not clean; `$(IN) -m ruff format` formats'; exit 1; }
+	@echo '== mypy'; $(IN) -m mypy
+	@echo '== pytest'; $(IN) -m pytest $(ARGS)
+
+simulate: $(VENV)/dev.stamp
+	@exec $(IN) -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+bench: $(VENV)/dev.stamp
+	@exec $(IN) -m tests.bench $(ARGS)
+
+$(VENV)/run.stamp: requirements/run.txt
+	@test -n '$(PYTHON)' || { echo 'zkv needs Python 3.11 or newer: make PYTHON=/path/to/python3.x' >&2; exit 1; }
+	@echo '== $(VENV): creating it, and installing what zkv runs on (once)'
+	@$(PYTHON) -m venv --clear $(VENV) || { echo 'no virtual environment: is python3-venv installed?' >&2; exit 1; }
+	@$(PIP) --require-hashes -r requirements/run.txt
+	@touch $@
+
+$(VENV)/zkv.stamp: $(VENV)/run.stamp pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/zkv.stamp
+	@echo '== $(VENV): installing what tests and benchmarks need (once)'
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# uv resolves for every platform and Python at once, which pip cannot; it lives in a throw-away environment.
+lock:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(PYTHON) -m venv "$$dir" && \
+	"$$dir/bin/python" -m pip install -qq --disable-pip-version-check uv && \
+	compile="$$dir/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate" && \
+	$$compile pyproject.toml requirements/build.in -o requirements/run.txt && \
+	$$compile pyproject.toml requirements/build.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
