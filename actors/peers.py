@@ -1,0 +1,134 @@
+"""The connections between the members: one PULL socket that all peers push into, one PUSH socket per peer.
+
+Raft tolerates loss, so a peer that is down or slow simply misses messages: `send` never blocks and queues only
+onto completed connections (ZMQ_IMMEDIATE). Every message is two frames, a fixed header (who, to whom, in
+which cluster) and the encoded message. What is not for this member of this cluster is dropped, and said once in the log.
+
+With `curve://` peer urls all members share one CURVE key pair: whoever does not hold it gets no byte in
+(the listening socket's ZAP domain allows this one key only).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+import zmq
+
+from zkv import identity
+from zkv.errors import CorruptionError
+from zkv.urls import socket_endpoint
+from zkv.wire import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from zkv.mailbox import Mailbox
+    from zkv.wire.messages import Member
+
+_HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
+_PROTOCOL = b"zkv1"
+SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
+DOOR = "peers"
+
+
+class PeerMessage(NamedTuple):
+    sender: int
+    message: NamedTuple
+
+
+class PeerLinks:
+    """Sockets to and from the other members of one cluster."""
+
+    def __init__(
+        self, mailbox: Mailbox, member_id: int, cluster_id: int, key_file: str | None, message_bytes_max: int
+    ) -> None:
+        self._mailbox = mailbox
+        self._member_id = member_id
+        self._cluster_id = cluster_id
+        self._key_file = key_file
+        self._message_bytes_max = message_bytes_max
+        self._log = structlog.get_logger().bind(actor="raft")
+        self._links: dict[int, tuple[tuple[str, ...], zmq.Socket[bytes]]] = {}
+        self._refused: set[tuple[int, int]] = set()
+
+    def listen(self, urls: Sequence[str]) -> None:
+        """Raises zmq.ZMQError when a port is taken."""
+        socket = self._mailbox.context.socket(zmq.PULL)
+        socket.maxmsgsize = self._message_bytes_max
+        socket.ipv6 = True
+        if any(socket_endpoint(url).secure for url in urls):
+            assert self._key_file is not None, "checked with the configuration"
+            identity.secure_server(socket, self._key_file, identity.only_key_of(self._key_file))
+        for url in urls:
+            socket.bind(socket_endpoint(url).address)
+        self._mailbox.add_door(DOOR, socket)
+
+    def set_members(self, members: Iterable[Member]) -> None:
+        """Connect to who is new or has moved, let go of who has left."""
+        wanted = {member.id: member.peer_urls for member in members if member.id != self._member_id}
+        for member_id in [known for known, (urls, _) in self._links.items() if wanted.get(known) != urls]:
+            self._mailbox.forget(self._links.pop(member_id)[1])
+        for member_id, urls in wanted.items():
+            if member_id not in self._links and urls:
+                self._links[member_id] = (urls, self._connect(member_id, urls[0]))
+
+    def _connect(self, member_id: int, url: str) -> zmq.Socket[bytes]:
+        endpoint = socket_endpoint(url)
+        socket = self._mailbox.context.socket(zmq.PUSH)
+        socket.immediate = True
+        socket.sndhwm = SEND_QUEUE_MESSAGES
+        socket.linger = 100
+        socket.ipv6 = True
+        socket.reconnect_ivl = 50
+        socket.reconnect_ivl_max = 500
+        socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
+        socket.heartbeat_timeout = 3000
+        if endpoint.secure:
+            assert self._key_file is not None, "checked with the configuration"
+            identity.secure_client(socket, identity.load_public(self._key_file), self._key_file)
+        self._mailbox.watch_connection(f"{member_id}", socket)
+        socket.connect(endpoint.address)
+        return socket
+
+    def send(self, member_id: int, message: NamedTuple) -> bool:
+        """False when there is no connection to the member, or its queue is full: the message is dropped."""
+        link = self._links.get(member_id)
+        if link is None:
+            return False
+        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
+        try:
+            link[1].send_multipart((header, codec.encode(message)), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, frames: Sequence[bytes]) -> PeerMessage | None:
+        """What came in at the door, if it is a message for this member from a member of this cluster."""
+        try:
+            header, payload = frames
+            protocol, cluster_id, sender, receiver = _HEADER.unpack(header)
+        except (ValueError, struct.error):
+            self._refuse(0, 0, "not a zkv peer")
+            return None
+        if protocol != _PROTOCOL:
+            self._refuse(sender, 0, "speaks another peer protocol")
+        elif cluster_id != self._cluster_id:
+            self._refuse(sender, cluster_id, "is of another cluster")
+        elif receiver != self._member_id:
+            self._refuse(sender, receiver, "takes this member for another")
+        else:
+            try:
+                return PeerMessage(sender, codec.decode(payload))
+            except CorruptionError as error:
+                self._refuse(sender, 0, str(error))
+        return None
+
+    def _refuse(self, sender: int, other: int, why: str) -> None:
+        if (sender, other) in self._refused or len(self._refused) > 1000:
+            return
+        self._refused.add((sender, other))
+        self._log.error(
+            "refused a peer", peer=f"{sender:x}", why=why, its_id=f"{other:x}", our_cluster_id=f"{self._cluster_id:x}"
+        )

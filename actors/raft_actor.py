@@ -1,0 +1,490 @@
+"""The raft actor: one raft core, its log on disk, and the members and neighbours round it.
+
+It waits for storage to say where it stands (`StorageAt(feed=True)`) before it takes part in anything: a node that
+cannot apply must neither vote nor lead. Then each turn goes
+
+    drain -> core.step / core.propose / core.read_index -> [ send -> log.sync -> send what waited ]* -> feed storage
+
+- *Writes*: the frames that gathered become one entry (a few when they are large); a follower forwards
+  them to the leader. The leader's appends leave before its own sync, so the disks of all members work at once
+  (Raft thesis 10.2.1).
+- *Linearizable reads*: all frames of a turn share one ReadIndex round; they go on to storage with the index it gave.
+- *Feed*: committed entries go to storage in order, at most `feed_bytes_max` ahead of what it has applied. After a
+  restart storage names the index from which it wants to be fed again.
+- *Log*: cut only behind what storage has made durable, and not while it is short.
+- *Snapshots* for members that are too far behind pass through here chunk by chunk between the two storages, each chunk
+  asked for by the receiver (`SnapshotAck`), so heartbeats are never behind more than one of them.
+- *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the others
+  elect one that can serve.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
+from zkv.actors.wal import Wal
+from zkv.core.raft.raft import Raft, RaftConfig
+from zkv.errors import CorruptionError, NoLeader, TooManyRequests, ZkvError
+from zkv.mailbox import Mailbox, PeerLost, Stop, monotonic_ms
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zkv.actors.node import Node
+    from zkv.config import Limits
+    from zkv.core.raft.log import LogPort
+
+STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
+HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
+SNAPSHOT_RESEND_MS = 1_000  # a chunk, or the receiver's word about it, may be lost
+SNAPSHOT_SILENCE_MS = 10_000  # a snapshot whose receiver asks for nothing for so long is given up
+CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's)
+LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
+
+PostPeer = "Callable[[int, NamedTuple], bool]"
+
+
+class _Transfer(NamedTuple):
+    """A snapshot on its way to a member: which stream, its place (with the conf there), what comes next."""
+
+    stream: int
+    meta: m.SnapshotMeta
+    last: int | None  # the number of the last chunk, once it has been made
+    wanted: int  # the chunk the receiver waits for
+    heard: int  # when it last asked
+    sent: int  # when it was last sent something
+
+
+class RaftActor:
+    """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors."""
+
+    def __init__(
+        self,
+        *,
+        config: RaftConfig,
+        log: LogPort,
+        limits: Limits,
+        snapshot_count: int,
+        seed: int,
+        post: Callable[[str, NamedTuple], bool],
+        post_peer: Callable[[int, NamedTuple], bool],
+        set_peers: Callable[[Sequence[m.Member]], None],
+    ) -> None:
+        self.finished = False
+        self._config = config
+        self._member_id = config.member_id
+        self._log = log
+        self._limits = limits
+        self._snapshot_count = snapshot_count
+        self._random = random.Random(seed)  # noqa: S311 - spreads elections, hides nothing
+        self._post = post
+        self._post_peer = post_peer
+        self._set_peers = set_peers
+        self._logger = structlog.get_logger().bind(actor="raft")
+        self._core: Raft | None = None
+        self._members: dict[int, m.Member] = {}
+        # the feed: entries up to `_fed` were sent to storage, `_outstanding` of them are not yet applied
+        self._fed = 0
+        self._applied = 0
+        self._durable = 0
+        self._outstanding: deque[tuple[int, int]] = deque()
+        self._outstanding_bytes = 0
+        self._storage_owes_since: int | None = None
+        # log size: (index, log bytes fed up to it), a mark per MiB or so, to know where to cut
+        self._marks: deque[tuple[int, int]] = deque()
+        self._fed_bytes = 0
+        self._reads: dict[int, tuple[bytes, ...]] = {}
+        self._read_context = 0
+        self._transfers: dict[int, _Transfer] = {}
+        self._leader_seen: tuple[int, int] = (0, 0)
+        self._stop_by: int | None = None
+
+    # --- the actor's face ----------------------------------------------------------------------
+
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
+        proposals: list[bytes] = []
+        reads: list[bytes] = []
+        for source, message in inbox:
+            if source == "node":
+                if type(message) is m.Propose:
+                    proposals.append(message.frame)
+                elif type(message) is m.Read and not message.local:
+                    reads.append(message.frame)
+                else:
+                    self._from_node(message, now)
+            elif source == DOOR:
+                assert isinstance(message, PeerMessage)
+                self._from_peer(message.sender, message.message, proposals, now)
+            elif source == "monitor":
+                assert isinstance(message, PeerLost)
+                self._peer_lost(int(message.door), now)
+            elif isinstance(message, Stop):
+                self._begin_stop(now)
+        core = self._core
+        if core is None:
+            self._refuse(proposals, NoLeader)
+            self._refuse(reads, NoLeader)
+            self.finished = self._stop_by is not None
+            return
+        if self._stalled(now):
+            self._refuse(proposals, NoLeader)
+            self._refuse(reads, NoLeader)
+            return
+        core.tick(now)
+        if proposals:
+            self._propose(core, proposals, now)
+        if reads:
+            self._read(core, reads, now)
+        self._turn(core, now)
+        self._feed(core, now)
+        self._tend_transfers(core, now)
+        if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
+            self._log.sync()
+            self.finished = True
+
+    def next_wakeup(self, now: int) -> int | None:
+        if self._core is None:
+            return None
+        if self._stalled(now):
+            return now + self._config.heartbeat_ms
+        wakeup = self._core.next_wakeup()
+        return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
+
+    # --- from the other actors of this node --------------------------------------------------------
+
+    def _from_node(self, message: object, now: int) -> None:
+        match message:
+            case m.StorageAt():
+                self._storage_at(message, now)
+            case m.Read(frame=frame):
+                self._post("storage", m.StampedRead(0, self._stamp(), (frame,)))
+            case m.MembersAre(members=members):
+                self._members = {member.id: member for member in members}
+                self._set_peers(members)
+            case m.SnapshotOut():
+                self._snapshot_out(message, now)
+            case m.SnapshotTaken():
+                self._snapshot_taken(message, now)
+            case m.Hello(actor=actor) if actor in ("gateway", "lease"):
+                self._post(actor, m.LeaderIs(*self._leader_seen))
+            case m.Hello():
+                pass
+            case _:
+                raise AssertionError(f"unexpected mail {type(message).__name__}")
+
+    def _storage_at(self, at: m.StorageAt, now: int) -> None:
+        if at.feed:
+            self._storage_begins(at, now)
+        self._applied = max(self._applied, at.applied)
+        self._durable = max(self._durable, at.durable)
+        outstanding = self._outstanding
+        while outstanding and outstanding[0][0] <= at.applied:
+            self._outstanding_bytes -= outstanding.popleft()[1]
+        self._storage_owes_since = now if outstanding else None
+        self._compact()
+
+    def _storage_begins(self, at: m.StorageAt, now: int) -> None:
+        """Storage (re)started: it has what is at or below `at.applied`, and wants what follows."""
+        log = self._log
+        if at.base is not None and at.base.index > log.last_index:
+            # a snapshot became the store, and the node went down before the log knew
+            if self._core is None:
+                log.reset(at.base)
+            else:
+                self._core.restore(at.base, now)
+        if at.applied + 1 < log.first_index:
+            raise CorruptionError(
+                f"the store has applied the log up to {at.applied}, but the log begins at {log.first_index}: "
+                "the store lost data it had made durable; remove this member's data and let it join again"
+            )
+        if at.applied > log.last_index:
+            raise CorruptionError(
+                f"the store has applied entry {at.applied}, but the log ends at {log.last_index}: "
+                "the log lost entries it had synced; remove this member's data and let it join again"
+            )
+        self._fed = self._applied = at.applied
+        self._durable = at.durable
+        self._outstanding.clear()
+        self._outstanding_bytes = 0
+        if self._core is None:
+            self._core = Raft(self._config, log, self._random, now)
+
+    # --- from other members --------------------------------------------------------------------------
+
+    def _from_peer(self, sender: int, message: NamedTuple, proposals: list[bytes], now: int) -> None:
+        core = self._core
+        if core is None or self._stalled(now):
+            return
+        if type(message) is m.Message:
+            core.step(message, now)
+        elif type(message) is m.Forward:
+            proposals.extend(message.frames)
+        elif type(message) is m.ForwardRefused:
+            self._refuse_with(message.frames, message.code)
+        elif type(message) is m.SnapshotChunk:
+            if message.meta.index > core.commit:
+                self._post("storage", m.SnapshotIn(sender, message))
+        elif type(message) is m.SnapshotAck:
+            self._snapshot_ack(core, sender, message, now)
+        else:
+            self._logger.warning("unexpected message from a peer", peer=f"{sender:x}", kind=type(message).__name__)
+
+    def _peer_lost(self, member: int, now: int) -> None:
+        core = self._core
+        if core is None:
+            return
+        core.report_unreachable(member)
+        if member == core.leader:
+            core.suspect_leader(now)
+
+    # --- writes and reads ----------------------------------------------------------------------------
+
+    def _propose(self, core: Raft, frames: list[bytes], now: int) -> None:
+        if core.leader != self._member_id:
+            self._forward(core, frames)
+            return
+        bodies: list[bytes] = []
+        at = 0
+        while at < len(frames):
+            size = 0
+            start = at
+            while at < len(frames) and (at == start or size + len(frames[at]) <= self._limits.entry_bytes_max):
+                size += len(frames[at])
+                at += 1
+            bodies.append(codec.pack(frames[start:at]))
+        try:
+            core.propose(bodies, now)
+        except (NoLeader, TooManyRequests) as error:
+            self._refuse(frames, type(error))
+
+    def _forward(self, core: Raft, frames: list[bytes]) -> None:
+        """To the leader, what is ours; what another member forwarded to us goes back: we do not lead any more."""
+        own = [frame for frame in frames if codec.decode_frame(frame).member_id == self._member_id]
+        if len(own) != len(frames):
+            self._refuse([frame for frame in frames if codec.decode_frame(frame).member_id != self._member_id], NoLeader)
+        if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own)))):
+            self._refuse(own, NoLeader)
+
+    def _read(self, core: Raft, frames: list[bytes], now: int) -> None:
+        self._read_context += 1
+        try:
+            core.read_index(self._read_context, now)
+        except NoLeader as error:
+            self._refuse(frames, type(error))
+        else:
+            self._reads[self._read_context] = tuple(frames)
+
+    def _refuse(self, frames: Sequence[bytes], error: type[ZkvError]) -> None:
+        if frames:
+            self._refuse_with(frames, error.code)
+
+    def _refuse_with(self, frames: Sequence[bytes], code: int) -> None:
+        """Tell whoever sent these frames that nothing of them will be served."""
+        strangers: dict[int, list[bytes]] = {}
+        for packed in frames:
+            frame = codec.decode_frame(packed)
+            if frame.member_id == self._member_id:
+                self._post("gateway", m.Refused(frame.incarnation, code, tuple(gid for gid, _ in frame.groups)))
+            else:
+                strangers.setdefault(frame.member_id, []).append(packed)
+        for member, theirs in strangers.items():
+            self._post_peer(member, m.ForwardRefused(code, tuple(theirs)))
+
+    def _stamp(self) -> m.Stamp:
+        core = self._core
+        if core is None:
+            return m.Stamp(self._log.hard_state.term, 0, self._log.hard_state.commit, False)
+        return m.Stamp(core.term, core.leader, core.commit, self._member_id in core.conf.learners)
+
+    # --- the turn --------------------------------------------------------------------------------------
+
+    def _turn(self, core: Raft, now: int) -> None:
+        """Let out what the core has to say, until it has nothing more."""
+        while (ready := core.ready()) is not None:
+            self._send(core, ready.messages)
+            if ready.must_sync:
+                self._log.sync()
+                core.synced()
+            self._send(core, ready.after_sync)
+            for context, index in ready.reads:
+                frames = self._reads.pop(context, ())
+                if frames and not self._post("storage", m.StampedRead(index, self._stamp(), frames)):
+                    self._refuse(frames, TooManyRequests)
+            for context in ready.refused_reads:
+                self._refuse(self._reads.pop(context, ()), NoLeader)
+            for member in ready.snapshots_wanted:
+                self._begin_transfer(core, member, now)
+        if (core.term, core.leader) != self._leader_seen:
+            self._leader_seen = (core.term, core.leader)
+            self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
+            for actor in ("gateway", "lease"):
+                self._post(actor, m.LeaderIs(core.term, core.leader))
+
+    def _send(self, core: Raft, messages: Sequence[m.Message]) -> None:
+        for message in messages:
+            if not self._post_peer(message.to, message):
+                core.report_unreachable(message.to)
+
+    def _feed(self, core: Raft, now: int) -> None:
+        limits = self._limits
+        while self._fed < core.commit and self._outstanding_bytes < limits.feed_bytes_max:
+            entries = self._log.entries(self._fed + 1, core.commit + 1, limits.feed_bytes_max // 4)
+            if not self._post("storage", m.Apply(core.term, tuple(entries))):
+                break  # its queue is full; it will say where it stands when it has emptied it
+            size = sum(len(entry.body) for entry in entries)
+            self._fed = entries[-1].index
+            self._fed_bytes += size
+            if not self._marks or self._fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:
+                self._marks.append((self._fed, self._fed_bytes))
+            self._outstanding.append((self._fed, size))
+            self._outstanding_bytes += size
+            if self._storage_owes_since is None:
+                self._storage_owes_since = now
+
+    def _stalled(self, now: int) -> bool:
+        return self._storage_owes_since is not None and now - self._storage_owes_since > STORAGE_STALL_MS
+
+    def _compact(self) -> None:
+        """Forget what storage has made durable, once it is much (entries as etcd counts them, or bytes)."""
+        if self._core is None:
+            return
+        keep_from = self._log.first_index
+        if self._durable - keep_from >= self._snapshot_count + CATCH_UP_ENTRIES:
+            keep_from = self._durable - CATCH_UP_ENTRIES
+        marks = self._marks
+        while marks and self._fed_bytes - marks[0][1] > LOG_KEPT_BYTES:
+            keep_from = max(keep_from, marks.popleft()[0])
+        keep_from = min(keep_from, self._durable)
+        if keep_from > self._log.first_index:
+            self._core.compact(keep_from)
+
+    # --- snapshots ---------------------------------------------------------------------------------------
+
+    def _begin_transfer(self, core: Raft, member: int, now: int) -> None:
+        if member not in self._transfers:
+            self._logger.info("sending a snapshot", member=f"{member:x}")
+            stream = self._random.getrandbits(62) + 1
+            self._transfers[member] = _Transfer(stream, m.SnapshotMeta(0, 0, 0, core.conf), None, 0, now, now)
+            self._post("storage", m.SnapshotWanted(member, stream, 0))
+
+    def _snapshot_out(self, out: m.SnapshotOut, now: int) -> None:
+        core, transfer = self._core, self._transfers.get(out.member)
+        if core is None or transfer is None or transfer.stream != out.chunk.stream:
+            return
+        meta = transfer.meta
+        if not meta.index:
+            if core.conf.index > out.chunk.meta.index:  # the store is behind a conf change: too old to hand out
+                self._end_transfer(core, out.member, ok=False)
+                return
+            meta = out.chunk.meta._replace(conf=core.conf)
+        chunk = out.chunk._replace(meta=meta)
+        last = chunk.sequence if chunk.last else transfer.last
+        self._transfers[out.member] = transfer._replace(meta=meta, last=last, sent=now)
+        self._post_peer(out.member, chunk)
+
+    def _snapshot_ack(self, core: Raft, member: int, ack: m.SnapshotAck, now: int) -> None:
+        transfer = self._transfers.get(member)
+        if transfer is None or transfer.stream != ack.stream:
+            return
+        if ack.refused:
+            self._end_transfer(core, member, ok=False)
+        elif transfer.last is not None and ack.wanted > transfer.last:
+            self._end_transfer(core, member, ok=True)
+        else:
+            self._transfers[member] = transfer._replace(wanted=ack.wanted, heard=now)
+            self._post("storage", m.SnapshotWanted(member, ack.stream, ack.wanted))
+
+    def _end_transfer(self, core: Raft, member: int, *, ok: bool) -> None:
+        transfer = self._transfers.pop(member)
+        self._logger.info("snapshot sent" if ok else "snapshot given up", member=f"{member:x}")
+        self._post("storage", m.SnapshotWanted(member, transfer.stream, 0, refused=True))
+        core.report_snapshot(member, ok)
+
+    def _tend_transfers(self, core: Raft, now: int) -> None:
+        for member, transfer in list(self._transfers.items()):
+            if now - transfer.heard > SNAPSHOT_SILENCE_MS or core.leader != self._member_id:
+                self._end_transfer(core, member, ok=False)
+            elif now - max(transfer.heard, transfer.sent) > SNAPSHOT_RESEND_MS:
+                self._transfers[member] = transfer._replace(sent=now)
+                self._post("storage", m.SnapshotWanted(member, transfer.stream, transfer.wanted))
+
+    def _snapshot_taken(self, taken: m.SnapshotTaken, now: int) -> None:
+        core = self._core
+        if core is not None and taken.installed is not None and taken.installed.index > core.commit:
+            self._logger.info("snapshot installed", index=taken.installed.index, member=f"{taken.member:x}")
+            core.restore(taken.installed, now)
+            self._outstanding.clear()
+            self._outstanding_bytes = 0
+            self._storage_owes_since = None
+            self._fed = self._applied = self._durable = taken.installed.index
+        self._post_peer(taken.member, taken.ack)
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def _begin_stop(self, now: int) -> None:
+        self._stop_by = now
+        core = self._core
+        if core is not None and core.leader == self._member_id and len(core.conf.voters) > 1:
+            self._stop_by = now + HANDOVER_MS
+            core.transfer_leadership(0, now)
+
+
+def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
+    """The actor on its real disk and sockets, for `mailbox.run`."""
+    mailbox = Mailbox(node.rundir, "raft", ("storage", "gateway", "lease"))
+    config = node.config
+    log = Wal(node.wal_dir, node.limits, m.ConfState(tuple(sorted(member.id for member in node.bootstrap))))
+    links = PeerLinks(
+        mailbox, node.member_id, node.cluster_id, config.peer_curve_secret_key, 2 * node.limits.uncommitted_bytes_max
+    )
+    actor = RaftActor(
+        config=RaftConfig(
+            member_id=node.member_id,
+            heartbeat_ms=config.heartbeat_interval,
+            election_ms=config.election_timeout,
+            append_bytes_max=node.limits.append_bytes_max,
+            in_flight_appends_max=node.limits.in_flight_appends_max,
+            uncommitted_bytes_max=node.limits.uncommitted_bytes_max,
+        ),
+        log=log,
+        limits=node.limits,
+        snapshot_count=config.snapshot_count,
+        seed=incarnation,
+        post=mailbox.post,
+        post_peer=links.send,
+        set_peers=links.set_members,
+    )
+    links.listen(config.listen_peer_urls)
+    for neighbour in ("storage", "gateway", "lease"):
+        mailbox.post(neighbour, m.Hello("raft", incarnation))
+    return _AtTheDoor(actor, links), mailbox  # type: ignore[return-value]
+
+
+class _AtTheDoor:
+    """Between the mailbox and the actor: raw frames of the peers' door become messages, or are refused."""
+
+    def __init__(self, actor: RaftActor, links: PeerLinks) -> None:
+        self._actor = actor
+        self._links = links
+
+    @property
+    def finished(self) -> bool:
+        return self._actor.finished
+
+    def next_wakeup(self, now: int) -> int | None:
+        return self._actor.next_wakeup(now)
+
+    def handle(self, inbox: Sequence[tuple[str, Any]], now: int) -> None:
+        opened: list[tuple[str, object]] = []
+        for source, item in inbox:
+            message = self._links.receive(item) if source == DOOR else item
+            if message is not None:
+                opened.append((source, message))
+        self._actor.handle(opened, now)
