@@ -304,13 +304,18 @@ class Ping(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's)."""
+    """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's).
+
+    An error's fields are () or (detail,). Id 0: what came in could not be read as far as a request's id.
+    `token` answers a Ping (then `answers` is empty).
+    """
 
     version: int
     cluster_id: int
     member_id: int
     raft_term: int
     answers: tuple[tuple[int, int, int, object], ...]
+    token: int = 0
 
 
 # --- 2. raft -------------------------------------------------------------------------------------
