@@ -44,7 +44,8 @@ class ZkvError(Exception):
 
     code: ClassVar[int] = 0
     text: ClassVar[str] = "zkv: error"
-    maybe_applied: ClassVar[bool] = False
+    maybe_applied: bool = False
+    """What the class can say; the client, which knows whether the write ever left, may set it on the error it raises."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
@@ -204,6 +205,8 @@ class AnswerLost(SessionError):
     code = 301
     text = "zkv: the write was applied, its answer is no longer kept"
     maybe_applied = True
+    revision: int = 0
+    """The store's revision after the write; 0 where nobody said."""
 
 
 class ClientError(ZkvError):
