@@ -1,0 +1,70 @@
+"""A range that comes in chunks: those not yet taken, and where to go on should the rest be lost."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from zkv.wire.messages import Range, RangeAnswer, SortOrder, SortTarget
+
+
+class Stream:
+    """`auto`: nobody takes chunk by chunk; they gather, and the ticket's answer is their sum.
+
+    `attempt` is the id under which chunks come (0: none has come yet of the present attempt); `owed`, how many more
+    the server may send before it waits for credit.
+    """
+
+    __slots__ = ("_before", "_last_key", "_received", "_revision", "attempt", "auto", "chunks", "original", "owed")
+
+    def __init__(self, request: Range, *, auto: bool) -> None:
+        self.original = request
+        self.auto = auto
+        self.attempt = 0
+        self.owed = 0
+        self.chunks: deque[RangeAnswer] = deque()
+        self._received = 0
+        self._before = 0  # keys received before the present attempt's part began
+        self._last_key = b""
+        self._revision = request.revision
+
+    def put(self, chunk: RangeAnswer, revision: int) -> None:
+        """A chunk has come, from a store at `revision`: the first one fixes the revision of the whole range."""
+        self._revision = self._revision or revision
+        if self._before:
+            # The rest of a range counts its own keys only, and a bare count (see `rest`) does not know of the limit.
+            more = chunk.more or (self._before == self.original.limit and chunk.count > 0)
+            chunk = RangeAnswer(chunk.kvs, more, self._before + chunk.count)
+        if chunk.kvs:
+            self._received += len(chunk.kvs)
+            self._last_key = chunk.kvs[-1].key
+        self.chunks.append(chunk)
+
+    @property
+    def resumable(self) -> bool:
+        """Chunks in the order of their keys can go on after the last one; in another order only from the start."""
+        request = self.original
+        return not self._received or request.sort_order == SortOrder.NONE or request.sort_target == SortTarget.KEY
+
+    def rest(self) -> Range:
+        """The request for what has not come yet; the chunks put from now on answer it.
+
+        It reads the same revision as the part that has come, and so must not be served by a member that has not
+        reached it: linearizable, whatever the original was. Where only the end was lost (all keys that `limit` allows
+        are here), what is left to ask is whether there are more.
+        """
+        request = self.original
+        if not self._received:
+            return request
+        self._before = self._received
+        if request.sort_order == SortOrder.DESCEND:
+            request = request._replace(range_end=self._last_key)
+        else:
+            request = request._replace(key=self._last_key + b"\0")
+        left = request.limit - self._received if request.limit else 0
+        complete = request.limit > 0 and left == 0
+        return request._replace(limit=left, revision=self._revision, serializable=False, count_only=complete)
+
+    def whole(self) -> RangeAnswer:
+        """All chunks as one answer."""
+        kvs = tuple([kv for chunk in self.chunks for kv in chunk.kvs])
+        return RangeAnswer(kvs, self.chunks[-1].more, self.chunks[-1].count)
