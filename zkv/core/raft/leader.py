@@ -1,0 +1,301 @@
+"""What a leader is and does beyond what every member does: it lives from one election to the step down.
+
+Inputs only note facts (an answer moved a match, a read came in); `settle`, called once for each batch of inputs,
+draws the conclusions in this order: commit, configuration, reads, appends, hand-over. So a hundred proposals or
+answers that came in one batch cost one quorum count, and one append message per follower.
+
+The lease: a leader that a quorum has not been heard from for an election timeout steps down (check-quorum, thesis
+section 6.2), and refuses proposals and reads from that moment. Its followers refuse to vote as long as they have heard
+from it within the same time, so a working leader is not disturbed.
+
+The cluster clock: `time` of an entry continues from the last entry at election with the leader's monotonic clock.
+It never runs backwards, and it stands still while nobody leads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from zkv.core.raft import membership, quorum
+from zkv.core.raft.log import LogCompacted
+from zkv.core.raft.progress import Progress, State
+from zkv.core.raft.read_index import ReadRounds
+from zkv.errors import NoLeader, NotCapable, TooManyRequests
+from zkv.wire import codec
+from zkv.wire.messages import ConfChange, Entry, EntryKind, Message, MessageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zkv.core.raft.config import RaftConfig
+    from zkv.core.raft.replica import Replica
+
+
+class Leadership:
+    def __init__(self, replica: Replica, config: RaftConfig, now: int) -> None:
+        self._replica = replica
+        self._config = config
+        self._elected_at = now
+        self._time_at_election = self._time = replica.last_time()
+        self._uncommitted: deque[tuple[int, int]] = deque()  # (last index, bytes) per proposal
+        self._uncommitted_bytes = 0
+        self._transfer_to = 0
+        self._transfer_told = False
+        self._transfer_ends = 0
+        self._conf_free_at = 0  # the next conf change may be proposed when this index is committed
+        self.reads = ReadRounds()
+        self.reads_served: list[tuple[int, int]] = []
+        self.snapshots_wanted: list[int] = []
+        self.heartbeat_at = now
+        """When the next heartbeat is due, ms."""
+        self.progress: dict[int, Progress] = {}
+        self._follow_conf(now)
+        # The first entry of the term: once committed, so is all before it (Raft section 5.4.2). It closes
+        # off conf changes left by former leaders too: none is proposed before it is committed.
+        self._append(EntryKind.BATCH, (b"",), now)
+        self._conf_free_at = replica.log.last_index
+
+    # --- time and quorum ---------------------------------------------------------------------------
+
+    def cluster_time(self, now: int) -> int:
+        """The cluster clock, ms."""
+        self._time = max(self._time, self._time_at_election + now - self._elected_at)
+        return self._time
+
+    def has_quorum(self, now: int) -> bool:
+        """Was a quorum heard from within the last election timeout?"""
+        me = self._replica.id
+        heard = quorum.reached(self._replica.conf, lambda member: now if member == me else self.progress[member].heard)
+        return now - heard < self._config.election_ms
+
+    def tick(self, now: int) -> None:
+        if self._transfer_to and now >= self._transfer_ends:
+            self._transfer_to = 0
+        if now >= self.heartbeat_at:
+            self._send_heartbeats(now)
+
+    def _send_heartbeats(self, now: int) -> None:
+        self.heartbeat_at = now + self._config.heartbeat_ms
+        for member, progress in self.progress.items():
+            # Never beyond what the follower has confirmed to hold: a heartbeat does not check the log.
+            commit = min(progress.match, self._replica.commit)
+            self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
+
+    # --- inputs ------------------------------------------------------------------------------------
+
+    def propose(self, bodies: Sequence[bytes], now: int) -> int:
+        """Append one entry for each body; returns the last one's index. Raises NoLeader, TooManyRequests."""
+        self._refuse_when_leaving()
+        size = sum(map(len, bodies))
+        if self._uncommitted_bytes and self._uncommitted_bytes + size > self._config.uncommitted_bytes_max:
+            raise TooManyRequests
+        return self._append(EntryKind.BATCH, bodies, now)
+
+    def propose_conf_change(self, change: ConfChange, now: int) -> int:
+        """Append a conf change; returns its index.
+
+        Raises NoLeader, TooManyRequests (another one is pending), InvalidRequest.
+        """
+        self._refuse_when_leaving()
+        replica = self._replica
+        if replica.commit < self._conf_free_at:
+            raise TooManyRequests("another membership change is under way")
+        membership.changed(replica.conf, change, replica.log.last_index + 1)  # raises what is wrong with it
+        self._conf_free_at = self._append(EntryKind.CONF_CHANGE, (codec.pack(change),), now)
+        return self._conf_free_at
+
+    def _refuse_when_leaving(self) -> None:
+        if self._transfer_to:
+            raise NoLeader("leadership is being handed over")
+
+    def _append(self, kind: EntryKind, bodies: Sequence[bytes], now: int) -> int:
+        replica, time = self._replica, self.cluster_time(now)
+        first = replica.log.last_index + 1
+        entries = [Entry(index, replica.term, kind, time, body) for index, body in enumerate(bodies, first)]
+        replica.append(entries)
+        size = sum(map(len, bodies))
+        last = entries[-1].index
+        self._uncommitted.append((last, size))
+        self._uncommitted_bytes += size
+        return last
+
+    def transfer(self, to: int, now: int) -> None:
+        """Raises NotCapable when `to` is no other voter."""
+        if to == self._replica.id or not membership.is_voter(self._replica.conf, to):
+            raise NotCapable("only another voter can take over")
+        self._transfer_to, self._transfer_told = to, False
+        self._transfer_ends = now + self._config.election_ms
+
+    def successor(self) -> int:
+        """The voter that holds most of the log, of those the last heard from; 0: there is none."""
+        rank = {
+            member: (progress.match, progress.heard)
+            for member, progress in self.progress.items()
+            if membership.is_voter(self._replica.conf, member)
+        }
+        return max(rank, key=lambda member: rank[member], default=0)
+
+    def step(self, message: Message, now: int) -> None:
+        """A message of this term."""
+        progress = self.progress.get(message.sender)
+        if progress is None:
+            return  # no longer a member
+        progress.heard = now
+        match message.kind:
+            case MessageKind.APPEND_ANSWER:
+                self._append_answered(progress, message)
+            case MessageKind.HEARTBEAT_ANSWER:
+                progress.read_round = max(progress.read_round, message.context)
+                progress.alive(self._replica.log.last_index)
+            case MessageKind.READ_INDEX:
+                self.reads.add(message.sender, message.context)
+
+    def _append_answered(self, progress: Progress, answer: Message) -> None:
+        if answer.reject:
+            progress.rejected(answer.index, self._replica.agreement(answer.reject_hint, answer.log_term))
+            return
+        progress.accepted(answer.index)
+        agrees = progress.state is State.PROBE and progress.match == answer.index
+        refilled = progress.state is State.SNAPSHOT and progress.match + 1 >= self._replica.log.first_index
+        if agrees or refilled:
+            progress.replicate()
+
+    def snapshot_ended(self, member: int) -> None:
+        progress = self.progress.get(member)
+        if progress and progress.state is State.SNAPSHOT:
+            # It holds we do not know what now. It will tell when it rejects an append from the end of our log.
+            progress.probe(self._replica.log.last_index + 1, waits=True)
+
+    def unreachable(self, member: int) -> None:
+        progress = self.progress.get(member)
+        if progress and progress.state is State.REPLICATE:
+            progress.probe(progress.match + 1)
+
+    # --- conclusions ---------------------------------------------------------------------------------
+
+    def settle(self, now: int) -> None:
+        self._advance_commit(now)
+        replica = self._replica
+        if replica.conf.voters_outgoing and replica.commit >= self._conf_free_at:
+            self._conf_free_at = self._append(EntryKind.CONF_CHANGE, (codec.pack(ConfChange(())),), now)
+        self._serve_reads(now)
+        self._replicate(now)
+        if self._transfer_to and not self._transfer_told and self._caught_up(self._transfer_to):
+            self._transfer_told = True
+            self._send(MessageKind.TIMEOUT_NOW, self._transfer_to)
+
+    @property
+    def deposed(self) -> bool:
+        """The configuration in force has no vote for this member (Raft section 6, third issue)."""
+        return not membership.is_voter(self._replica.conf, self._replica.id)
+
+    def hand_over(self) -> None:
+        """Let the best of the others take over at once."""
+        if successor := self.successor():
+            self._send(MessageKind.TIMEOUT_NOW, successor)
+
+    def _caught_up(self, member: int) -> bool:
+        progress = self.progress.get(member)
+        return progress is not None and progress.match == self._replica.log.last_index
+
+    def _advance_commit(self, now: int) -> None:
+        """Raft section 5.3 and 5.4.2: a majority holds it on disk, and it is of the leader's own term."""
+        replica = self._replica
+        while True:
+            index = quorum.reached(replica.conf, self._match)
+            if index <= replica.commit or replica.log.term(index) != replica.term:
+                break
+            conf = replica.conf
+            replica.commit_to(index)
+            if replica.conf is conf:
+                break
+            self._follow_conf(now)  # and count again: with fewer voters more may be committed
+        while self._uncommitted and self._uncommitted[0][0] <= replica.commit:
+            self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+
+    def _match(self, member: int) -> int:
+        return self._replica.synced if member == self._replica.id else self.progress[member].match
+
+    def _follow_conf(self, now: int) -> None:
+        """Keep progress of exactly those who are members now."""
+        replica = self._replica
+        members = membership.members(replica.conf) - {replica.id}
+        for member in members - self.progress.keys():
+            self.progress[member] = Progress(replica.log.last_index + 1, self._config.in_flight_appends_max, now)
+        for member in self.progress.keys() - members:
+            # Its last message carries the commit index that tells it that it has been removed.
+            self._send_append(member, self.progress[member], {}, now)
+            del self.progress[member]
+        if self._transfer_to and not membership.is_voter(replica.conf, self._transfer_to):
+            self._transfer_to = 0
+
+    def _serve_reads(self, now: int) -> None:
+        replica, reads = self._replica, self.reads
+        if replica.log.term(replica.commit) != replica.term:
+            return  # what is committed is not known before an entry of the own term is (thesis section 6.4)
+        if reads.begin(replica.commit) and self.progress:
+            self._send_heartbeats(now)
+        while reads.waits:
+            index, served = reads.confirm(quorum.reached(replica.conf, self._read_round))
+            if not served:
+                return
+            for member, context in served:
+                if member == replica.id:
+                    self.reads_served.append((context, index))
+                else:
+                    self._send(MessageKind.READ_INDEX_ANSWER, member, index=index, context=context)
+            if reads.begin(replica.commit) and self.progress:
+                self._send_heartbeats(now)
+
+    def _read_round(self, member: int) -> int:
+        return self.reads.number if member == self._replica.id else self.progress[member].read_round
+
+    # --- appends -----------------------------------------------------------------------------------
+
+    def _replicate(self, now: int) -> None:
+        last, commit = self._replica.log.last_index, self._replica.commit
+        shared: dict[int, tuple[Entry, ...]] = {}  # followers that go abreast are sent the same tuple
+        for member, progress in self.progress.items():
+            while progress.next <= last and progress.may_append() and self._send_append(member, progress, shared, now):
+                pass
+            tell = progress.state is State.REPLICATE and progress.told < min(commit, progress.next - 1)
+            if tell or (progress.nudged and progress.state is not State.SNAPSHOT):
+                self._send_append(member, progress, {progress.next: ()}, now)
+
+    def _send_append(self, member: int, progress: Progress, shared: dict[int, tuple[Entry, ...]], now: int) -> bool:
+        """Returns whether there may be more to send."""
+        log, low = self._replica.log, progress.next
+        try:
+            previous_term = log.term(low - 1)
+        except LogCompacted:
+            if now - progress.heard < self._config.election_ms:
+                progress.snapshot()
+                self.snapshots_wanted.append(member)
+            else:
+                progress.probe(low, waits=True)  # it is away: no use to stream it anything
+            return False
+        if low not in shared:
+            entries = log.entries(low, log.last_index + 1, self._config.append_bytes_max)
+            shared[low] = tuple(entries)
+        last = low - 1 + len(shared[low])
+        commit = self._replica.commit
+        self._send(
+            MessageKind.APPEND, member, index=low - 1, log_term=previous_term, commit=commit, entries=shared[low]
+        )
+        progress.sent(last, commit)
+        return True
+
+    def _send(
+        self,
+        kind: MessageKind,
+        to: int,
+        *,
+        index: int = 0,
+        log_term: int = 0,
+        commit: int = 0,
+        entries: tuple[Entry, ...] = (),
+        context: int = 0,
+    ) -> None:
+        replica = self._replica
+        replica.send(Message(kind, to, replica.id, replica.term, index, log_term, commit, entries, context=context))
