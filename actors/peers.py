@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import zmq
+from zkv.urls import socket_endpoint
 
 from zkv import identity
 from zkv.errors import CorruptionError
-from zkv.urls import socket_endpoint
 from zkv.wire import codec
 
 if TYPE_CHECKING:

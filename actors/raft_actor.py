@@ -3,7 +3,7 @@
 It waits for storage to say where it stands (`StorageAt(feed=True)`) before it takes part in anything: a node that
 cannot apply must neither vote nor lead. Then each turn goes
 
-    drain -> core.step / core.propose / core.read_index -> [ send -> log.sync -> send what waited ]* -> feed storage
+    drain -> core.step / core.propose / core.read_index -> send -> log.sync -> send what waited for it -> feed storage
 
 - *Writes*: the frames that gathered become one entry (a few when they are large); a follower forwards
   them to the leader. The leader's appends leave before its own sync, so the disks of all members work at once
@@ -25,12 +25,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
+from zkv.actors.wal import Wal
 
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
-from zkv.actors.wal import Wal
-from zkv.core.raft.raft import Raft, RaftConfig
+from zkv.core.raft.raft import Raft, RaftConfig, Ready
 from zkv.errors import CorruptionError, NoLeader, TooManyRequests, ZkvError
-from zkv.mailbox import Mailbox, PeerLost, Stop, monotonic_ms
+from zkv.mailbox import Mailbox, PeerLost, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -79,7 +79,7 @@ class RaftActor:
     ) -> None:
         self.finished = False
         self._config = config
-        self._member_id = config.member_id
+        self._member_id = config.member
         self._log = log
         self._limits = limits
         self._snapshot_count = snapshot_count
@@ -91,6 +91,7 @@ class RaftActor:
         self._core: Raft | None = None
         self._members: dict[int, m.Member] = {}
         # the feed: entries up to `_fed` were sent to storage, `_outstanding` of them are not yet applied
+        self._commit = 0  # committed, and on our own disk
         self._fed = 0
         self._applied = 0
         self._durable = 0
@@ -103,7 +104,6 @@ class RaftActor:
         self._reads: dict[int, tuple[bytes, ...]] = {}
         self._read_context = 0
         self._transfers: dict[int, _Transfer] = {}
-        self._leader_seen: tuple[int, int] = (0, 0)
         self._stop_by: int | None = None
 
     # --- the actor's face ----------------------------------------------------------------------
@@ -171,9 +171,9 @@ class RaftActor:
             case m.SnapshotOut():
                 self._snapshot_out(message, now)
             case m.SnapshotTaken():
-                self._snapshot_taken(message, now)
+                self._snapshot_taken(message)
             case m.Hello(actor=actor) if actor in ("gateway", "lease"):
-                self._post(actor, m.LeaderIs(*self._leader_seen))
+                self._tell_leader(actor)
             case m.Hello():
                 pass
             case _:
@@ -198,7 +198,7 @@ class RaftActor:
             if self._core is None:
                 log.reset(at.base)
             else:
-                self._core.restore(at.base, now)
+                self._core.restore(at.base)
         if at.applied + 1 < log.first_index:
             raise CorruptionError(
                 f"the store has applied the log up to {at.applied}, but the log begins at {log.first_index}: "
@@ -266,9 +266,11 @@ class RaftActor:
 
     def _forward(self, core: Raft, frames: list[bytes]) -> None:
         """To the leader, what is ours; what another member forwarded to us goes back: we do not lead any more."""
-        own = [frame for frame in frames if codec.decode_frame(frame).member_id == self._member_id]
-        if len(own) != len(frames):
-            self._refuse([frame for frame in frames if codec.decode_frame(frame).member_id != self._member_id], NoLeader)
+        own: list[bytes] = []
+        strangers: list[bytes] = []
+        for frame in frames:
+            (own if codec.decode_frame(frame).member_id == self._member_id else strangers).append(frame)
+        self._refuse(strangers, NoLeader)
         if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own)))):
             self._refuse(own, NoLeader)
 
@@ -301,41 +303,45 @@ class RaftActor:
         core = self._core
         if core is None:
             return m.Stamp(self._log.hard_state.term, 0, self._log.hard_state.commit, False)
-        return m.Stamp(core.term, core.leader, core.commit, self._member_id in core.conf.learners)
+        return m.Stamp(core.term, core.leader, core.commit, core.is_learner)
 
     # --- the turn --------------------------------------------------------------------------------------
 
     def _turn(self, core: Raft, now: int) -> None:
-        """Let out what the core has to say, until it has nothing more."""
-        while (ready := core.ready()) is not None:
-            self._send(core, ready.messages)
-            if ready.must_sync:
-                self._log.sync()
-                core.synced()
-            self._send(core, ready.after_sync)
-            for context, index in ready.reads:
-                frames = self._reads.pop(context, ())
-                if frames and not self._post("storage", m.StampedRead(index, self._stamp(), frames)):
-                    self._refuse(frames, TooManyRequests)
-            for context in ready.refused_reads:
-                self._refuse(self._reads.pop(context, ()), NoLeader)
-            for member in ready.snapshots_wanted:
-                self._begin_transfer(core, member, now)
-        if (core.term, core.leader) != self._leader_seen:
-            self._leader_seen = (core.term, core.leader)
-            self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
-            for actor in ("gateway", "lease"):
-                self._post(actor, m.LeaderIs(core.term, core.leader))
+        """Let out what the core has to say; what rests on the disk after one sync for all of it."""
+        ready = core.ready()
+        self._publish(core, ready, now)
+        while ready.must_sync:
+            self._log.sync()
+            ready = core.synced()
+            self._publish(core, ready, now)
 
-    def _send(self, core: Raft, messages: Sequence[m.Message]) -> None:
-        for message in messages:
+    def _publish(self, core: Raft, ready: Ready, now: int) -> None:
+        for message in ready.messages:
             if not self._post_peer(message.to, message):
                 core.report_unreachable(message.to)
+        self._commit = ready.commit
+        for context, index in ready.reads:
+            frames = self._reads.pop(context, ())
+            if frames and not self._post("storage", m.StampedRead(index, self._stamp(), frames)):
+                self._refuse(frames, TooManyRequests)
+        for context in ready.refused_reads:
+            self._refuse(self._reads.pop(context, ()), NoLeader)
+        for member in ready.snapshots_wanted:
+            self._begin_transfer(core, member, now)
+        if ready.leader_changed:
+            self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
+            self._tell_leader("gateway")
+            self._tell_leader("lease")
+
+    def _tell_leader(self, actor: str) -> None:
+        if self._core is not None:
+            self._post(actor, m.LeaderIs(self._core.term, self._core.leader))
 
     def _feed(self, core: Raft, now: int) -> None:
         limits = self._limits
-        while self._fed < core.commit and self._outstanding_bytes < limits.feed_bytes_max:
-            entries = self._log.entries(self._fed + 1, core.commit + 1, limits.feed_bytes_max // 4)
+        while self._fed < self._commit and self._outstanding_bytes < limits.feed_bytes_max:
+            entries = self._log.entries(self._fed + 1, self._commit + 1, limits.feed_bytes_max // 4)
             if not self._post("storage", m.Apply(core.term, tuple(entries))):
                 break  # its queue is full; it will say where it stands when it has emptied it
             size = sum(len(entry.body) for entry in entries)
@@ -405,7 +411,7 @@ class RaftActor:
         transfer = self._transfers.pop(member)
         self._logger.info("snapshot sent" if ok else "snapshot given up", member=f"{member:x}")
         self._post("storage", m.SnapshotWanted(member, transfer.stream, 0, refused=True))
-        core.report_snapshot(member, ok)
+        core.report_snapshot(member)
 
     def _tend_transfers(self, core: Raft, now: int) -> None:
         for member, transfer in list(self._transfers.items()):
@@ -415,11 +421,11 @@ class RaftActor:
                 self._transfers[member] = transfer._replace(sent=now)
                 self._post("storage", m.SnapshotWanted(member, transfer.stream, transfer.wanted))
 
-    def _snapshot_taken(self, taken: m.SnapshotTaken, now: int) -> None:
+    def _snapshot_taken(self, taken: m.SnapshotTaken) -> None:
         core = self._core
         if core is not None and taken.installed is not None and taken.installed.index > core.commit:
             self._logger.info("snapshot installed", index=taken.installed.index, member=f"{taken.member:x}")
-            core.restore(taken.installed, now)
+            core.restore(taken.installed)
             self._outstanding.clear()
             self._outstanding_bytes = 0
             self._storage_owes_since = None
@@ -431,9 +437,12 @@ class RaftActor:
     def _begin_stop(self, now: int) -> None:
         self._stop_by = now
         core = self._core
-        if core is not None and core.leader == self._member_id and len(core.conf.voters) > 1:
+        if core is not None and (successor := core.successor()):
+            try:
+                core.transfer_leadership(successor, now)
+            except NoLeader:
+                return  # nothing to hand over any more
             self._stop_by = now + HANDOVER_MS
-            core.transfer_leadership(0, now)
 
 
 def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
@@ -446,7 +455,7 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     )
     actor = RaftActor(
         config=RaftConfig(
-            member_id=node.member_id,
+            member=node.member_id,
             heartbeat_ms=config.heartbeat_interval,
             election_ms=config.election_timeout,
             append_bytes_max=node.limits.append_bytes_max,

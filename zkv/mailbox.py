@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; each message is a batch, bounded by the actors' own windows
+INBOX_MESSAGES_MAX = (
+    10_000  # a queue towards one neighbour; each message is a batch, bounded by the actors' own windows
+)
 DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 LINGER_MS = 500  # what was posted before the end is given this long to leave
@@ -55,7 +57,8 @@ class PeerLost(NamedTuple):
 
 class Actor(Protocol):
     """What `run` drives. `handle` gets (source, message) pairs: "node" for decoded mail of other actors,
-    "supervisor" for Stop, a door's name for what came in there (its raw frames)."""
+    "supervisor" for Stop, a door's name for what came in there (its raw frames).
+    """
 
     finished: bool
 
