@@ -1,0 +1,332 @@
+"""The native door: ZeroMQ clients on one side, this node's raft and storage on the other.
+
+A client's message (docs/PROTOCOL.md) becomes one *group* of requests, or a few (`envelope.py`), each of one way
+through the node (`validate.py`). A group is numbered with a `gid`; those that came in one turn leave in one frame
+per way:
+
+    WRITE          Propose     -> raft -> (log, quorum) -> storage --+
+    LINEARIZABLE   Read        -> raft -> (ReadIndex) ---> storage --+--> GatewayAnswers -> client
+    STAMPED        Read(local) -> raft ------------------> storage --+
+    LOCAL          StampedRead -------------------------> storage --+
+
+A group lives in `_groups` from the moment it is taken until, exactly once, it is
+
+    answered    storage sent its last answer
+    refused     raft or storage said so (`Refused`), or its queue was full: nothing happened, ask again
+    in doubt    LeaderChanged, Unavailable (a process of the node restarted), RequestTimeout: a write may have
+                happened; retried within its session it gets the answer it would have had
+    let go      its client is gone, or cancelled the range
+
+and answers for a gid not found there are dropped. So the door never depends on an answer: if raft, storage or a
+message between them is lost, the deadline ends the group. What it holds is bounded by the groups and bytes in
+flight (a stream is a group). What a client does not read is dropped at its socket's high-water mark; of a stream the
+rest is dropped too, for a range with a hole must not look whole.
+
+Nothing here touches a socket: `post` takes mail for "raft" and "storage", and bytes for (CLIENT, routing id).
+`start`, at the foot, puts it on one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv import errors
+from zkv.gateway import envelope
+from zkv.gateway.validate import INT64_MAX, LOCAL, STAMPED, STREAMED, WRITE
+from zkv.mailbox import Stop
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from zkv.config import Limits
+
+CLIENT: Final = "client"
+DEADLINE_STEP_MS: Final = 100
+"""Groups taken within this time share a deadline, so that few are kept and few wake the process."""
+DRAIN_MS: Final = 2_500
+"""How long after Stop the groups in flight may still be answered (less than the supervisor's patience)."""
+CREDIT_MAX: Final = 1 << 16
+"""Chunks a client may ask for at once: no stream is as long."""
+
+
+class _Group:
+    """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow."""
+
+    __slots__ = ("ids", "routing_id", "size", "started", "way")
+
+    def __init__(self, routing_id: bytes, ids: tuple[int, ...], size: int, way: int) -> None:
+        self.routing_id = routing_id
+        self.ids = ids
+        self.size = size
+        self.way = way
+        self.started = False
+
+
+class NativeGateway:
+    """See the module. Driven by one thread; raises for nothing a client sends."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        member_id: int,
+        cluster_id: int,
+        incarnation: int,
+        request_timeout_ms: int,
+        post: Callable[[Any, Any], bool],
+    ) -> None:
+        self.finished = False
+        self.counts: Counter[str] = Counter()
+        """Errors answered, by class; answers dropped."""
+        self._limits = limits
+        self._member_id = member_id
+        self._cluster_id = cluster_id
+        self._incarnation = incarnation
+        self._timeout_ms = request_timeout_ms
+        self._post = post
+        self._groups: dict[int, _Group] = {}
+        self._bytes = 0
+        self._last_gid = 0
+        self._streams: dict[tuple[bytes, int], int] = {}  # (routing id, request id) -> gid
+        self._outgoing: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups taken in this turn
+        self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last gid whose deadline this is), both rising
+        self._expired_gid = 0  # groups up to this one have had their deadline
+        self._neighbours: dict[str, int] = {}  # actor -> its incarnation
+        self._term = 0
+        self._leader = 0
+        self._drain_by: int | None = None
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Groups passed on and not yet answered, and their bytes."""
+        return len(self._groups), self._bytes
+
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
+        """Take in what came; the house's mail first, so that its answers make room for new requests.
+
+        `inbox` holds (CLIENT, [routing id, payload]) from the door, ("node", message) from raft and storage, and
+        ("supervisor", Stop()).
+        """
+        clients: list[Any] = []
+        for source, message in inbox:
+            if source == CLIENT:
+                clients.append(message)
+            elif type(message) is m.GatewayAnswers:
+                self._answers(message)
+            elif type(message) is Stop:
+                self._stop(now)
+            else:
+                self._mail(message)
+        for frames in clients:
+            self._client(frames, now)
+        for way, groups in self._outgoing.items():
+            self._send(way, groups)
+        self._outgoing.clear()
+        self._expire(now)
+        self.finished = self._drain_by is not None and not self._groups
+
+    def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002 - every actor has this face
+        deadline = self._deadlines[0][0] if self._deadlines and self._groups else None
+        if deadline is None or self._drain_by is None:
+            return deadline or self._drain_by
+        return min(deadline, self._drain_by)
+
+    # --- from clients --------------------------------------------------------------------------------
+
+    def _client(self, frames: Sequence[bytes], now: int) -> None:
+        routing_id = frames[0]
+        if len(frames) != 2:
+            self._refuse(routing_id, {0: errors.InvalidRequest("a message is one frame")})
+            return
+        kind, groups, refused, fields = envelope.read(frames[1], self._limits)
+        if refused:
+            self._refuse(routing_id, refused)
+        for way, ids, payload in groups:
+            self._take(routing_id, ids, way, payload, now)
+        if kind != m.ClientKind.REQUESTS:
+            self._word(routing_id, kind, fields)
+
+    def _take(self, routing_id: bytes, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> None:
+        """A group sets out, if there is room."""
+        limits = self._limits
+        size = len(payload)
+        if self._drain_by is not None:
+            self._refuse(routing_id, dict.fromkeys(ids, errors.Stopped()))
+            return
+        if len(self._groups) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
+            self._refuse(routing_id, dict.fromkeys(ids, errors.TooManyRequests()))
+            return
+        gid = self._last_gid + 1
+        if way >= STREAMED:
+            if (routing_id, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
+                self._refuse(routing_id, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
+                return
+            self._streams[routing_id, ids[0]] = gid
+        self._last_gid = gid
+        self._bytes += size
+        self._groups[gid] = _Group(routing_id, ids, size, way)
+        self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
+        deadline = now + self._timeout_ms
+        if self._deadlines and deadline <= self._deadlines[-1][0]:
+            self._deadlines[-1] = (self._deadlines[-1][0], gid)
+        else:
+            self._deadlines.append((deadline + DEADLINE_STEP_MS, gid))
+
+    def _word(self, routing_id: bytes, kind: int, fields: tuple[Any, ...]) -> None:
+        """Credit, Cancel or Ping. A malformed one is answered under id 0: its own id, if any, is that of a range."""
+        integers = all(type(field) is int and 0 <= field <= INT64_MAX for field in fields)
+        if kind == m.ClientKind.CREDIT and integers and len(fields) == 2 and 0 < fields[1] <= CREDIT_MAX:
+            id_, chunks = fields
+            gid = self._streams.get((routing_id, id_))
+            if gid is not None and not self._post("storage", m.StreamCredit(gid, id_, chunks)):
+                self._settle(gid, errors.StreamLost())
+        elif kind == m.ClientKind.CANCEL and integers and len(fields) == 1:
+            gid = self._streams.get((routing_id, fields[0]))
+            if gid is not None:
+                self._let_go(gid)
+        elif kind == m.ClientKind.PING and integers and len(fields) == 1:
+            self._answer(routing_id, (), token=fields[0])
+        else:
+            self._refuse(routing_id, {0: errors.InvalidRequest("fields of a message")})
+
+    # --- from raft, storage and the supervisor -----------------------------------------------------------
+
+    def _answers(self, mail: m.GatewayAnswers) -> None:
+        if mail.incarnation != self._incarnation:
+            return
+        groups = self._groups
+        for gid, payload, last in mail.answers:
+            group = groups.get(gid)
+            if group is None:
+                if not last:
+                    self._end_stray_stream(gid, payload)
+                continue
+            if last:
+                self._forget(gid)
+            elif group.way >= STREAMED:
+                group.started = True
+            else:  # a part of the group; the rest follows
+                answered = {id_ for id_, *_ in codec.unpack(payload)[4]}
+                group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
+            if not self._post((CLIENT, group.routing_id), payload):
+                self.counts["answers dropped"] += 1
+                if not last:
+                    self._let_go(gid)
+
+    def _mail(self, message: object) -> None:
+        match message:
+            case m.Refused(incarnation=incarnation, code=code, gids=gids):
+                if incarnation == self._incarnation:
+                    for gid in gids:
+                        self._settle(gid, errors.from_code(code))
+            case m.LeaderIs(term=term, leader=leader):
+                self._leader_is(term, leader)
+            case m.Hello(actor=actor, incarnation=incarnation):
+                if self._neighbours.get(actor) != incarnation:
+                    self._neighbours[actor] = incarnation
+                    self._neighbour_restarted(actor)
+            case _:
+                raise AssertionError(f"unexpected mail {type(message).__name__}")
+
+    def _leader_is(self, term: int, leader: int) -> None:
+        """Writes given to a leader that leads no more: its successor may have them, or not."""
+        deposed = self._leader != 0 and (term, leader) != (self._term, self._leader)
+        self._term, self._leader = term, leader
+        if deposed:
+            self._settle_all(errors.LeaderChanged(), lambda group: group.way == WRITE)
+
+    def _neighbour_restarted(self, actor: str) -> None:
+        """What the process before held is lost. A stream that flows has passed raft and lives in storage alone."""
+        if actor == "storage":
+            self._settle_all(errors.StreamLost(), lambda group: group.started)
+            self._settle_all(errors.Unavailable(), lambda _: True)
+        elif actor == "raft":
+            self._settle_all(errors.Unavailable(), lambda group: not group.started and group.way & ~STREAMED != LOCAL)
+
+    def _stop(self, now: int) -> None:
+        """Refuse what is new; what is in flight has until `_drain_by`. Streams would last too long."""
+        if self._drain_by is None:
+            self._drain_by = now + DRAIN_MS
+            self._settle_all(errors.StreamLost(), lambda group: group.started)
+
+    def _expire(self, now: int) -> None:
+        """Groups that nobody answered in time. Streams that flow are paced by storage, not by a deadline."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, last_gid = self._deadlines.popleft()
+            for gid in range(self._expired_gid + 1, last_gid + 1):
+                group = self._groups.get(gid)
+                if group is not None and not group.started:
+                    self._settle(gid, errors.RequestTimeout())
+            self._expired_gid = last_gid
+        if self._drain_by is not None and now >= self._drain_by:
+            self._settle_all(errors.Unavailable(), lambda _: True)
+
+    # --- the life of a group -------------------------------------------------------------------------------
+
+    def _send(self, way: int, groups: list[tuple[int, bytes]]) -> None:
+        """The groups of one way leave, in as few frames as entry_bytes_max allows."""
+        start = size = 0
+        for end, (_, payload) in enumerate(groups):
+            if size and size + len(payload) > self._limits.entry_bytes_max:
+                self._send_frame(way, groups[start:end])
+                start, size = end, 0
+            size += len(payload)
+        self._send_frame(way, groups[start:])
+
+    def _send_frame(self, way: int, groups: list[tuple[int, bytes]]) -> None:
+        frame = codec.pack((self._member_id, self._incarnation, groups))
+        if way == WRITE:
+            taken = self._post("raft", m.Propose(frame))
+        elif way == LOCAL:
+            taken = self._post("storage", m.StampedRead(0, None, (frame,)))
+        else:
+            taken = self._post("raft", m.Read(frame, way == STAMPED))
+        if not taken:
+            for gid, _ in groups:
+                self._settle(gid, errors.TooManyRequests())
+
+    def _forget(self, gid: int) -> _Group | None:
+        group = self._groups.pop(gid, None)
+        if group is not None:
+            self._bytes -= group.size
+            if group.way >= STREAMED:
+                del self._streams[group.routing_id, group.ids[0]]
+        return group
+
+    def _let_go(self, gid: int) -> _Group | None:
+        """Nobody waits for this group any more. Should the word get lost, storage's patience ends the stream."""
+        group = self._forget(gid)
+        if group is not None and group.way >= STREAMED:
+            self._post("storage", m.StreamCredit(gid, group.ids[0], 0))
+        return group
+
+    def _settle(self, gid: int, error: errors.ZkvError) -> None:
+        """End a group with one error for all its requests."""
+        group = self._let_go(gid)
+        if group is not None and group.ids:
+            self._refuse(group.routing_id, dict.fromkeys(group.ids, error))
+
+    def _settle_all(self, error: errors.ZkvError, which: Callable[[_Group], bool]) -> None:
+        for gid in [gid for gid, group in self._groups.items() if which(group)]:
+            self._settle(gid, error)
+
+    def _end_stray_stream(self, gid: int, payload: bytes) -> None:
+        """Chunks of a stream that was let go before storage had begun it."""
+        for id_, code, *_ in codec.unpack(payload)[4]:
+            if code == errors.Code.CHUNK:
+                self._post("storage", m.StreamCredit(gid, id_, 0))
+
+    # --- the gateway's own answers -----------------------------------------------------------------------------
+
+    def _refuse(self, routing_id: bytes, refused: dict[int, errors.ZkvError]) -> None:
+        for error in refused.values():
+            self.counts[type(error).__name__] += 1
+        self._answer(routing_id, tuple((id_, e.code, 0, (e.detail,) if e.detail else ()) for id_, e in refused.items()))
+
+    def _answer(self, routing_id: bytes, answers: Iterable[tuple[int, int, int, object]], token: int = 0) -> None:
+        head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
+        if not self._post((CLIENT, routing_id), codec.pack(m.Answers(*head, tuple(answers), token))):
+            self.counts["answers dropped"] += 1

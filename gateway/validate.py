@@ -1,0 +1,331 @@
+"""Every check of a request, shared by the doors.
+
+A request arrives as (op, fields): what a client's bytes unpacked to, or a record of wire/messages.py, which is a
+tuple too. `check` either raises a RequestError, and nothing else whatever came in, or tells which way
+the request takes through the node. Behind this module requests are trusted: types are exact, integers fit into 64
+bits, every key is there.
+
+Three layers of checks, in etcd's order, so that a request with two faults gets etcd's answer:
+
+1. *Shape*: as many fields as the record has, each of exactly its type (True is no integer). All shapes a
+   request may have are computed once, as a set of tuples of types; fields with defaults may be left off at the end.
+2. *Fields*: what etcd's checkPutRequest and its sisters refuse.
+3. *Keys of a txn*: no run of it may write a key twice (a txn is one revision, and a key has one value
+   there). Found as in etcd, by walking the tree of branches with the sets of keys put and ranges deleted;
+   its order matters in one place, see `_written`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from zkv.errors import (
+    DuplicateKey,
+    EmptyKey,
+    InvalidRequest,
+    InvalidSortOption,
+    LeaseProvided,
+    PermissionDenied,
+    TooManyOps,
+    ValueProvided,
+)
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from zkv.config import Limits
+
+# The ways through a node, the strictest first: a txn goes the strictest way of its parts. Plain
+# integers, because they are compared for every request.
+WRITE: Final = 1
+"""Into the log."""
+LINEARIZABLE: Final = 2
+"""Past raft, which makes sure that this member's state is not older than the request."""
+STAMPED: Final = 3
+"""Past raft, which adds what it knows and asks nobody."""
+LOCAL: Final = 4
+"""Straight to this member's storage."""
+STREAMED: Final = 8
+"""Added to LINEARIZABLE or LOCAL for a range whose answer may come in chunks."""
+
+INT64_MAX: Final = (1 << 63) - 1
+INT64_MIN: Final = -(1 << 63)
+TXN_DEPTH_MAX: Final = 32
+"""Txns within txns. etcd stops where its count of operations runs out (up to 128 deep); the stack is ours."""
+
+_SORT_ORDERS = frozenset(map(int, m.SortOrder))
+_SORT_TARGETS = frozenset(map(int, m.SortTarget))
+_COMPARE_RESULTS = frozenset(map(int, m.CompareResult))
+_COMPARE_TARGETS = frozenset(map(int, m.CompareTarget))
+_FROM_KEY = b"\0"
+
+
+def check(op: object, fields: object, limits: Limits) -> int:
+    """The way a client's request takes: WRITE, LINEARIZABLE, STAMPED or LOCAL, perhaps with STREAMED.
+
+    Raises a RequestError for whatever is no request or may not be asked.
+    """
+    checker = _CHECKS.get(op) if isinstance(op, int) and op is not True else None
+    if checker is None:
+        raise InvalidRequest("unknown operation")
+    if not isinstance(fields, tuple):
+        raise InvalidRequest("fields are no array")
+    return checker(fields, limits)
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+def _shapes(record: Any, *types: type) -> frozenset[tuple[type, ...]]:
+    """Every tuple of types `record` may be sent as."""
+    assert len(types) == len(record._fields)
+    required = len(types) - len(record._field_defaults)
+    return frozenset(types[:count] for count in range(required, len(types) + 1))
+
+
+_RANGE = _shapes(m.Range, bytes, bytes, int, int, int, int, bool, bool, bool, int, int, int, int)
+_PUT = _shapes(m.Put, bytes, bytes, int, bool, bool, bool)
+_DELETE_RANGE = _shapes(m.DeleteRange, bytes, bytes, bool)
+_TXN = _shapes(m.Txn, tuple, tuple, tuple)
+_COMPARE = _shapes(m.Compare, int, int, bytes, int, bytes) | _shapes(m.Compare, int, int, bytes, bytes, bytes)
+_COMPACT = _shapes(m.Compact, int, bool)
+_HASH_KV = _shapes(m.HashKV, int)
+_STATUS = _shapes(m.Status)
+_MEMBER_LIST = _shapes(m.MemberList, bool)
+
+
+def _misfit(fields: tuple[Any, ...], shapes: frozenset[tuple[type, ...]], what: str) -> None:
+    """For what is not in `shapes` at first sight: a door of ours may use names of messages.py for numbers.
+
+    Raises InvalidRequest if it does not fit either way.
+    """
+    if tuple(int if issubclass(cls, IntEnum) else cls for cls in map(type, fields)) not in shapes:
+        raise InvalidRequest(f"fields of a {what}")
+
+
+def _check_int64(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        if not INT64_MIN <= number <= INT64_MAX:
+            raise InvalidRequest("an integer is out of bounds")
+
+
+# --- fields --------------------------------------------------------------------------------------
+
+_RANGE_DEFAULTS = (0, 0, 0, 0, False, False, False, 0, 0, 0, 0)
+# What follows key and range_end in a range that asks for nothing special, and its way: nearly all there are.
+_PLAIN_RANGES = {_RANGE_DEFAULTS[:count]: LINEARIZABLE for count in range(len(_RANGE_DEFAULTS) + 1)} | {
+    (*_RANGE_DEFAULTS[:4], True, *_RANGE_DEFAULTS[5:count]): LOCAL for count in range(5, len(_RANGE_DEFAULTS) + 1)
+}
+
+
+def _range(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _RANGE:
+        _misfit(fields, _RANGE, "range")
+    if not fields[0]:
+        raise EmptyKey
+    way = _PLAIN_RANGES.get(fields[2:])
+    if way is not None:
+        return way
+    _check_int64(fields[2:6])
+    _check_int64(fields[9:])
+    if len(fields) > 4 and fields[4] not in _SORT_ORDERS:
+        raise InvalidSortOption
+    if len(fields) > 5 and fields[5] not in _SORT_TARGETS:
+        raise InvalidSortOption
+    return LOCAL if len(fields) > 6 and fields[6] else LINEARIZABLE
+
+
+def _range_alone(fields: tuple[Any, ...], limits: Limits) -> int:
+    way = _range(fields, limits)
+    many = len(fields) > 1 and fields[1] and not (len(fields) > 8 and fields[8])  # more than one key, not only counted
+    return way | STREAMED if many else way
+
+
+def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _PUT:
+        _misfit(fields, _PUT, "put")
+    if not fields[0]:
+        raise EmptyKey
+    if len(fields) > 2:
+        _check_int64(fields[2:3])
+        if len(fields) > 4 and fields[4] and fields[1]:
+            raise ValueProvided
+        if len(fields) > 5 and fields[5] and fields[2]:
+            raise LeaseProvided
+    return WRITE
+
+
+def _delete_range(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _DELETE_RANGE:
+        _misfit(fields, _DELETE_RANGE, "delete")
+    if not fields[0]:
+        raise EmptyKey
+    return WRITE
+
+
+def _compare(fields: object) -> None:
+    if not isinstance(fields, tuple):
+        raise InvalidRequest("a compare is no array")
+    if tuple(map(type, fields)) not in _COMPARE:
+        _misfit(fields, _COMPARE, "compare")
+    if not fields[2]:
+        raise EmptyKey
+    if fields[0] not in _COMPARE_RESULTS or fields[1] not in _COMPARE_TARGETS:
+        raise InvalidRequest("fields of a compare")
+    if isinstance(fields[3], bytes) != (fields[1] == m.CompareTarget.VALUE):
+        raise InvalidRequest("operand of a compare")
+    if isinstance(fields[3], int):
+        _check_int64(fields[3:4])
+
+
+def _txn_alone(fields: tuple[Any, ...], limits: Limits) -> int:
+    way = _txn(fields, limits, limits.txn_ops_max, 0)
+    if way == WRITE:
+        _written(fields[1])
+        _written(fields[2])
+    return way
+
+
+def _txn(fields: tuple[Any, ...], limits: Limits, ops_max: int, depth: int) -> int:
+    """`ops_max`: what the txns around this one have left of its operations (etcd:checkTxnRequest)."""
+    if tuple(map(type, fields)) not in _TXN:
+        _misfit(fields, _TXN, "txn")
+    compares, success, failure = fields
+    ops = max(len(compares), len(success), len(failure))
+    if ops > ops_max or depth > TXN_DEPTH_MAX:
+        raise TooManyOps
+    for compare in compares:
+        _compare(compare)
+    strictest = LOCAL if success or failure else LINEARIZABLE  # compares alone still want the present
+    for branch in (success, failure):
+        for request in branch:
+            if not isinstance(request, tuple) or len(request) != 2 or not isinstance(request[1], tuple):
+                raise InvalidRequest("an operation of a txn")
+            op, inner = request
+            checker = _CHECKS_IN_TXN.get(op) if isinstance(op, int) and op is not True else None
+            if checker is not None:
+                way = checker(inner, limits)
+            elif op == m.Op.TXN:
+                way = _txn(inner, limits, ops_max - ops, depth + 1)
+            else:
+                raise InvalidRequest("an operation no txn can hold")
+            strictest = min(strictest, way)
+    return strictest
+
+
+def _compact(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _COMPACT:
+        _misfit(fields, _COMPACT, "compaction")
+    _check_int64(fields[:1])
+    return WRITE
+
+
+def _hash_kv(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _HASH_KV:
+        _misfit(fields, _HASH_KV, "hash")
+    _check_int64(fields)
+    return LOCAL
+
+
+def _status(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _STATUS:
+        _misfit(fields, _STATUS, "status")
+    return STAMPED
+
+
+def _member_list(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _MEMBER_LIST:
+        _misfit(fields, _MEMBER_LIST, "member list")
+    return LINEARIZABLE if not fields or fields[0] else LOCAL
+
+
+def _publish(_fields: tuple[Any, ...], _limits: Limits) -> NoReturn:
+    raise PermissionDenied("members only")
+
+
+_CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
+    int(m.Op.RANGE): _range_alone,
+    int(m.Op.PUT): _put,
+    int(m.Op.DELETE_RANGE): _delete_range,
+    int(m.Op.TXN): _txn_alone,
+    int(m.Op.COMPACT): _compact,
+    int(m.Op.HASH_KV): _hash_kv,
+    int(m.Op.STATUS): _status,
+    int(m.Op.MEMBER_LIST): _member_list,
+    int(m.Op.PUBLISH): _publish,
+}
+_CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
+    int(m.Op.RANGE): _range,
+    int(m.Op.PUT): _put,
+    int(m.Op.DELETE_RANGE): _delete_range,
+}
+
+
+# --- keys of a txn ---------------------------------------------------------------------------------
+
+
+class _Intervals:
+    """Half-open intervals of keys, kept disjoint and in order; intervals that meet become one."""
+
+    def __init__(self) -> None:
+        self.starts: list[bytes] = []
+        self.ends: list[bytes] = []
+
+    def add(self, start: bytes, end: bytes) -> None:
+        first = bisect_left(self.ends, start)
+        last = bisect_right(self.starts, end)
+        if first < last:
+            start = min(start, self.starts[first])
+            end = max(end, self.ends[last - 1])
+        self.starts[first:last] = [start]
+        self.ends[first:last] = [end]
+
+    def add_all(self, other: _Intervals) -> None:
+        for start, end in zip(other.starts, other.ends, strict=True):
+            self.add(start, end)
+
+    def __contains__(self, key: bytes) -> bool:
+        at = bisect_right(self.starts, key) - 1
+        return at >= 0 and key < self.ends[at]
+
+
+def _written(branch: tuple[tuple[int, Any], ...]) -> tuple[set[bytes], _Intervals]:
+    """What a branch may write: keys put, and intervals deleted, its own and its inner txns'.
+
+    The operations of one level count as simultaneous, but inner txns come one after another: one may delete what an
+    earlier one has put, not put what an earlier one has deleted. The two branches of one txn never both run, so
+    they may put the same key. Deletes of the same key do not disturb each other. A delete that runs to the end of the
+    keyspace is held against nobody: etcd lets "delete everything from x on, put x" pass, and so do we.
+
+    Raises DuplicateKey.
+    """
+    deleted = _Intervals()
+    put: set[bytes] = set()
+    for op, fields in branch:
+        if op == m.Op.DELETE_RANGE:
+            key = fields[0]
+            end = fields[1] if len(fields) > 1 and fields[1] else key + b"\0"
+            if end != _FROM_KEY and key < end:
+                deleted.add(key, end)
+    for op, fields in branch:
+        if op != m.Op.TXN:
+            continue
+        put_then, deleted_then = _written(fields[1])
+        put_else, deleted_else = _written(fields[2])
+        for key in put_then | put_else:
+            if key in put or key in deleted:
+                raise DuplicateKey
+        put |= put_then
+        put |= put_else
+        deleted.add_all(deleted_then)
+        deleted.add_all(deleted_else)
+    for op, fields in branch:
+        if op == m.Op.PUT:
+            key = fields[0]
+            if key in put or key in deleted:
+                raise DuplicateKey
+            put.add(key)
+    return put, deleted
