@@ -14,8 +14,8 @@ cannot apply must neither vote nor lead. Then each turn goes
 - *Log*: cut only behind what storage has made durable, and not while it is short.
 - *Snapshots* for members that are too far behind pass through here chunk by chunk between the two storages, each chunk
   asked for by the receiver (`SnapshotAck`), so heartbeats are never behind more than one of them.
-- *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the others
-  elect one that can serve.
+- *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
+  others elect one that can serve.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ SNAPSHOT_RESEND_MS = 1_000  # a chunk, or the receiver's word about it, may be l
 SNAPSHOT_SILENCE_MS = 10_000  # a snapshot whose receiver asks for nothing for so long is given up
 CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's)
 LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
-
-PostPeer = "Callable[[int, NamedTuple], bool]"
 
 
 class _Transfer(NamedTuple):

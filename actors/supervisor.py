@@ -217,9 +217,8 @@ class _Supervisor:
         now = time.monotonic()
         child.deaths = [at for at in child.deaths if now - at < RESTARTS_WINDOW_S] + [now]
         if len(child.deaths) >= RESTARTS_MAX:
-            self._fail(
-                f"{child.name} died {RESTARTS_MAX} times within {RESTARTS_WINDOW_S:.0f} s ({how}) {child.last_word}"
-            )
+            often = f"died {RESTARTS_MAX} times within {RESTARTS_WINDOW_S:.0f} s"
+            self._fail(f"{child.name} {often} ({how}) {child.last_word}")
             return
         pause = 0.0 if len(child.deaths) == 1 else min(RESTART_PAUSE_MAX_S, 0.1 * 2 ** len(child.deaths))
         self._log.warning("actor died, starting it again", died=child.name, how=how, pause_s=pause)

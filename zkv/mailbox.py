@@ -34,14 +34,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-INBOX_MESSAGES_MAX = (
-    10_000  # a queue towards one neighbour; each message is a batch, bounded by the actors' own windows
-)
+INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
 DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 LINGER_MS = 500  # what was posted before the end is given this long to leave
-
-Post = "Callable[[str | tuple[str, object], object], bool]"
 
 
 class Stop(NamedTuple):
@@ -68,6 +64,10 @@ class Actor(Protocol):
         """When (ms, monotonic) to call `handle` even if nothing comes; None: never."""
 
 
+def _inbox_of(rundir: str, name: str) -> str:
+    return f"ipc://{rundir}/{name}.sock"
+
+
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -83,8 +83,7 @@ class Mailbox:
         self._monitors: dict[zmq.Socket[bytes], str] = {}
         self._inbox = self.context.socket(zmq.PULL)
         self._inbox.rcvhwm = INBOX_MESSAGES_MAX
-        path = os.path.join(rundir, f"{name}.sock")
-        self._inbox.bind(f"ipc://{path}")
+        self._inbox.bind(_inbox_of(rundir, name))
         self._poller.register(self._inbox, zmq.POLLIN)
         self._outboxes: dict[str, zmq.Socket[bytes]] = {}
         for neighbour in neighbours:
@@ -92,7 +91,7 @@ class Mailbox:
             outbox.sndhwm = INBOX_MESSAGES_MAX
             outbox.linger = LINGER_MS
             outbox.reconnect_ivl = 20
-            outbox.connect(f"ipc://{os.path.join(rundir, neighbour)}.sock")
+            outbox.connect(_inbox_of(rundir, neighbour))
             self._outboxes[neighbour] = outbox
 
     def add_door(self, name: str, socket: zmq.Socket[bytes]) -> None:
@@ -147,7 +146,7 @@ class Mailbox:
         receive = self._inbox.recv
         try:
             for _ in range(DRAIN_MESSAGES):
-                received.append(("node", codec.decode(receive(zmq.NOBLOCK))))
+                received.append(("node", codec.decode(receive(zmq.NOBLOCK))))  # noqa: PERF401 - what came before Again stays
         except zmq.Again:
             pass
 
@@ -156,7 +155,7 @@ class Mailbox:
         receive = socket.recv_multipart
         try:
             for _ in range(DRAIN_MESSAGES):
-                received.append((name, receive(zmq.NOBLOCK)))
+                received.append((name, receive(zmq.NOBLOCK)))  # noqa: PERF401 - what came before Again stays
         except zmq.Again:
             pass
 
@@ -225,7 +224,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
         log.critical("actor cannot go on", reason=str(error))
         control.tell(f"fatal {error}")
     except (ZkvError, OSError, zmq.ZMQError) as error:
-        log.error("actor failed", reason=f"{type(error).__name__}: {error}")
+        log.error("actor failed", reason=f"{type(error).__name__}: {error}")  # noqa: TRY400
         control.tell(f"failed {type(error).__name__}: {error}")
     except Exception as error:  # a broken belief: say where, end, and let the supervisor begin anew
         log.exception("actor crashed")
