@@ -1,0 +1,182 @@
+"""`--write-out=json`: one line of JSON, with the fields, letter case and order of etcdctl's.
+
+Those are what Go's encoding/json makes of etcd's protobuf structs, which explains what looks odd: fields with a zero
+value are left out (except in `endpoint health` and `endpoint hashkv`'s own records), bytes are base64, `<`, `>` and `&`
+are escaped, and `member list` spells `clientURLs`, but `clientURLS` with `--hex`.
+"""
+
+from __future__ import annotations
+
+import json
+from binascii import b2a_base64
+from typing import TYPE_CHECKING, Any
+
+from zkv.ctl.go_text import duration
+from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Header, InnerHeader, Printer
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def dumps(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
+
+
+def _filled(**fields: Any) -> dict[str, Any]:
+    """Go's omitempty."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
+def _header(header: Header) -> dict[str, Any]:
+    return _filled(
+        cluster_id=header.cluster_id,
+        member_id=header.member_id,
+        revision=header.revision,
+        raft_term=header.raft_term,
+    )
+
+
+def _key_value(kv: m.KeyValue) -> dict[str, Any]:
+    return _filled(
+        key=_base64(kv.key),
+        create_revision=kv.create_revision,
+        mod_revision=kv.mod_revision,
+        version=kv.version,
+        value=_base64(kv.value),
+        lease=kv.lease,
+    )
+
+
+def _body(header: Header, answer: m.TxnAnswerBody) -> dict[str, Any]:
+    fields: dict[str, Any] = {"header": _header(header)}
+    if isinstance(answer, m.PutAnswer):
+        fields |= _filled(prev_kv=answer.prev_kv and _key_value(answer.prev_kv))
+    elif isinstance(answer, m.RangeAnswer):
+        fields |= _filled(kvs=[_key_value(kv) for kv in answer.kvs], more=answer.more, count=answer.count)
+    elif isinstance(answer, m.DeleteRangeAnswer):
+        fields |= _filled(deleted=answer.deleted, prev_kvs=[_key_value(kv) for kv in answer.prev_kvs])
+    else:
+        inner = InnerHeader(header.revision)
+        responses = [{"Response": {_RESPONSES[op]: _body(inner, each)}} for op, each in answer.responses]
+        fields |= _filled(succeeded=answer.succeeded, responses=responses)
+    return fields
+
+
+_RESPONSES: dict[int, str] = {
+    m.Op.RANGE: "response_range",
+    m.Op.PUT: "response_put",
+    m.Op.DELETE_RANGE: "response_delete_range",
+    m.Op.TXN: "response_txn",
+}  # as Go struct tags spell the members of a oneof
+
+
+class JsonPrinter(Printer):
+    name = "json"
+
+    def put(self, header: Header, answer: m.PutAnswer) -> None:
+        self.line(dumps(_body(header, answer)))
+
+    def range(self, header: Header, chunks: Iterable[m.RangeAnswer]) -> None:
+        """Written piece by piece, so that no more than a chunk is held."""
+        write = self._out.write
+        write(b'{"header":' + dumps(_header(header)).encode())
+        before = b',"kvs":['
+        last = m.RangeAnswer((), more=False, count=0)
+        for last in chunks:
+            for kv in last.kvs:
+                write(before + dumps(_key_value(kv)).encode())
+                before = b","
+        if before == b",":
+            write(b"]")
+        rest = _filled(more=last.more, count=last.count)
+        write(b"".join(f",{dumps(name)}:{dumps(value)}".encode() for name, value in rest.items()) + b"}\n")
+
+    def delete_range(self, header: Header, answer: m.DeleteRangeAnswer) -> None:
+        self.line(dumps(_body(header, answer)))
+
+    def txn(self, header: Header, answer: m.TxnAnswer) -> None:
+        self.line(dumps(_body(header, answer)))
+
+    def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
+        """The header of a member list has no revision."""
+        head = _header(InnerHeader(0, header.cluster_id, header.member_id, header.raft_term))
+        if self.as_hex:
+            head |= {name: f"{head[name]:x}" for name in ("cluster_id", "member_id") if name in head}
+            members = [
+                {
+                    "ID": f"{member.id:x}",
+                    "name": member.name,
+                    "peerURLs": member.peer_urls,
+                    "clientURLS": member.client_urls or None,
+                }
+                for member in answer.members
+            ]
+        else:
+            members = [
+                _filled(
+                    ID=member.id,
+                    name=member.name,
+                    peerURLs=member.peer_urls,
+                    clientURLs=member.client_urls,
+                    isLearner=member.is_learner,
+                )
+                for member in answer.members
+            ]
+        self.line(dumps({"header": head, "members": members}))
+
+    def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
+        self.line(
+            dumps(
+                [
+                    {"Endpoint": endpoint, "Status": {"header": _header(header), **_status(status)}}
+                    for endpoint, header, status in results
+                ]
+            )
+        )
+
+    def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
+        self.line(
+            dumps(
+                [
+                    {"endpoint": endpoint, "health": not error, "took": duration(took), **_filled(error=error)}
+                    for endpoint, took, error in results
+                ]
+            )
+        )
+
+    def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
+        self.line(
+            dumps(
+                [
+                    {
+                        "Endpoint": endpoint,
+                        "HashKV": {
+                            "header": _header(header),
+                            **_filled(hash=answer.hash, compact_revision=answer.compact_revision),
+                        },
+                    }
+                    for endpoint, header, answer in results
+                ]
+            )
+        )
+
+
+def _status(status: m.StatusAnswer) -> dict[str, Any]:
+    return _filled(
+        version=status.version,
+        dbSize=status.db_size,
+        leader=status.leader,
+        raftIndex=status.raft_index,
+        raftTerm=status.raft_term,
+        raftAppliedIndex=status.raft_applied_index,
+        errors=status.errors,
+        dbSizeInUse=status.db_size_in_use,
+        isLearner=status.is_learner,
+    )

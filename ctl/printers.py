@@ -1,0 +1,368 @@
+"""Results for people and for programs: one class per output format, one method per kind of result.
+
+What is printed is etcdctl's to the letter, its quirks included where programs may rest on them (they are named
+where they stand). Results are the answers of `wire/messages.py` with the header they came with; for the endpoint
+commands, which ask several members, a small record each. A printer writes to the stream it is given as it goes, and
+a range is printed as its chunks come in: so a get of any size needs little memory.
+
+A format that cannot show a command's result says so (exit code 4). etcdctl says so after it did the work;
+here the command asks `require` first, so that a put that "failed" has not been done.
+"""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from zkv.ctl.go_text import duration, quote, size
+from zkv.ctl.options import EXIT_BAD_FEATURE, CommandError
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+class Header(Protocol):
+    """Who answered, as `zkv.client` hands it out."""
+
+    @property
+    def cluster_id(self) -> int: ...
+    @property
+    def member_id(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def raft_term(self) -> int: ...
+
+
+class InnerHeader(NamedTuple):
+    """The header of an answer inside a txn: etcd fills in the revision only."""
+
+    revision: int
+    cluster_id: int = 0
+    member_id: int = 0
+    raft_term: int = 0
+
+
+class EndpointStatus(NamedTuple):
+    endpoint: str
+    header: Header
+    status: m.StatusAnswer
+
+
+class EndpointHealth(NamedTuple):
+    """`took`: nanoseconds; `error` is empty when the endpoint is healthy."""
+
+    endpoint: str
+    took: int
+    error: str
+
+
+class EndpointHash(NamedTuple):
+    endpoint: str
+    header: Header
+    answer: m.HashKVAnswer
+
+
+class Printer:
+    """The face all formats show. What a format does not override, it cannot show."""
+
+    name = ""
+
+    def __init__(self, out: IO[bytes], *, as_hex: bool = False, value_only: bool = False) -> None:
+        self._out = out
+        self.as_hex = as_hex
+        self.value_only = value_only
+
+    def require(self, result: str) -> None:
+        """Raises CommandError unless this format can show `result` (the name of a method below)."""
+        if getattr(type(self), result) is getattr(Printer, result):
+            raise CommandError(f"{self.name} not supported as output format", EXIT_BAD_FEATURE)
+
+    def line(self, text: str | bytes = "") -> None:
+        self._out.write((text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text) + b"\n")
+
+    def put(self, header: Header, answer: m.PutAnswer) -> None:
+        raise NotImplementedError
+
+    def range(self, header: Header, chunks: Iterable[m.RangeAnswer]) -> None:
+        """`chunks`: the parts of one answer; `more` and `count` of the last one are the whole's."""
+        raise NotImplementedError
+
+    def delete_range(self, header: Header, answer: m.DeleteRangeAnswer) -> None:
+        raise NotImplementedError
+
+    def txn(self, header: Header, answer: m.TxnAnswer) -> None:
+        raise NotImplementedError
+
+    def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
+        raise NotImplementedError
+
+    def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
+        raise NotImplementedError
+
+    def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
+        raise NotImplementedError
+
+    def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
+        raise NotImplementedError
+
+    def _inner(self, revision: int, responses: Iterable[tuple[int, m.TxnAnswerBody]]) -> Iterator[None]:
+        """Print the answers inside a txn, stopping before each."""
+        for _op, answer in responses:
+            yield
+            header = InnerHeader(revision)
+            if isinstance(answer, m.PutAnswer):
+                self.put(header, answer)
+            elif isinstance(answer, m.RangeAnswer):
+                self.range(header, (answer,))
+            elif isinstance(answer, m.DeleteRangeAnswer):
+                self.delete_range(header, answer)
+            else:
+                self.txn(header, answer)
+
+
+class SimplePrinter(Printer):
+    name = "simple"
+
+    def put(self, _header: Header, answer: m.PutAnswer) -> None:
+        self.line("OK")
+        if answer.prev_kv:
+            self._key_value(answer.prev_kv)
+
+    def range(self, _header: Header, chunks: Iterable[m.RangeAnswer]) -> None:
+        for chunk in chunks:
+            for kv in chunk.kvs:
+                self._key_value(kv)
+
+    def delete_range(self, _header: Header, answer: m.DeleteRangeAnswer) -> None:
+        self.line(str(answer.deleted))
+        for kv in answer.prev_kvs:
+            self._key_value(kv)
+
+    def txn(self, header: Header, answer: m.TxnAnswer) -> None:
+        self.line("SUCCESS" if answer.succeeded else "FAILURE")
+        for _ in self._inner(header.revision, answer.responses):
+            self.line()
+
+    def member_list(self, _header: Header, answer: m.MemberListAnswer) -> None:
+        for row in member_rows(answer):
+            self.line(", ".join(row))
+
+    def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
+        for row in status_rows(results):
+            self.line(", ".join(row))
+
+    def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
+        """Healthy ones; the others' troubles the command tells on stderr, as etcdctl does."""
+        for endpoint, took, error in results:
+            if not error:
+                self.line(f"{endpoint} is healthy: successfully committed proposal: took = {duration(took)}")
+
+    def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
+        for row in hash_rows(results):
+            self.line(", ".join(row))
+
+    def _key_value(self, kv: m.KeyValue) -> None:
+        if not self.value_only:
+            self.line(hexadecimal(kv.key) if self.as_hex else kv.key)
+        self.line(hexadecimal(kv.value) if self.as_hex else kv.value)
+
+
+class FieldsPrinter(Printer):
+    """A line per field; what is bytes or text is quoted. `--hex` changes nothing here, as in etcdctl."""
+
+    name = "fields"
+
+    def field(self, name: str, value: object) -> None:
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, str):
+            value = quote(value.encode("utf-8", "surrogateescape"))
+        elif isinstance(value, bytes):
+            value = quote(value)
+        self.line(f'"{name}" : {value}')
+
+    def put(self, header: Header, answer: m.PutAnswer) -> None:
+        self._header(header)
+        if answer.prev_kv:
+            self._key_value("Prev", answer.prev_kv)
+
+    def range(self, header: Header, chunks: Iterable[m.RangeAnswer]) -> None:
+        self._header(header)
+        last = m.RangeAnswer((), more=False, count=0)
+        for last in chunks:
+            for kv in last.kvs:
+                self._key_value("", kv)
+        self.field("More", last.more)
+        self.field("Count", last.count)
+
+    def delete_range(self, header: Header, answer: m.DeleteRangeAnswer) -> None:
+        self._header(header)
+        self.field("Deleted", answer.deleted)
+        for kv in answer.prev_kvs:
+            self._key_value("Prev", kv)
+
+    def txn(self, header: Header, answer: m.TxnAnswer) -> None:
+        self._header(header)
+        self.field("Succeeded", answer.succeeded)
+        for _ in self._inner(header.revision, answer.responses):
+            pass
+
+    def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
+        self._header(InnerHeader(0, header.cluster_id, header.member_id, header.raft_term))
+        for member in answer.members:
+            self.field("ID", member.id)
+            self.field("Name", member.name)
+            for url in member.peer_urls:
+                self.field("PeerURL", url)
+            for url in member.client_urls:
+                self.field("ClientURL", url)
+            self.field("IsLearner", member.is_learner)
+            self.line()
+
+    def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
+        for endpoint, header, status in results:
+            self._header(header)
+            self.field("Version", status.version)
+            self.field("DBSize", status.db_size)
+            self.field("Leader", status.leader)
+            self.field("IsLearner", status.is_learner)
+            self.field("RaftIndex", status.raft_index)
+            self.field("RaftTerm", status.raft_term)
+            self.field("RaftAppliedIndex", status.raft_applied_index)
+            self.line(f'"Errors" : [{" ".join(status.errors)}]')
+            self.field("Endpoint", endpoint)
+            self.line()
+
+    def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
+        for endpoint, took, error in results:
+            self.field("Endpoint", endpoint)
+            self.field("Health", not error)
+            self.line(f'"Took" : {duration(took)}')
+            self.line(f'"Error" : {error}')
+            self.line()
+
+    def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
+        for endpoint, header, answer in results:
+            self._header(header)
+            self.field("Endpoint", endpoint)
+            self.field("Hash", answer.hash)
+            self.line()
+
+    def _header(self, header: Header) -> None:
+        self.field("ClusterID", header.cluster_id)
+        self.field("MemberID", header.member_id)
+        self.field("Revision", header.revision)
+        self.field("RaftTerm", header.raft_term)
+
+    def _key_value(self, prefix: str, kv: m.KeyValue) -> None:
+        self.field(f"{prefix}Key", kv.key)
+        self.field(f"{prefix}CreateRevision", kv.create_revision)
+        self.field(f"{prefix}ModRevision", kv.mod_revision)
+        self.field(f"{prefix}Version", kv.version)
+        self.field(f"{prefix}Value", kv.value)
+        self.field(f"{prefix}Lease", kv.lease)
+
+
+class TablePrinter(Printer):
+    """For what is a list of members or endpoints."""
+
+    name = "table"
+
+    def member_list(self, _header: Header, answer: m.MemberListAnswer) -> None:
+        self._table(MEMBER_COLUMNS, member_rows(answer))
+
+    def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
+        self._table(STATUS_COLUMNS, status_rows(results))
+
+    def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
+        rows = [[endpoint, _truth(not error), duration(took), error] for endpoint, took, error in results]
+        self._table(HEALTH_COLUMNS, rows)
+
+    def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
+        self._table(HASH_COLUMNS, hash_rows(results))
+
+    def _table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Titles stand in the middle, cells to the right."""
+        widths = [max(len(row[at]) for row in (columns, *rows)) for at in range(len(columns))]
+        rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+        self.line(rule)
+        titles = (
+            " " * ((width - len(title)) // 2) + title + " " * ((width - len(title) + 1) // 2)
+            for title, width in zip(columns, widths, strict=True)
+        )
+        self.line("| " + " | ".join(titles) + " |")
+        self.line(rule)
+        for row in rows:
+            self.line("| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+        self.line(rule)
+
+
+MEMBER_COLUMNS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")
+STATUS_COLUMNS = (
+    "ENDPOINT", "ID", "VERSION", "DB SIZE", "IS LEADER", "IS LEARNER",
+    "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "ERRORS",
+)  # fmt: skip
+HEALTH_COLUMNS = ("ENDPOINT", "HEALTH", "TOOK", "ERROR")
+HASH_COLUMNS = ("ENDPOINT", "HASH")
+
+
+def member_rows(answer: m.MemberListAnswer) -> list[list[str]]:
+    return [
+        [
+            f"{member.id:x}",
+            "started" if member.name else "unstarted",
+            member.name,
+            ",".join(member.peer_urls),
+            ",".join(member.client_urls),
+            _truth(member.is_learner),
+        ]
+        for member in answer.members
+    ]
+
+
+def status_rows(results: Sequence[EndpointStatus]) -> list[list[str]]:
+    return [
+        [
+            endpoint,
+            f"{header.member_id:x}",
+            status.version,
+            size(status.db_size),
+            _truth(status.leader == header.member_id),
+            _truth(status.is_learner),
+            str(status.raft_term),
+            str(status.raft_index),
+            str(status.raft_applied_index),
+            ", ".join(status.errors),
+        ]
+        for endpoint, header, status in results
+    ]
+
+
+def hash_rows(results: Sequence[EndpointHash]) -> list[list[str]]:
+    return [[endpoint, str(answer.hash)] for endpoint, _header, answer in results]
+
+
+def hexadecimal(data: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def make_printer(name: str, out: IO[bytes], **options: Any) -> Printer:
+    """The printer for `--write-out=name`.
+
+    Raises CommandError.
+    """
+    if name == "json":
+        from zkv.ctl.printer_json import JsonPrinter
+
+        return JsonPrinter(out, **options)
+    if name == "protobuf":
+        raise CommandError("protobuf is not an output format of zkv: use --write-out=json", EXIT_BAD_FEATURE)
+    for cls in (SimplePrinter, FieldsPrinter, TablePrinter):
+        if cls.name == name:
+            return cls(out, **options)
+    raise CommandError("unsupported output format", EXIT_BAD_FEATURE)
