@@ -2,7 +2,7 @@
 
 Raft tolerates loss, so a peer that is down or slow simply misses messages: `send` never blocks and queues only
 onto completed connections (ZMQ_IMMEDIATE). Every message is two frames, a fixed header (who, to whom, in
-which cluster) and the encoded message. What is not for this member of this cluster is dropped, and the log says so once.
+which cluster) and the encoded message. What is not for this member of this cluster is dropped; the log says so once.
 
 With `curve://` peer urls all members share one CURVE key pair: whoever does not hold it gets no byte in
 (the listening socket's ZAP domain allows this one key only).
