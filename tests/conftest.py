@@ -1,0 +1,51 @@
+"""For every test: a temporary directory nobody else uses, and the rule that nothing outlives the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `tempfile` and child processes put things: a short path, since socket paths are limited."""
+    tmp_path_factory.getbasetemp()  # pytest's own stays where failed tests' files are looked for
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    path = Path(tempfile.mkdtemp(prefix="zkv-test-"))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(path)
+    yield path
+    tempfile.tempdir = before[1]
+    if before[0] is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = before[0]
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(temporary_directory: Path) -> Iterator[None]:
+    """A process, socket or socket file that outlives its test fails it, and is ended before the next one.
+
+    What fixtures of a wider scope hold was there before.
+    """
+    before = leaks.look(temporary_directory)
+    yield
+    found = leaks.wait_none_since(before, temporary_directory)
+    if any(found):
+        for pid, _ in found.processes:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        pytest.fail(f"left behind:\n{found}", pytrace=False)
