@@ -8,3 +8,62 @@
 
 Names are resolved when first used, so that a program pays only for what it needs.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zkv import errors as errors
+    from zkv.client.async_client import AsyncClient as AsyncClient
+    from zkv.client.client import Client as Client
+    from zkv.client.ops import RangeOptions as RangeOptions
+    from zkv.client.ops import create_revision as create_revision
+    from zkv.client.ops import delete as delete
+    from zkv.client.ops import get as get
+    from zkv.client.ops import lease as lease
+    from zkv.client.ops import mod_revision as mod_revision
+    from zkv.client.ops import put as put
+    from zkv.client.ops import value as value
+    from zkv.client.ops import version as version
+    from zkv.client.retry import RetryPolicy as RetryPolicy
+    from zkv.errors import ZkvError as ZkvError
+    from zkv.wire.messages import KeyValue as KeyValue
+    from zkv.wire.messages import Member as Member
+
+_HOMES = {
+    "AsyncClient": "zkv.client.async_client",
+    "Client": "zkv.client.client",
+    "KeyValue": "zkv.wire.messages",
+    "Member": "zkv.wire.messages",
+    "RangeOptions": "zkv.client.ops",
+    "RetryPolicy": "zkv.client.retry",
+    "ZkvError": "zkv.errors",
+    "create_revision": "zkv.client.ops",
+    "delete": "zkv.client.ops",
+    "get": "zkv.client.ops",
+    "lease": "zkv.client.ops",
+    "mod_revision": "zkv.client.ops",
+    "put": "zkv.client.ops",
+    "value": "zkv.client.ops",
+    "version": "zkv.client.ops",
+}
+
+__all__ = [*_HOMES, "errors"]  # noqa: PLE0604 (one list of names, not two)
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("zkv.errors")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'zkv' has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,7 @@
-"""Which way a request goes through a member: the requests of one message all go the same."""
+"""Which way a request goes through a member: the requests of one message all go the same.
+
+So a gateway can pass on a client's message as it came; a mixed one it would have to take apart.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,12 @@ class Lane(IntEnum):
     """Through the log."""
     READ = 1
     """Past a quorum, then to storage."""
-    LOCAL = 2
+    STAMPED = 2
+    """To storage, with what the member's raft knows of itself."""
+    LOCAL = 3
     """Straight to the member's own storage."""
+    ALONE = 4
+    """A range whose answer may come in chunks: each in a message of its own, which becomes its stream."""
 
 
 OP_OF: dict[type, int] = {cls: int(op) for op, cls in m.REQUEST_CLASSES.items()}
@@ -22,7 +29,7 @@ LANE_OF: dict[type, int] = {
     m.DeleteRange: int(Lane.WRITE),
     m.Compact: int(Lane.WRITE),
     m.HashKV: int(Lane.LOCAL),
-    m.Status: int(Lane.LOCAL),
+    m.Status: int(Lane.STAMPED),
 }
 """For those whose class says it all."""
 
@@ -30,6 +37,8 @@ LANE_OF: dict[type, int] = {
 def lane_of(request: m.Request) -> int:
     match request:
         case m.Range():
+            if request.range_end and not request.count_only:
+                return Lane.ALONE
             return Lane.LOCAL if request.serializable else Lane.READ
         case m.MemberList():
             return Lane.READ if request.linearizable else Lane.LOCAL

@@ -11,7 +11,7 @@ No socket, clock, random source or thread here: `now` (ms, monotonic), the sessi
 Three machines run in one object.
 
 **Tickets** (`ticket.py`): QUEUED -> SENT -> DONE, and back by way of a retry. Queued tickets leave when an endpoint is
-connected, in three lanes (`lanes.py`), so that a gateway can pass a whole message one way.
+connected, in lanes (`lanes.py`), so that a gateway can pass a whole message one way.
 
 **Endpoints** (`endpoints.py`): all traffic goes to one until it fails. What fails it: a lost connection, silence while
 it owes answers, an answer that is none, and errors that tell that another member would serve better.
@@ -74,7 +74,8 @@ BLAMELESS = (LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
 """Retryable errors that say nothing against the endpoint they came from."""
 
 OK, CHUNK = int(Code.OK), int(Code.CHUNK)
-RANGE, PUT, WRITE = int(m.Op.RANGE), int(m.Op.PUT), int(Lane.WRITE)
+RANGE, PUT = int(m.Op.RANGE), int(m.Op.PUT)
+WRITE, ALONE = int(Lane.WRITE), int(Lane.ALONE)
 REQUESTS, CREDIT, CANCEL = int(m.ClientKind.REQUESTS), int(m.ClientKind.CREDIT), int(m.ClientKind.CANCEL)
 
 
@@ -265,7 +266,7 @@ class Session:
 
     def _take(self, lane: int, queue: deque[Ticket]) -> list[Ticket]:
         """The next tickets of a lane that fit into one message and into what may be in flight."""
-        room = min(self.limits.message_requests_max, IN_FLIGHT_MAX - len(self._sent))
+        room = min(1 if lane == ALONE else self.limits.message_requests_max, IN_FLIGHT_MAX - len(self._sent))
         if lane == WRITE:
             self._ledger.floor(self._next_id)
             room = min(room, self.limits.session_answers_max - len(self._ledger.open))
@@ -338,8 +339,8 @@ class Session:
             else:
                 ledger = ticket.ledger or (self._fresh_ledger(now) if ticket.lane == WRITE else None)
                 batches.setdefault((endpoint, ticket.lane, ledger), []).append(ticket)
-        step = self.limits.message_requests_max
-        for (endpoint, _, ledger), tickets in batches.items():
+        for (endpoint, lane, ledger), tickets in batches.items():
+            step = 1 if lane == ALONE else self.limits.message_requests_max
             for start in range(0, len(tickets), step):
                 self._send(endpoint, ledger, tickets[start : start + step], now, out)
 

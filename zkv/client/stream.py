@@ -42,8 +42,7 @@ class Stream:
     @property
     def resumable(self) -> bool:
         """Chunks in the order of their keys can go on after the last one; in another order only from the start."""
-        request = self.original
-        return not self._received or request.sort_order == SortOrder.NONE or request.sort_target == SortTarget.KEY
+        return not self._received or self.original.sort_target == SortTarget.KEY
 
     def rest(self) -> Range:
         """The request for what has not come yet; the chunks put from now on answer it.

@@ -1,0 +1,407 @@
+"""The synchronous client: threads call, one thread of ours carries.
+
+A call puts its ticket into the session, under the one lock, and waits on a lock of its own. The I/O thread owns the
+sockets: it sends what has gathered, sleeps in poll, takes what has come, releases whoever's ticket is done. Calls
+made at once by many threads so leave in one message. The thread ends with `close`; should it die, all calls fail
+with ClientClosed rather than wait for ever.
+
+The lock guards the session and the flag `_asleep`: whoever submits while the I/O thread sleeps (or is about to) wakes
+it by a byte in a pipe, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import zmq
+
+from zkv.client import calls, ops
+from zkv.client.session import Session
+from zkv.client.ticket import FOREVER
+from zkv.client.transport import Transport
+from zkv.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from zkv.client.calls import Call, Txn
+    from zkv.client.records import (
+        CompactResult,
+        DeleteResult,
+        HashKVResult,
+        MembersResult,
+        PutResult,
+        StatusResult,
+        TxnResult,
+    )
+    from zkv.client.retry import RetryPolicy
+    from zkv.client.ticket import Header, Ticket
+    from zkv.client.transport import KeyFile
+    from zkv.config import Limits
+    from zkv.wire.messages import KeyValue, Range, RangeAnswer
+
+T = TypeVar("T")
+
+POLL_MS_MAX = 60_000
+TIMEOUT_S = 5.0
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Client:
+    """A connection to a zkv cluster. Thread-safe.
+
+        with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:
+            kv.put("a", "1")
+            kv.get("a").value
+
+    `endpoints`: members' native addresses, "tcp://host:port" or "curve://host:port"; one is used at a time, the others
+    when it fails. curve:// needs `server_key`, a file with the server's public key (or one for each endpoint), and
+    `client_key`, a file with this client's key pair, if the server keeps a list of those it knows.
+
+    `timeout`, in seconds, is the deadline of each call that does not bring its own. Whatever a call raises is a
+    `zkv.errors.ZkvError`, whose `maybe_applied` says whether a write may have happened all the same.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] = "tcp://127.0.0.1:2378",
+        *,
+        timeout: float = TIMEOUT_S,
+        server_key: KeyFile | Mapping[str, KeyFile] | None = None,
+        client_key: KeyFile | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._transport = Transport([endpoints] if isinstance(endpoints, str) else endpoints, server_key, client_key)
+        self._session = Session(
+            len(self.endpoints),
+            secrets.token_bytes(16),
+            secrets.randbits(256),
+            now=now_ms(),
+            limits=limits,
+            retry=retry,
+        )
+        self._lock = threading.Lock()
+        self._asleep = False
+        self._closing = False
+        self._closed = False
+        self._given_up: deque[Ticket] = deque()
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="zkv-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._transport.endpoints
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<zkv.Client {' '.join(self.endpoints)}{' closed' if self._closing else ''}>"
+
+    def close(self) -> None:
+        """End the calls under way with ClientClosed, and the connections. May be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if not self._closing:
+                self._closing = True
+                os.write(self._wake_writer, b"\0")
+        self._thread.join()
+        with self._lock:
+            writer, self._wake_writer = self._wake_writer, -1
+            os.close(writer)
+
+    # --- keys ------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        key: ops.Data,
+        value: ops.Data = b"",
+        *,
+        lease: int = 0,
+        prev_kv: bool = False,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Set a key. `prev_kv` asks for what was there; `ignore_value`, `ignore_lease` keep what is there.
+
+        Raises KeyNotFound for an ignored value or lease of a key that is not there; LeaseNotFound.
+        """
+        request = ops.put(
+            key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+        )
+        return self._call(calls.put(request), timeout)
+
+    def get(
+        self, key: ops.Data, *, revision: int = 0, serializable: bool = False, timeout: float | None = None
+    ) -> KeyValue | None:
+        """One key, or None if it is not there.
+
+        Raises Compacted or FutureRevision for a `revision` that is not kept any more, or not made yet.
+        """
+        return self._call(calls.get(key, revision=revision, serializable=serializable), timeout)
+
+    def range(
+        self, key: ops.Data | None = None, *, timeout: float | None = None, **options: Unpack[ops.RangeOptions]
+    ) -> KeyValues:
+        """Many keys, as an iterator that streams: memory stays bounded however large the range is.
+
+        See `zkv.RangeOptions` for what it takes. All keys are as of one revision. `timeout` bounds each wait
+        for more, not the whole.
+        """
+        return KeyValues(self, ops.get(key, **options), self._seconds(timeout))
+
+    def count(
+        self, key: ops.Data | None = None, *, timeout: float | None = None, **options: Unpack[ops.RangeOptions]
+    ) -> int:
+        """How many keys a range holds."""
+        return self._call(calls.count(key, **options), timeout)
+
+    def delete(
+        self,
+        key: ops.Data | None = None,
+        *,
+        range_end: ops.Data | None = None,
+        prefix: ops.Prefix = None,
+        from_key: bool = False,
+        prev_kv: bool = False,
+        timeout: float | None = None,
+    ) -> DeleteResult:
+        """Delete a key, or all of a range."""
+        request = ops.delete(key, range_end=range_end, prefix=prefix, from_key=from_key, prev_kv=prev_kv)
+        return self._call(calls.delete(request), timeout)
+
+    def txn(self) -> Txn[TxnResult]:
+        """A transaction: `.if_(...)`, `.then(...)`, `.otherwise(...)`, `.commit()`."""
+        return calls.Txn(self._call)
+
+    value = staticmethod(ops.value)
+    version = staticmethod(ops.version)
+    create_revision = staticmethod(ops.create_revision)
+    mod_revision = staticmethod(ops.mod_revision)
+    lease = staticmethod(ops.lease)
+
+    def compact(self, revision: int, *, physical: bool = False, timeout: float | None = None) -> CompactResult:
+        """Forget what was superseded at or before `revision`; `physical`: return when it is gone from the disk too."""
+        return self._call(calls.compact(revision, physical=physical), timeout)
+
+    # --- members ---------------------------------------------------------------------------------
+
+    def status(self, endpoint: str | None = None, *, timeout: float | None = None) -> StatusResult:
+        """What a member says about itself: that at `endpoint`, one of this client's, or whichever is in use."""
+        return self._call(calls.status(endpoint), timeout)
+
+    def members(self, *, linearizable: bool = True, timeout: float | None = None) -> MembersResult:
+        return self._call(calls.members(linearizable=linearizable), timeout)
+
+    def hash_kv(self, endpoint: str | None = None, revision: int = 0, *, timeout: float | None = None) -> HashKVResult:
+        """The hash of all revisions up to `revision` (0: the present one): equal on all members."""
+        return self._call(calls.hash_kv(endpoint, revision), timeout)
+
+    # --- how calls travel ------------------------------------------------------------------------
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
+    def _call(self, call: Call[T], timeout: float | None) -> T:
+        gate = threading.Lock()
+        gate.acquire()
+        endpoint = None if call.endpoint is None else self._transport.index(call.endpoint)
+        with self._lock:
+            deadline = deadline_ms(self._seconds(timeout))
+            ticket = self._session.submit(call.request, deadline, gate.release, endpoint=endpoint)
+            self._wake()
+        try:
+            gate.acquire()
+        except BaseException:  # KeyboardInterrupt: nobody waits any more
+            self._give_up(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        return call.result(ticket)
+
+    def _open(self, request: Range, timeout: float, wake: Callable[[], None]) -> Ticket:
+        with self._lock:
+            ticket = self._session.submit(request, deadline_ms(timeout), wake, stream=True)
+            self._wake()
+        return ticket
+
+    def _next_chunk(self, ticket: Ticket, timeout: float) -> RangeAnswer | None:
+        with self._lock:
+            chunk = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
+            self._wake()
+        return chunk
+
+    def _give_up(self, ticket: Ticket) -> None:
+        """Cancel, from wherever: also from a finalizer, which may run while this very thread holds the lock."""
+        self._given_up.append(ticket)
+        with contextlib.suppress(OSError):  # the I/O thread is gone, and the ticket with it
+            os.write(self._wake_writer, b"\0")
+
+    def _wake(self) -> None:
+        """Have the I/O thread look at the session. Called under the lock."""
+        if self._closing:
+            self._session.close()
+            self._release()
+        elif self._asleep:
+            self._asleep = False
+            os.write(self._wake_writer, b"\0")
+
+    def _release(self) -> None:
+        """Wake whoever waits for what is new. Called under the lock."""
+        for ticket in self._session.news():
+            cast("Callable[[], None]", ticket.context)()
+
+    # --- the I/O thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._carry()
+        finally:
+            with self._lock:
+                self._closing = True
+                self._session.close()
+                self._release()
+            self._transport.close()
+            os.close(self._wake_reader)
+
+    def _carry(self) -> None:
+        transport = self._transport
+        owners: dict[object, int] = {}
+        poller = zmq.Poller()
+        poller.register(self._wake_reader, zmq.POLLIN)
+        for endpoint, sockets in enumerate(zip(transport.sockets, transport.monitors, strict=True)):
+            for socket in sockets:
+                poller.register(socket, zmq.POLLIN)
+                owners[socket] = endpoint
+        while True:
+            with self._lock:
+                if self._closing:
+                    return
+                wait_ms = self._send()
+                self._asleep = True
+            ready = poller.poll(wait_ms)
+            with self._lock:
+                self._asleep = False
+                now = now_ms()
+                for socket, _ in ready:
+                    if socket in owners:
+                        transport.drain(owners[socket], self._session, now)
+                    else:
+                        os.read(self._wake_reader, 4096)
+
+    def _send(self) -> int:
+        """Bring the session up to now and send what it has; how long (ms) it needs nobody."""
+        session = self._session
+        while self._given_up:
+            session.cancel(self._given_up.popleft())
+        now = now_ms()
+        session.tick(now)
+        while outgoing := session.outgoing(now):
+            for endpoint, data in outgoing:
+                if not self._transport.send(endpoint, data):
+                    session.disconnected(endpoint, now)
+        self._release()
+        wakeup = session.next_wakeup()
+        return POLL_MS_MAX if wakeup is None else max(0, min(wakeup - now, POLL_MS_MAX))
+
+
+def deadline_ms(timeout: float) -> int:
+    """`timeout` seconds from now, on the clock of `now_ms`. Raises InvalidRequest for a timeout that is none."""
+    if not timeout > 0:
+        raise InvalidRequest(f"timeout {timeout}")
+    return min(now_ms() + int(timeout * 1000), FOREVER) if timeout < FOREVER else FOREVER
+
+
+class KeyValues:
+    """The keys of a range, streamed: iterate once, and leave early with `close` (or `with`, or by letting go of it).
+
+    A connection lost half way does not show: the rest comes from another endpoint, at the same revision. Should that
+    one have been compacted meanwhile, Compacted is raised.
+    """
+
+    def __init__(self, client: Client, request: Range, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._news = threading.Event()
+        self._kvs: Iterator[KeyValue] = iter(())
+        self._last: RangeAnswer | None = None
+        self._ticket = client._open(request, timeout, self._news.set)  # noqa: SLF001 (two halves of one thing)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> KeyValue:
+        while True:
+            for kv in self._kvs:
+                return kv
+            if not self._advance():
+                raise StopIteration
+
+    def _advance(self) -> bool:
+        """Wait for the next chunk; False: there is none. Raises what the range failed with."""
+        while True:
+            self._news.clear()
+            chunk = self._client._next_chunk(self._ticket, self._timeout)  # noqa: SLF001
+            if chunk is not None:
+                self._last = chunk
+                self._kvs = iter(chunk.kvs)
+                return True
+            if self._ticket.done:
+                if self._ticket.error is not None:
+                    raise self._ticket.error
+                return False
+            self._news.wait()
+
+    @property
+    def header(self) -> Header:
+        """Who answered, at which revision. Waits for the first chunk."""
+        if self._last is None:
+            self._advance()
+        return self._ticket.header
+
+    @property
+    def count(self) -> int:
+        """How many keys the range holds, limit or not. Certain once the iteration has ended."""
+        return self._last.count if self._last else 0
+
+    @property
+    def more(self) -> bool:
+        """Did the limit cut the range? Certain once the iteration has ended."""
+        return self._last.more if self._last else False
+
+    def close(self) -> None:
+        """Want no more of it. May be called twice."""
+        if not self._ticket.done:
+            self._client._give_up(self._ticket)  # noqa: SLF001
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ticket"):
+            self.close()

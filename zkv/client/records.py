@@ -1,0 +1,85 @@
+"""What calls return. Each result holds the header of its answer: who gave it, at which revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zkv.client.ticket import Header
+    from zkv.wire.messages import KeyValue, Member
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    header: Header
+
+    @property
+    def revision(self) -> int:
+        """The store's revision: the one a write made, the one a read was answered at."""
+        return self.header.revision
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult(Result):
+    """`prev_kv`: what was there before, when it was asked for and there was something."""
+
+    prev_kv: KeyValue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult(Result):
+    """How many keys were deleted, and what they held when that was asked for."""
+
+    deleted: int
+    prev_kvs: tuple[KeyValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult(Result):
+    """`count` is how many keys the range holds, limit or not; `more`: the limit cut the answer."""
+
+    kvs: tuple[KeyValue, ...]
+    more: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult(Result):
+    """`responses`: one result for each request of the branch that ran."""
+
+    succeeded: bool
+    responses: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompactResult(Result):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class HashKVResult(Result):
+    """The hash of all revisions up to the one asked for that compaction (at `compact_revision`) has left."""
+
+    hash: int
+    compact_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult(Result):
+    """One member about itself. Sizes in bytes; `leader` 0: it knows none."""
+
+    version: str
+    db_size: int
+    db_size_in_use: int
+    leader: int
+    raft_term: int
+    raft_index: int
+    raft_applied_index: int
+    errors: tuple[str, ...]
+    is_learner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MembersResult(Result):
+    members: tuple[Member, ...]

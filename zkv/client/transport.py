@@ -1,0 +1,174 @@
+"""The sockets of a client: one ZeroMQ DEALER per endpoint, and a monitor beside each that tells when it is connected.
+
+What libzmq does here: connect and reconnect, CURVE, heartbeats (a peer that vanished without a word is noticed within
+HEARTBEAT_TIMEOUT_MS). With ZMQ_IMMEDIATE nothing is queued for an endpoint that is not connected, and what was
+queued is dropped when the connection is lost: the session, not the socket, decides what is sent again.
+
+Not thread-safe: whoever made it drives it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import zmq
+
+from zkv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+    from typing import TypeAlias
+
+    from zkv.client.session import Session
+
+    KeyFile: TypeAlias = str | PathLike[str]
+
+RECONNECT_MS_MIN = 50
+RECONNECT_MS_MAX = 500
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 3000
+HANDSHAKE_MS = 5000
+DRAIN_MESSAGES = 256
+"""Messages taken from one socket before the others, and the callers, have their turn."""
+
+_EVENT = struct.Struct("=HI")
+
+
+class Curve(NamedTuple):
+    """Keys in Z85: the server's public one, and this client's pair."""
+
+    server: bytes
+    public: bytes
+    secret: bytes
+
+
+def load_curve(server_key: KeyFile, client_key: KeyFile | None) -> Curve:
+    """Keys from `.key` and `.key_secret` files; without a client key a new one is made up.
+
+    Raises ConfigError when a file does not hold what it should.
+    """
+    from zmq.auth import load_certificate
+
+    try:
+        server, _ = load_certificate(server_key)
+        public, secret = load_certificate(client_key) if client_key is not None else zmq.curve_keypair()
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    if secret is None:
+        raise ConfigError(f"{client_key} holds no secret key")
+    return Curve(server, public, secret)
+
+
+def normalize(endpoint: str) -> str:
+    """An endpoint with its scheme: tcp:// unless another one is given. Raises ConfigError."""
+    scheme, separator, address = endpoint.partition("://")
+    if not separator:
+        scheme, address = "tcp", endpoint
+    host, colon, port = address.rpartition(":")
+    if scheme not in {"tcp", "curve"} or not (colon and host and port.isdecimal()):
+        raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port or curve://host:port")
+    return f"{scheme}://{address}"
+
+
+class Transport:
+    def __init__(
+        self,
+        endpoints: Iterable[str],
+        server_key: KeyFile | Mapping[str, KeyFile] | None = None,
+        client_key: KeyFile | None = None,
+    ) -> None:
+        """Connect to all endpoints. `server_key`: one for all, or by endpoint. Raises ConfigError."""
+        self.endpoints = tuple(normalize(endpoint) for endpoint in endpoints)
+        if not self.endpoints:
+            raise ConfigError("no endpoint given")
+        curves = [_curve_of(endpoint, server_key, client_key) for endpoint in self.endpoints]
+        self._context = zmq.Context()
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self.monitors: list[zmq.Socket[bytes]] = []
+        try:
+            for endpoint, curve in zip(self.endpoints, curves, strict=True):
+                self._connect(endpoint, curve)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"cannot connect to {endpoint}: {error}") from None
+
+    def _connect(self, endpoint: str, curve: Curve | None) -> None:
+        socket = self._context.socket(zmq.DEALER)
+        self.sockets.append(socket)
+        socket.linger = 0
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.SNDHWM, 0)  # the session bounds what is in flight
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS_MIN)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if curve is not None:
+            socket.curve_serverkey = curve.server
+            socket.curve_publickey = curve.public
+            socket.curve_secretkey = curve.secret
+        self.monitors.append(socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED))
+        socket.connect("tcp://" + endpoint.partition("://")[2])
+
+    def index(self, endpoint: str) -> int:
+        """Which of the endpoints this is. Raises ConfigError when it is none."""
+        try:
+            return self.endpoints.index(normalize(endpoint))
+        except ValueError:
+            raise ConfigError(f"{endpoint} is none of this client's endpoints") from None
+
+    def send(self, endpoint: int, data: bytes) -> bool:
+        """False when the connection is gone."""
+        try:
+            self.sockets[endpoint].send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def drain(self, endpoint: int, session: Session, now: int) -> bool:
+        """Hand the session what has come from one endpoint; False: there was nothing.
+
+        Answers go before the news that the connection they came by is lost.
+        """
+        socket = self.sockets[endpoint]
+        found = False
+        try:
+            for _ in range(DRAIN_MESSAGES):
+                session.received(endpoint, socket.recv(zmq.NOBLOCK), now)
+                found = True
+        except zmq.Again:
+            pass
+        monitor = self.monitors[endpoint]
+        while monitor.poll(0):
+            event, _ = _EVENT.unpack(monitor.recv_multipart()[0])
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                session.connected(endpoint, now)
+            else:
+                session.disconnected(endpoint, now)
+            found = True
+        return found
+
+    def close(self) -> None:
+        for socket in self.sockets:
+            socket.disable_monitor()
+        for socket in (*self.monitors, *self.sockets):
+            socket.close(linger=0)
+        self._context.term()
+
+
+def _curve_of(
+    endpoint: str, server_key: KeyFile | Mapping[str, KeyFile] | None, client_key: KeyFile | None
+) -> Curve | None:
+    if endpoint.startswith("tcp://"):
+        return None
+    key = server_key
+    if isinstance(key, Mapping):
+        key = {normalize(name): path for name, path in key.items()}.get(endpoint)
+    if key is None:
+        raise ConfigError(f"{endpoint} needs the server's public key")
+    return load_curve(key, client_key)
