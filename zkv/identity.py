@@ -1,0 +1,195 @@
+"""CURVE: key files, and sockets that speak only to whom they should.
+
+A key pair is two files in pyzmq's certificate format (`zmq.auth`): NAME.key holds the public key and may be handed out,
+NAME.key_secret holds both and may not. A CURVE server proves itself to clients that know its public key; who may
+come in is said by an *allow list*, a container of public keys, or None for whoever knows the server's key.
+
+libzmq asks during each handshake, by the ZAP protocol (https://rfc.zeromq.org/spec/27/) over an inproc socket of the
+server's context. pyzmq's own handlers run on asyncio and must be stopped before their context can end; the one
+here is a thread that waits for a question and leaves with its context, and it logs nothing.
+
+Keys are Z85 text (40 bytes) throughout, as in the files. Secret keys are never logged, nor shown by `repr`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import zmq
+import zmq.auth
+from zmq.utils import z85
+
+from zkv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_ZAP_DOMAIN = b"zkv"
+_CURVE_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+def write_keys(directory: str, name: str) -> tuple[str, str]:
+    """Make a key pair: the paths of NAME.key and NAME.key_secret (mode 0600).
+
+    `directory` is made (mode 0700) if it is not there. Raises ConfigError if a file of that name exists, or if `name`
+    cannot be a file's.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"{name!r} is no name for a key file")
+    public, secret = Path(directory, f"{name}.key"), Path(directory, f"{name}.key_secret")
+    try:
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made aside, in a directory nobody else can look into, and linked into place: a secret file never
+        # exists half written or with wider rights, and a link does not replace what is there.
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".new-key-") as aside:
+            made_public, made_secret = map(Path, zmq.auth.create_certificates(aside, name))
+            made_secret.chmod(0o600)
+            secret.hardlink_to(made_secret)
+            try:
+                public.hardlink_to(made_public)
+            except OSError:
+                secret.unlink()
+                raise
+    except FileExistsError:
+        raise ConfigError(f"{public} or {secret} exists already, key files are not overwritten") from None
+    except OSError as error:
+        raise ConfigError(f"key files cannot be written to {directory}: {error.strerror}") from None
+    return str(public), str(secret)
+
+
+def load_public(path: str) -> bytes:
+    """The public key in a file of either kind.
+
+    Raises ConfigError if it cannot be read or holds none.
+    """
+    return _load(path)[0]
+
+
+def load_secret(path: str) -> KeyPair:
+    """The key pair in a .key_secret file; warns if others may read it.
+
+    Raises ConfigError if it cannot be read, holds no secret key, or one that does not fit its public key.
+    """
+    public, secret = _load(path)
+    if secret is None:
+        raise ConfigError(f"{path} holds no secret key")
+    if zmq.curve_public(secret) != public:
+        raise ConfigError(f"the keys in {path} do not belong together")
+    if Path(path).stat().st_mode & 0o077:
+        structlog.get_logger().warning("secret key file is open to other users", path=path, want="mode 0600")
+    return KeyPair(public, secret)
+
+
+def _load(path: str) -> tuple[bytes, bytes | None]:
+    try:
+        public, secret = zmq.auth.load_certificate(path)
+    except OSError as error:
+        raise ConfigError(f"key file {path} cannot be read: {error.strerror or 'no such file'}") from None
+    except ValueError:
+        raise ConfigError(f"{path} is no key file") from None
+    if not _is_key(public) or not (secret is None or _is_key(secret)):
+        raise ConfigError(f"{path} holds a damaged key")
+    return public, secret
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(z85.decode(key)) == _CURVE_KEY_BYTES
+    except (ValueError, KeyError, struct.error):
+        return False
+
+
+# --- who may come in -----------------------------------------------------------------------------
+
+
+class AllowList:
+    """The public keys in the .key files of a directory, which is read again when a file comes or goes."""
+
+    def __init__(self, directory: str) -> None:
+        """Raises ConfigError if it cannot be read, or one of its files cannot."""
+        self._directory = Path(directory)
+        self._seen, self._keys = self._read()
+
+    def __contains__(self, key: object) -> bool:
+        """Asked for each connection. A directory that cannot be read right now leaves the list as it was."""
+        with contextlib.suppress(ConfigError, OSError):
+            if self._directory.stat().st_mtime_ns != self._seen:
+                self._seen, self._keys = self._read()
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _read(self) -> tuple[int, frozenset[bytes]]:
+        try:
+            seen = self._directory.stat().st_mtime_ns
+            files = [path for path in self._directory.iterdir() if path.suffix == ".key"]
+        except OSError as error:
+            raise ConfigError(f"allow list {self._directory} cannot be read: {error.strerror}") from None
+        return seen, frozenset(load_public(str(path)) for path in files)
+
+
+def only_key_of(path: str) -> frozenset[bytes]:
+    """An allow list of one: for members that share a key pair."""
+    return frozenset({load_public(path)})
+
+
+# --- sockets -------------------------------------------------------------------------------------
+
+
+def secure_server(socket: zmq.Socket[bytes], secret_key_file: str, allow: Container[bytes] | None) -> None:
+    """Make `socket` a CURVE server, before it is bound: clients not in `allow` are refused (None: let in all).
+
+    One server with an allow list per context. Raises ConfigError for a bad key file.
+    """
+    keys = load_secret(secret_key_file)
+    if allow is not None:
+        _answer_zap(socket.context, allow)
+        socket.zap_domain = _ZAP_DOMAIN
+    socket.curve_publickey = keys.public
+    socket.curve_secretkey = keys.secret
+    socket.curve_server = True
+
+
+def secure_client(socket: zmq.Socket[bytes], server_public: bytes, secret_key_file: str | None) -> None:
+    """Make `socket` a CURVE client, before it connects: it talks only to who holds `server_public`'s secret.
+
+    Without a key file it uses a key made up here, which no allow list holds. Raises ConfigError for a bad key file.
+    """
+    keys = load_secret(secret_key_file) if secret_key_file else KeyPair(*zmq.curve_keypair())
+    socket.curve_serverkey = server_public
+    socket.curve_publickey = keys.public
+    socket.curve_secretkey = keys.secret
+
+
+def _answer_zap(context: zmq.Context[zmq.Socket[bytes]], allow: Container[bytes]) -> None:
+    questions = context.socket(zmq.REP)
+    questions.linger = 0
+    questions.bind(_ZAP_ENDPOINT)
+    threading.Thread(target=_serve_zap, args=(questions, allow), name="zap", daemon=True).start()
+
+
+def _serve_zap(questions: zmq.Socket[bytes], allow: Container[bytes]) -> None:
+    """Answer until the context ends."""
+    with questions, contextlib.suppress(zmq.ContextTerminated):
+        while True:
+            # version, request id, domain, address, routing id, mechanism, credentials; all but the key are libzmq's own
+            question = questions.recv_multipart()
+            version, request_id = question[:2]
+            known = len(question) == 7 and question[5] == b"CURVE" and z85.encode(question[6]) in allow
+            status = (b"200", b"OK") if known else (b"400", b"Unknown key")
+            questions.send_multipart((version, request_id, *status, b"", b""))
