@@ -148,6 +148,8 @@ class Leadership:
             case MessageKind.HEARTBEAT_ANSWER:
                 progress.read_round = max(progress.read_round, message.context)
                 progress.alive(self._replica.log.last_index)
+            case MessageKind.SNAPSHOT if progress.match == 0 and progress.state is not State.SNAPSHOT:
+                self._need_snapshot(message.sender, progress)
             case MessageKind.READ_INDEX:
                 self.reads.add(message.sender, message.context)
 
@@ -160,6 +162,10 @@ class Leadership:
         refilled = progress.state is State.SNAPSHOT and progress.match + 1 >= self._replica.log.first_index
         if agrees or refilled:
             progress.replicate()
+
+    def _need_snapshot(self, member: int, progress: Progress) -> None:
+        progress.snapshot()
+        self.snapshots_wanted.append(member)
 
     def snapshot_ended(self, member: int) -> None:
         progress = self.progress.get(member)
@@ -270,8 +276,7 @@ class Leadership:
             previous_term = log.term(low - 1)
         except LogCompacted:
             if now - progress.heard < self._config.election_ms:
-                progress.snapshot()
-                self.snapshots_wanted.append(member)
+                self._need_snapshot(member, progress)
             else:
                 progress.probe(low, waits=True)  # it is away: no use to stream it anything
             return False

@@ -8,6 +8,7 @@ consensus, section 6 of the paper).
 The whole contract with the actor round it is this loop; every input may be called any number of times before it:
 
     raft = Raft(RaftConfig(member=1), log, random.Random(seed), now)
+    raft.restore(meta)                               # where storage stands: it may be ahead of the log's commit index
     while True:
         raft.step(message, now)                      # what peers sent
         raft.propose([body, ...], now)               # leader: one log entry each; else raises NoLeader
@@ -219,14 +220,17 @@ class Raft:
             self._leadership.unreachable(member)
 
     def restore(self, meta: SnapshotMeta) -> None:
-        """Storage's state is that of `meta` now (a snapshot was installed): the log goes on behind it."""
+        """Storage's state is that of `meta`: a snapshot was installed, or the member starts and this is what it finds.
+
+        The log goes on behind it. Nothing happens if the log knows as much already.
+        """
         if self._replica.restore(meta) and self.leader:
             self._acknowledge(meta.index)
 
     def compact(self, index: int) -> None:
-        """Forget entries up to `index`: applied, and durable in storage."""
-        assert index <= min(self._replica.commit, self._replica.synced), "only what is applied may be forgotten"
-        self._replica.log.compact(index)
+        """Forget entries up to `index`: they are durable in storage, as applied entries or by a snapshot."""
+        assert index <= self._replica.commit, "only what is committed may be forgotten"
+        self._replica.log.compact(min(index, self._replica.synced))
 
     def tick(self, now: int) -> None:
         self._now = now
@@ -411,6 +415,8 @@ class Raft:
             MessageKind.PRE_VOTE_ANSWER if pre else MessageKind.VOTE_ANSWER,
             message.sender,
             term=message.term if grant else self.term,
+            log_term=self._replica.log.term(self._replica.commit),
+            commit=self._replica.commit,
             reject=not grant,
         )
 
@@ -420,6 +426,14 @@ class Raft:
             return
         if not message.reject and message.term != self.term + pre:
             return  # an answer to an earlier campaign
+        if self._replica.term_at(message.commit) == message.log_term:
+            # A voter tells what it knows to be committed: perhaps a conf change, after which the candidate needs
+            # less. Without this, a removed leader that alone knows of its removal, and whose log is longer, could
+            # refuse for ever a vote that nobody needs any more.
+            self._replica.commit_to(message.commit)
+            if not membership.is_voter(self.conf, self.id):
+                self._follow(self.term, 0)
+                return
         self._count_vote(message.sender, granted=not message.reject)
 
     def _count_vote(self, member: int, *, granted: bool) -> None:
@@ -459,7 +473,10 @@ class Raft:
 
     def _take_append(self, message: Message) -> None:
         replica = self._replica
-        if message.index < replica.commit:
+        if not replica.conf.voters:
+            # Joining, with an empty log: the log alone does not tell who the first members were.
+            self._send(MessageKind.SNAPSHOT, message.sender)
+        elif message.index < replica.commit:
             self._acknowledge(replica.commit)  # an old one: up to the commit index all logs agree
         elif replica.accept(message.index, message.log_term, message.entries):
             match = message.index + len(message.entries)
@@ -513,6 +530,7 @@ class Raft:
         term: int | None = None,
         index: int = 0,
         log_term: int = 0,
+        commit: int = 0,
         reject: bool = False,
         reject_hint: int = 0,
         context: int = 0,
@@ -525,6 +543,7 @@ class Raft:
                 self.term if term is None else term,
                 index,
                 log_term,
+                commit,
                 reject=reject,
                 reject_hint=reject_hint,
                 context=context,

@@ -113,9 +113,9 @@ class Replica:
         Entries already held are left as they are: the append may be an old one that lacks later entries
         (Raft section 5.3: only a conflict cuts).
         """
-        if self.term_at(previous) != previous_term:
-            return False
         last = self.log.last_index
+        if previous > last or self.term_at(previous) != previous_term:
+            return False
         for position, entry in enumerate(entries):
             if entry.index > last or self.log.term(entry.index) != entry.term:
                 self.append(entries[position:] if position else entries)
