@@ -29,25 +29,11 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zkv.client.ticket import Ticket
+    from zkv.client.transport import Curve
 
 DRAIN_MESSAGES = 256
 TICK_S = 0.05  # how often retries are looked after, and progress told
 RATE_BURST_S = 0.01  # a rate's bucket holds this much: what a stall keeps from being sent is not made up for
-
-
-class Endpoint(NamedTuple):
-    """A gateway's native address, and its CURVE key (z85; empty: the address speaks no CURVE)."""
-
-    url: str
-    server_key: bytes = b""
-
-
-class Keys(NamedTuple):
-    """This side's CURVE key pair (z85)."""
-
-    public: bytes = b""
-    secret: bytes = b""
 
 
 class Workload(Protocol):
@@ -57,18 +43,38 @@ class Workload(Protocol):
 
 
 class Plan(NamedTuple):
-    """One run. `rate`: requests a second at most, over all clients; 0: no limit. Times in seconds."""
+    """One run. `endpoints` with their scheme; `curve` for those that are curve://."""
 
-    endpoints: tuple[Endpoint, ...]
-    keys: Keys
+    endpoints: tuple[str, ...]
+    curve: Curve | None
     conns: int
     clients: int
     total: int
     rate: float = 0.0
+    """Requests a second at most, over all clients; 0: no limit."""
     dial_timeout: float = 5.0
+    """Seconds until a connection that does not come up ends the run."""
     sample: bool = False
+    """Note when each request began."""
     first: int = 0
-    """The index of the first request: a process of several has its own share."""
+    """The index of the first request: one process of several has its own share of them."""
+
+    def share(self, part: int, parts: int) -> Plan:
+        """What one of `parts` processes does. Connections keep their endpoints: they are dealt out again."""
+
+        def cut(count: int) -> tuple[int, int]:
+            return count * part // parts, count * (part + 1) // parts
+
+        (conn, conn_end), (client, client_end), (first, end) = map(cut, (self.conns, self.clients, self.total))
+        turned = conn % len(self.endpoints)
+        return self._replace(
+            endpoints=self.endpoints[turned:] + self.endpoints[:turned],
+            conns=min(conn_end - conn, client_end - client),
+            clients=client_end - client,
+            total=end - first,
+            rate=self.rate / parts,
+            first=self.first + first,
+        )
 
 
 class Connection:
@@ -123,11 +129,12 @@ class Engine:
         socket.sndhwm = socket.rcvhwm = 0  # bounded by one request per client
         for number, connection in enumerate(self._connections):
             endpoint = plan.endpoints[number % len(plan.endpoints)]
-            if endpoint.server_key:
-                socket.curve_publickey, socket.curve_secretkey = plan.keys
-                socket.curve_serverkey = endpoint.server_key
+            if endpoint.startswith("curve://"):
+                assert plan.curve is not None
+                socket.curve_serverkey = plan.curve.server
+                socket.curve_publickey, socket.curve_secretkey = plan.curve.public, plan.curve.secret
             socket.setsockopt(zmq.CONNECT_ROUTING_ID, connection.routing_id)
-            socket.connect(endpoint.url)
+            socket.connect("tcp://" + endpoint.partition("://")[2])
             socket.send_multipart(
                 (connection.routing_id, codec.pack((m.PROTOCOL_VERSION, m.ClientKind.PING, *m.Ping(number))))
             )
@@ -137,26 +144,10 @@ class Engine:
             left = deadline - time.monotonic()
             if left <= 0 or not socket.poll(int(left * 1000) + 1):
                 number = self._connections.index(next(iter(silent.values())))
-                raise ConnectionFailed(plan.endpoints[number % len(plan.endpoints)].url)
+                raise ConnectionFailed(plan.endpoints[number % len(plan.endpoints)])
             routing_id, _ = socket.recv_multipart()
             if routing_id in silent:
                 silent.pop(routing_id).session.connected(0, _ms(time.monotonic()))
-
-    def ask(self, request: m.Request, seconds: float) -> list[Ticket]:
-        """The same request over every connection, done within `seconds`, apart from any load."""
-        deadline = _ms(time.monotonic() + seconds)
-        tickets = [connection.session.submit(request, deadline) for connection in self._connections]
-        while not all(ticket.done for ticket in tickets):
-            now = _ms(time.monotonic())
-            for connection in self._connections:
-                connection.session.tick(now)
-                for _, data in connection.session.outgoing(now):
-                    self._socket.send_multipart((connection.routing_id, data))
-            self._socket.poll(int(TICK_S * 1000))
-            self._drain(_ms(time.monotonic()))
-        for connection in self._connections:
-            connection.session.news()
-        return tickets
 
     def run(self, progress: Callable[[int], object]) -> Results:
         """Send the load and wait for all its answers. `progress` is told now and then how many there are."""
@@ -247,20 +238,3 @@ class Engine:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def leader(plan: Plan) -> Endpoint:
-    """The endpoint, of the plan's, whose member leads.
-
-    Raises ConnectionFailed when none does, or one does not answer, and what else an endpoint answers.
-    """
-    count = len(plan.endpoints)
-    with Engine(plan._replace(conns=count, clients=count), lambda _: m.Status()) as engine:
-        tickets = engine.ask(m.Status(), plan.dial_timeout)
-    for endpoint, ticket in zip(plan.endpoints, tickets, strict=True):
-        if ticket.error is not None:
-            raise ticket.error
-        assert isinstance(ticket.answer, m.StatusAnswer)
-        if ticket.answer.leader == ticket.header.member_id:
-            return endpoint
-    raise ConnectionFailed("none of the endpoints leads")

