@@ -187,7 +187,7 @@ class RangeAnswer(NamedTuple):
 
     kvs: tuple[KeyValue, ...]
     more: bool
-    count: int
+    count: int  # type: ignore[assignment] # hides tuple's method, as meant
 
 
 class PutAnswer(NamedTuple):
@@ -329,7 +329,7 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One slot of the log. `time` is the cluster clock in ms, stamped by the leader; it never runs backwards."""
 
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple's method, as meant
     term: int
     kind: int
     time: int
@@ -353,7 +353,7 @@ class ConfState(NamedTuple):
     voters: tuple[int, ...]
     learners: tuple[int, ...] = ()
     voters_outgoing: tuple[int, ...] = ()
-    index: int = 0
+    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
 
 
 class ConfChangeKind(IntEnum):
@@ -376,7 +376,7 @@ class ConfChange(NamedTuple):
 class SnapshotMeta(NamedTuple):
     """The state machine as of `index`: what a follower starts from when the log before it is gone."""
 
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple's method, as meant
     term: int
     time: int
     conf: ConfState
@@ -409,7 +409,7 @@ class Message(NamedTuple):
     to: int
     sender: int
     term: int
-    index: int = 0
+    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
     log_term: int = 0
     commit: int = 0
     entries: tuple[Entry, ...] = ()
@@ -517,7 +517,7 @@ class Stamp(NamedTuple):
 class StampedRead(NamedTuple):
     """raft, gateway -> storage: to be answered once `index` is applied. `stamp` is None for serializable reads."""
 
-    index: int
+    index: int  # type: ignore[assignment] # hides tuple's method, as meant
     stamp: Stamp | None
     frames: tuple[bytes, ...]
 
