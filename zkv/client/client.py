@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import zmq
 
 from zkv.client import calls, ops
+from zkv.client.clock import TIMEOUT_S, deadline_ms, now_ms
+from zkv.client.cursor import Cursor
 from zkv.client.session import Session
-from zkv.client.ticket import FOREVER
 from zkv.client.transport import Transport
-from zkv.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self, Unpack
 
@@ -51,11 +49,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_MS_MAX = 60_000
-TIMEOUT_S = 5.0
-
-
-def now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 class Client:
@@ -87,8 +80,8 @@ class Client:
         self._transport = Transport([endpoints] if isinstance(endpoints, str) else endpoints, server_key, client_key)
         self._session = Session(
             len(self.endpoints),
-            secrets.token_bytes(16),
-            secrets.randbits(256),
+            os.urandom(16),
+            int.from_bytes(os.urandom(32)),
             now=now_ms(),
             limits=limits,
             retry=retry,
@@ -327,14 +320,7 @@ class Client:
         return POLL_MS_MAX if wakeup is None else max(0, min(wakeup - now, POLL_MS_MAX))
 
 
-def deadline_ms(timeout: float) -> int:
-    """`timeout` seconds from now, on the clock of `now_ms`. Raises InvalidRequest for a timeout that is none."""
-    if not timeout > 0:
-        raise InvalidRequest(f"timeout {timeout}")
-    return min(now_ms() + int(timeout * 1000), FOREVER) if timeout < FOREVER else FOREVER
-
-
-class KeyValues:
+class KeyValues(Cursor):
     """The keys of a range, streamed: iterate once, and leave early with `close` (or `with`, or by letting go of it).
 
     A connection lost half way does not show: the rest comes from another endpoint, at the same revision. Should that
@@ -342,11 +328,10 @@ class KeyValues:
     """
 
     def __init__(self, client: Client, request: Range, timeout: float) -> None:
+        super().__init__()
         self._client = client
         self._timeout = timeout
         self._news = threading.Event()
-        self._kvs: Iterator[KeyValue] = iter(())
-        self._last: RangeAnswer | None = None
         self._ticket = client._open(request, timeout, self._news.set)  # noqa: SLF001 (two halves of one thing)
 
     def __iter__(self) -> Self:
@@ -364,14 +349,9 @@ class KeyValues:
         while True:
             self._news.clear()
             chunk = self._client._next_chunk(self._ticket, self._timeout)  # noqa: SLF001
-            if chunk is not None:
-                self._last = chunk
-                self._kvs = iter(chunk.kvs)
-                return True
-            if self._ticket.done:
-                if self._ticket.error is not None:
-                    raise self._ticket.error
-                return False
+            took = self._take(self._ticket, chunk)
+            if took is not None:
+                return took
             self._news.wait()
 
     @property
@@ -380,16 +360,6 @@ class KeyValues:
         if self._last is None:
             self._advance()
         return self._ticket.header
-
-    @property
-    def count(self) -> int:
-        """How many keys the range holds, limit or not. Certain once the iteration has ended."""
-        return self._last.count if self._last else 0
-
-    @property
-    def more(self) -> bool:
-        """Did the limit cut the range? Certain once the iteration has ended."""
-        return self._last.more if self._last else False
 
     def close(self) -> None:
         """Want no more of it. May be called twice."""

@@ -1,0 +1,362 @@
+"""The asyncio client: `Client`'s calls as coroutines, over the same session and the same sockets.
+
+The sockets' file descriptors hang on the event loop, without `zmq.asyncio`, which would cost more per message than all
+the rest. Two rules follow from what such a descriptor says (libzmq: zmq_getsockopt, ZMQ_FD): it is edge-triggered, so
+after it fires a socket is drained until it is empty; and a send may swallow the edge, so a send is followed by that too.
+
+Calls made in one turn of the loop leave together at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from zkv.client import calls, ops
+from zkv.client.clock import TIMEOUT_S, deadline_ms, now_ms
+from zkv.client.cursor import Cursor
+from zkv.client.session import Session
+from zkv.client.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any, Self, Unpack
+
+    from zkv.client.calls import Call, Txn
+    from zkv.client.records import (
+        CompactResult,
+        DeleteResult,
+        HashKVResult,
+        MembersResult,
+        PutResult,
+        StatusResult,
+        TxnResult,
+    )
+    from zkv.client.retry import RetryPolicy
+    from zkv.client.ticket import Header, Ticket
+    from zkv.client.transport import KeyFile
+    from zkv.config import Limits
+    from zkv.wire.messages import KeyValue, Range, RangeAnswer
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
+
+        async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:
+            await kv.put("a", "1")
+            print((await kv.get("a")).value)
+
+    Arguments, methods and errors are those of `zkv.Client`. A cancelled task's call is given up; a write may be
+    applied all the same.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str] = "tcp://127.0.0.1:2378",
+        *,
+        timeout: float = TIMEOUT_S,
+        server_key: KeyFile | Mapping[str, KeyFile] | None = None,
+        client_key: KeyFile | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._transport = Transport([endpoints] if isinstance(endpoints, str) else endpoints, server_key, client_key)
+        self._session = Session(
+            len(self.endpoints),
+            os.urandom(16),
+            int.from_bytes(os.urandom(32)),
+            now=now_ms(),
+            limits=limits,
+            retry=retry,
+        )
+        self._closed = False
+        self._turn: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        for endpoint, sockets in enumerate(zip(self._transport.sockets, self._transport.monitors, strict=True)):
+            for socket in sockets:
+                self._loop.add_reader(socket.fileno(), self._drain, endpoint)
+            self._drain(endpoint)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self._transport.endpoints
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<zkv.AsyncClient {' '.join(self.endpoints)}{' closed' if self._closed else ''}>"
+
+    async def close(self) -> None:
+        """End the calls under way with ClientClosed, and the connections. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._session.close()
+        self._release()
+        for handle in (self._turn, self._timer):
+            if handle is not None:
+                handle.cancel()
+        for socket in (*self._transport.sockets, *self._transport.monitors):
+            self._loop.remove_reader(socket.fileno())
+        self._transport.close()
+
+    # --- keys ------------------------------------------------------------------------------------
+
+    async def put(
+        self,
+        key: ops.Data,
+        value: ops.Data = b"",
+        *,
+        lease: int = 0,
+        prev_kv: bool = False,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 (the cluster's deadline, not the task's)
+    ) -> PutResult:
+        """See `Client.put`."""
+        request = ops.put(
+            key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+        )
+        return await self._call(calls.put(request), timeout)
+
+    async def get(
+        self,
+        key: ops.Data,
+        *,
+        revision: int = 0,
+        serializable: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> KeyValue | None:
+        """See `Client.get`."""
+        return await self._call(calls.get(key, revision=revision, serializable=serializable), timeout)
+
+    def range(
+        self, key: ops.Data | None = None, *, timeout: float | None = None, **options: Unpack[ops.RangeOptions]
+    ) -> AsyncKeyValues:
+        """See `Client.range`: `async for kv in client.range(prefix="/svc/")`."""
+        return AsyncKeyValues(self, ops.get(key, **options), self._seconds(timeout))
+
+    async def count(
+        self,
+        key: ops.Data | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+        **options: Unpack[ops.RangeOptions],
+    ) -> int:
+        """See `Client.count`."""
+        return await self._call(calls.count(key, **options), timeout)
+
+    async def delete(
+        self,
+        key: ops.Data | None = None,
+        *,
+        range_end: ops.Data | None = None,
+        prefix: ops.Prefix = None,
+        from_key: bool = False,
+        prev_kv: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> DeleteResult:
+        """See `Client.delete`."""
+        request = ops.delete(key, range_end=range_end, prefix=prefix, from_key=from_key, prev_kv=prev_kv)
+        return await self._call(calls.delete(request), timeout)
+
+    def txn(self) -> Txn[Coroutine[Any, Any, TxnResult]]:
+        """See `Client.txn`; here `await` the `.commit()`."""
+        return calls.Txn(self._call)
+
+    value = staticmethod(ops.value)
+    version = staticmethod(ops.version)
+    create_revision = staticmethod(ops.create_revision)
+    mod_revision = staticmethod(ops.mod_revision)
+    lease = staticmethod(ops.lease)
+
+    async def compact(
+        self,
+        revision: int,
+        *,
+        physical: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> CompactResult:
+        """See `Client.compact`."""
+        return await self._call(calls.compact(revision, physical=physical), timeout)
+
+    # --- members ---------------------------------------------------------------------------------
+
+    async def status(
+        self,
+        endpoint: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> StatusResult:
+        """See `Client.status`."""
+        return await self._call(calls.status(endpoint), timeout)
+
+    async def members(
+        self,
+        *,
+        linearizable: bool = True,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> MembersResult:
+        """See `Client.members`."""
+        return await self._call(calls.members(linearizable=linearizable), timeout)
+
+    async def hash_kv(
+        self,
+        endpoint: str | None = None,
+        revision: int = 0,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> HashKVResult:
+        """See `Client.hash_kv`."""
+        return await self._call(calls.hash_kv(endpoint, revision), timeout)
+
+    # --- how calls travel ------------------------------------------------------------------------
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
+    async def _call(self, call: Call[T], timeout: float | None) -> T:  # noqa: ASYNC109
+        done = self._loop.create_future()
+        endpoint = None if call.endpoint is None else self._transport.index(call.endpoint)
+        deadline = deadline_ms(self._seconds(timeout))
+        ticket = self._session.submit(call.request, deadline, done, endpoint=endpoint)
+        self._soon()
+        try:
+            await done
+        except asyncio.CancelledError:
+            self._give_up(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        return call.result(ticket)
+
+    def _open(self, request: Range, timeout: float, news: asyncio.Event) -> Ticket:
+        ticket = self._session.submit(request, deadline_ms(timeout), news, stream=True)
+        self._soon()
+        return ticket
+
+    def _next_chunk(self, ticket: Ticket, timeout: float) -> RangeAnswer | None:
+        chunk = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
+        self._soon()
+        return chunk
+
+    def _give_up(self, ticket: Ticket) -> None:
+        if not ticket.done:
+            self._session.cancel(ticket)
+            if not self._loop.is_closed():
+                self._soon()
+
+    def _soon(self) -> None:
+        """At the end of this turn of the loop, send what has gathered."""
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        if self._closed:
+            self._release()
+            return
+        session = self._session
+        now = now_ms()
+        session.tick(now)
+        while outgoing := session.outgoing(now):
+            for endpoint, data in outgoing:
+                if self._transport.send(endpoint, data):
+                    self._drain(endpoint)
+                else:
+                    session.disconnected(endpoint, now)
+        self._release()
+        self._set_timer(now)
+
+    def _drain(self, endpoint: int) -> None:
+        if self._transport.drain(endpoint, self._session, now_ms()):
+            # There may be more than one turn's worth, and the descriptor will not say so again.
+            self._loop.call_soon(self._drain_again, endpoint)
+            self._soon()
+
+    def _drain_again(self, endpoint: int) -> None:
+        if not self._closed:
+            self._drain(endpoint)
+
+    def _release(self) -> None:
+        for ticket in self._session.news():
+            waiter = ticket.context
+            if isinstance(waiter, asyncio.Event):
+                waiter.set()
+            elif isinstance(waiter, asyncio.Future) and not waiter.done():
+                waiter.set_result(None)
+
+    def _set_timer(self, now: int) -> None:
+        """Be called again when the session wants to be; a timer set too early does no harm, and is kept."""
+        wakeup = self._session.next_wakeup()
+        if wakeup is None:
+            return
+        at = self._loop.time() + max(0, wakeup - now) / 1000
+        if self._timer is not None:
+            if not self._timer.cancelled() and self._loop.time() < self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._end_turn)
+
+
+class AsyncKeyValues(Cursor):
+    """The keys of a range, streamed: see `zkv.client.client.KeyValues`. Leave early with `close` or `async with`."""
+
+    def __init__(self, client: AsyncClient, request: Range, timeout: float) -> None:
+        super().__init__()
+        self._client = client
+        self._timeout = timeout
+        self._news = asyncio.Event()
+        self._ticket = client._open(request, timeout, self._news)  # noqa: SLF001 (two halves of one thing)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> KeyValue:
+        while True:
+            for kv in self._kvs:
+                return kv
+            if not await self._advance():
+                raise StopAsyncIteration
+
+    async def _advance(self) -> bool:
+        """Wait for the next chunk; False: there is none. Raises what the range failed with."""
+        while True:
+            self._news.clear()
+            chunk = self._client._next_chunk(self._ticket, self._timeout)  # noqa: SLF001
+            took = self._take(self._ticket, chunk)
+            if took is not None:
+                return took
+            await self._news.wait()
+
+    async def header(self) -> Header:
+        """Who answered, at which revision. Waits for the first chunk."""
+        if self._last is None:
+            await self._advance()
+        return self._ticket.header
+
+    def close(self) -> None:
+        """Want no more of it. May be called twice."""
+        self._client._give_up(self._ticket)  # noqa: SLF001
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ticket"):
+            self.close()
