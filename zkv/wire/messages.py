@@ -79,7 +79,7 @@ class KeyValue(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Keys in [key, range_end). An empty range_end means the one key; b"\\0" means all keys from `key` on.
+    r"""Keys in [key, range_end). An empty range_end means the one key; b"\0" means all keys from `key` on.
 
     `revision` 0 reads the present; `limit` 0 means no limit. `serializable` answers from this member's
     own state, possibly stale, without asking the others.
