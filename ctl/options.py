@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from zkv.ctl.go_text import parse_duration, quote
+from zkv.ctl.go_text import duration, parse_duration, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1
 EXIT_INVALID_INPUT = 3
 EXIT_BAD_FEATURE = 4
-EXIT_INTERRUPTED = 5
 EXIT_BAD_ARGS = 128
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -108,6 +107,15 @@ class Values:
         value = self._values[name]
         assert isinstance(value, str)
         return value
+
+    def shown(self, flag: Flag) -> str:
+        """The value as one would write it."""
+        value = self._values[flag.name]
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, tuple):
+            return ",".join(value)
+        return duration(value) if flag.kind == "duration" and isinstance(value, int) else str(value)
 
     def list(self, name: str) -> tuple[str, ...]:
         value = self._values[name]

@@ -1,0 +1,81 @@
+"""What a command of `zkv` is (`Command`), and what it is given when it runs (`Call`)."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from zkv.ctl.options import GLOBAL_FLAGS, CommandError, Flag, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from zkv.ctl.connection import Connection
+    from zkv.ctl.printers import Printer
+
+
+class Command(NamedTuple):
+    """`run` returns the exit code. `usage` is what stands behind the name; `example` lines are shown as they are.
+
+    A command's name, and the line that says what it does, stand in `main.COMMANDS`.
+    """
+
+    usage: str
+    example: str
+    run: Callable[[Call], int]
+    flags: tuple[Flag, ...] = ()
+    description: str = ""
+
+    @property
+    def all_flags(self) -> tuple[Flag, ...]:
+        return (*self.flags, *GLOBAL_FLAGS)
+
+
+class Streams(NamedTuple):
+    """Results go to `out`, troubles and nothing else to `err`."""
+
+    stdin: IO[bytes]
+    out: IO[bytes]
+    err: IO[bytes]
+
+
+class Call:
+    """One run of a command: its command line, read; its streams; and the way to printer and cluster."""
+
+    def __init__(
+        self, values: Values, arguments: Sequence[str], streams: Streams, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.values = values
+        self.arguments = arguments
+        self.stdin, self.out, self.err = streams
+        self.environment = environment or {}
+
+    def argument(self, at: int) -> bytes:
+        """An argument as the bytes the shell gave."""
+        return os.fsencode(self.arguments[at])
+
+    def printer(self, result: str) -> Printer:
+        """The printer for `--write-out`.
+
+        Raises CommandError when it cannot show `result` (a method's name).
+        """
+        from zkv.ctl.printers import make_printer
+
+        printer = make_printer(self.values.text("write-out"), self.out, as_hex=self.values.is_on("hex"))
+        printer.require(result)
+        return printer
+
+    def connect(self, endpoints: Sequence[str] = ()) -> Connection:
+        """To `endpoints`, or those of the command line; to be used in a `with`.
+
+        Raises CommandError.
+        """
+        from zkv.ctl.connection import Connection
+
+        endpoints = endpoints or self.values.list("endpoints")
+        if not endpoints:
+            raise CommandError("no endpoints available: name some with --endpoints or ZKV_ENDPOINTS")
+        return Connection(endpoints, self.values)
+
+    def complain(self, text: str) -> None:
+        self.err.write(text.encode("utf-8", "surrogateescape") + b"\n")

@@ -1,0 +1,158 @@
+"""`zkv`: finds the command, reads its flags, runs it, and turns what went wrong into one line and an exit code.
+
+A put should cost little more than the Python process it runs in. So a command is a name and a place (`COMMANDS`) until
+it is called, and nothing is imported that it does not need: no click, for one (`options.py` says why). `zkv server`
+and `zkv benchmark`, which run for long, are click commands and read their own command lines.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from zkv.ctl.command import Call, Command, Streams
+from zkv.ctl.options import EXIT_ERROR, GLOBAL_FLAGS, CommandError, UsageError, Values, parse
+from zkv.errors import ZkvError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+COMMANDS = {
+    "benchmark": ("zkv.ctl.bench:benchmark", "Measures how fast a cluster puts and reads keys"),
+    "compaction": ("zkv.ctl.kv:COMPACTION", "Compacts the event history"),
+    "completion": ("zkv.ctl.completion:COMPLETION", "Prints a completion script for bash, zsh or fish"),
+    "del": ("zkv.ctl.kv:DEL", "Removes the specified key or range of keys [key, range_end)"),
+    "endpoint hashkv": ("zkv.ctl.endpoint:HASHKV", "Prints the KV history hash for each endpoint in --endpoints"),
+    "endpoint health": ("zkv.ctl.endpoint:HEALTH", "Checks the healthiness of endpoints specified in --endpoints"),
+    "endpoint status": ("zkv.ctl.endpoint:STATUS", "Prints out the status of endpoints specified in --endpoints"),
+    "get": ("zkv.ctl.kv:GET", "Gets the key or a range of keys"),
+    "help": ("zkv.ctl.help:HELP", "Help about any command"),
+    "keys": ("zkv.ctl.keys:KEYS", "Makes CURVE key pairs for servers and clients"),
+    "member list": ("zkv.ctl.member:LIST", "Lists all members in the cluster"),
+    "put": ("zkv.ctl.kv:PUT", "Puts the given key into the store"),
+    "server": ("zkv.ctl.server:server", "Runs a member of a cluster, or one all alone"),
+    "txn": ("zkv.ctl.txn:TXN", "Txn processes all the requests in one transaction"),
+    "version": ("zkv.ctl.version:VERSION", "Prints the version of zkv"),
+}
+"""Where each is defined, and what it does. A name of two words belongs to a group."""
+
+GROUPS = {"endpoint": "Endpoint related commands", "member": "Membership related commands"}
+ALIASES = {"compact": "compaction"}
+
+
+def load(name: str) -> Any:
+    """The Command of that name, or click's."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command's name (or a group's, or "" when none is named), and the other arguments.
+
+    Raises UsageError.
+    """
+    valued = {spelling for flag in GLOBAL_FLAGS if flag.kind != "switch" for spelling in _spellings(flag)}
+    name = ""
+    rest = list(arguments)
+    at = 0
+    while at < len(rest) and rest[at] != "--":
+        word = rest[at]
+        if word.startswith("-") and word != "-":
+            at += 2 if word in valued else 1
+            continue
+        del rest[at]
+        name = f"{name} {word}" if name else ALIASES.get(word, word)
+        if name in COMMANDS:
+            break
+        if name not in GROUPS:
+            group, _, last = name.rpartition(" ")
+            raise UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"')
+    return name, rest
+
+
+def _spellings(flag: Any) -> tuple[str, ...]:
+    return (f"--{flag.name}", f"-{flag.short}") if flag.short else (f"--{flag.name}",)
+
+
+def run(arguments: Sequence[str], streams: Streams, environment: Mapping[str, str]) -> int:
+    """The exit code. Raises what a click command raises, SystemExit above all."""
+    name = ""
+    debug = "--debug" in arguments
+    try:
+        name, rest = find(arguments)
+        command = load(name) if name in COMMANDS else None
+        if command is None or isinstance(command, Command):
+            code = _run(name, command, rest, streams, environment)
+            streams.out.flush()
+            return code
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (CommandError, ZkvError) as error:
+        if debug:
+            import traceback
+
+            streams.err.write(traceback.format_exc().encode("utf-8", "surrogateescape"))
+        return _tell(error, name, streams)
+    gc.enable()
+    return int(command.main(rest, prog_name=f"zkv {name}", standalone_mode=True) or 0)
+
+
+def _run(
+    name: str, command: Command | None, rest: Sequence[str], streams: Streams, environment: Mapping[str, str]
+) -> int:
+    values, words = parse(rest, command.all_flags if command else GLOBAL_FLAGS, environment)
+    if command is None or values.is_on("help"):
+        from zkv.ctl.help import help_of
+
+        streams.out.write(help_of(name).encode())
+        return 0
+    if values.is_on("debug"):
+        _tell_flags(values, streams)
+    return command.run(Call(values, words, streams, environment))
+
+
+def _tell(error: CommandError | ZkvError, name: str, streams: Streams) -> int:
+    """Say what went wrong, in one line; the exit code."""
+    if isinstance(error, CommandError):
+        text, code = error.text, error.exit_code
+    else:
+        text, code = str(error), EXIT_ERROR
+        if error.maybe_applied:
+            text += " (it may have been applied all the same)"
+    streams.out.flush()  # what was printed before it went wrong comes first
+    streams.err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))
+    if isinstance(error, UsageError):
+        streams.err.write(f"Run '{f'zkv {name}'.rstrip()} --help' for usage.\n".encode())
+    return code
+
+
+def _tell_flags(values: Values, streams: Streams) -> None:
+    for flag in GLOBAL_FLAGS:
+        if flag.name != "help":
+            streams.err.write(f"{flag.environment}={values.shown(flag)}\n".encode("utf-8", "surrogateescape"))
+
+
+def main() -> NoReturn:
+    """The console script.
+
+    Two habits of programs that live for a moment: garbage is not looked for while modules load (a sixth of the
+    start), and the interpreter is left without taking it down piece by piece (a tenth).
+    """
+    gc.disable()
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # it may have been closed by who started us
+    code = run(sys.argv[1:], Streams(stdin, sys.stdout.buffer, sys.stderr.buffer), os.environ)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
