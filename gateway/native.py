@@ -22,7 +22,7 @@ message between them is lost, the deadline ends the group. What it holds is boun
 flight (a stream is a group). What a client does not read is dropped at its socket's high-water mark; of a stream the
 rest is dropped too, for a range with a hole must not look whole.
 
-Nothing here touches a socket: `post` takes mail for "raft" and "storage", and bytes for (CLIENT, routing id).
+Nothing here touches a socket: `post` takes mail for "raft" and "storage", and bytes for a `Client`.
 `start`, at the foot, puts it on one.
 """
 
@@ -33,32 +33,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
+from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.validate import INT64_MAX, LOCAL, STAMPED, STREAMED, WRITE
-from zkv.mailbox import Stop
+from zkv.mailbox import Mailbox, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from zkv.actors.node import Node
     from zkv.config import Limits
 
-CLIENT: Final = "client"
 DEADLINE_STEP_MS: Final = 100
 """Groups taken within this time share a deadline, so that few are kept and few wake the process."""
 DRAIN_MS: Final = 2_500
 """How long after Stop the groups in flight may still be answered (less than the supervisor's patience)."""
 CREDIT_MAX: Final = 1 << 16
 """Chunks a client may ask for at once: no stream is as long."""
+_DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR})
 
 
 class _Group:
     """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow."""
 
-    __slots__ = ("ids", "routing_id", "size", "started", "way")
+    __slots__ = ("client", "ids", "size", "started", "way")
 
-    def __init__(self, routing_id: bytes, ids: tuple[int, ...], size: int, way: int) -> None:
-        self.routing_id = routing_id
+    def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int) -> None:
+        self.client = client
         self.ids = ids
         self.size = size
         self.way = way
@@ -90,7 +92,7 @@ class NativeGateway:
         self._groups: dict[int, _Group] = {}
         self._bytes = 0
         self._last_gid = 0
-        self._streams: dict[tuple[bytes, int], int] = {}  # (routing id, request id) -> gid
+        self._streams: dict[tuple[Client, int], int] = {}  # (client, request id) -> gid
         self._outgoing: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups taken in this turn
         self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last gid whose deadline this is), both rising
         self._expired_gid = 0  # groups up to this one have had their deadline
@@ -107,21 +109,21 @@ class NativeGateway:
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
-        `inbox` holds (CLIENT, [routing id, payload]) from the door, ("node", message) from raft and storage, and
+        `inbox` holds (door, [routing id, payload]) from clients, ("node", message) from raft and storage, and
         ("supervisor", Stop()).
         """
-        clients: list[Any] = []
+        requests: list[tuple[str, Any]] = []
         for source, message in inbox:
-            if source == CLIENT:
-                clients.append(message)
+            if source in _DOORS:
+                requests.append((source, message))
             elif type(message) is m.GatewayAnswers:
                 self._answers(message)
             elif type(message) is Stop:
                 self._stop(now)
             else:
                 self._mail(message)
-        for frames in clients:
-            self._client(frames, now)
+        for door, frames in requests:
+            self._message(door, frames, now)
         for way, groups in self._outgoing.items():
             self._send(way, groups)
         self._outgoing.clear()
@@ -136,38 +138,38 @@ class NativeGateway:
 
     # --- from clients --------------------------------------------------------------------------------
 
-    def _client(self, frames: Sequence[bytes], now: int) -> None:
-        routing_id = frames[0]
+    def _message(self, door: str, frames: Sequence[bytes], now: int) -> None:
+        client = door, frames[0]
         if len(frames) != 2:
-            self._refuse(routing_id, {0: errors.InvalidRequest("a message is one frame")})
+            self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
         kind, groups, refused, fields = envelope.read(frames[1], self._limits)
         if refused:
-            self._refuse(routing_id, refused)
+            self._refuse(client, refused)
         for way, ids, payload in groups:
-            self._take(routing_id, ids, way, payload, now)
+            self._take(client, ids, way, payload, now)
         if kind != m.ClientKind.REQUESTS:
-            self._word(routing_id, kind, fields)
+            self._word(client, kind, fields)
 
-    def _take(self, routing_id: bytes, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> None:
+    def _take(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> None:
         """A group sets out, if there is room."""
         limits = self._limits
         size = len(payload)
         if self._drain_by is not None:
-            self._refuse(routing_id, dict.fromkeys(ids, errors.Stopped()))
+            self._refuse(client, dict.fromkeys(ids, errors.Stopped()))
             return
         if len(self._groups) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
-            self._refuse(routing_id, dict.fromkeys(ids, errors.TooManyRequests()))
+            self._refuse(client, dict.fromkeys(ids, errors.TooManyRequests()))
             return
         gid = self._last_gid + 1
         if way >= STREAMED:
-            if (routing_id, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
-                self._refuse(routing_id, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
+            if (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
+                self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
                 return
-            self._streams[routing_id, ids[0]] = gid
+            self._streams[client, ids[0]] = gid
         self._last_gid = gid
         self._bytes += size
-        self._groups[gid] = _Group(routing_id, ids, size, way)
+        self._groups[gid] = _Group(client, ids, size, way)
         self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
@@ -175,22 +177,22 @@ class NativeGateway:
         else:
             self._deadlines.append((deadline + DEADLINE_STEP_MS, gid))
 
-    def _word(self, routing_id: bytes, kind: int, fields: tuple[Any, ...]) -> None:
+    def _word(self, client: Client, kind: int, fields: tuple[Any, ...]) -> None:
         """Credit, Cancel or Ping. A malformed one is answered under id 0: its own id, if any, is that of a range."""
         integers = all(type(field) is int and 0 <= field <= INT64_MAX for field in fields)
         if kind == m.ClientKind.CREDIT and integers and len(fields) == 2 and 0 < fields[1] <= CREDIT_MAX:
             id_, chunks = fields
-            gid = self._streams.get((routing_id, id_))
+            gid = self._streams.get((client, id_))
             if gid is not None and not self._post("storage", m.StreamCredit(gid, id_, chunks)):
                 self._settle(gid, errors.StreamLost())
         elif kind == m.ClientKind.CANCEL and integers and len(fields) == 1:
-            gid = self._streams.get((routing_id, fields[0]))
+            gid = self._streams.get((client, fields[0]))
             if gid is not None:
                 self._let_go(gid)
         elif kind == m.ClientKind.PING and integers and len(fields) == 1:
-            self._answer(routing_id, (), token=fields[0])
+            self._answer(client, (), token=fields[0])
         else:
-            self._refuse(routing_id, {0: errors.InvalidRequest("fields of a message")})
+            self._refuse(client, {0: errors.InvalidRequest("fields of a message")})
 
     # --- from raft, storage and the supervisor -----------------------------------------------------------
 
@@ -211,7 +213,7 @@ class NativeGateway:
             else:  # a part of the group; the rest follows
                 answered = {id_ for id_, *_ in codec.unpack(payload)[4]}
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
-            if not self._post((CLIENT, group.routing_id), payload):
+            if not self._post(group.client, payload):
                 self.counts["answers dropped"] += 1
                 if not last:
                     self._let_go(gid)
@@ -293,7 +295,7 @@ class NativeGateway:
         if group is not None:
             self._bytes -= group.size
             if group.way >= STREAMED:
-                del self._streams[group.routing_id, group.ids[0]]
+                del self._streams[group.client, group.ids[0]]
         return group
 
     def _let_go(self, gid: int) -> _Group | None:
@@ -307,7 +309,7 @@ class NativeGateway:
         """End a group with one error for all its requests."""
         group = self._let_go(gid)
         if group is not None and group.ids:
-            self._refuse(group.routing_id, dict.fromkeys(group.ids, error))
+            self._refuse(group.client, dict.fromkeys(group.ids, error))
 
     def _settle_all(self, error: errors.ZkvError, which: Callable[[_Group], bool]) -> None:
         for gid in [gid for gid, group in self._groups.items() if which(group)]:
@@ -321,12 +323,46 @@ class NativeGateway:
 
     # --- the gateway's own answers -----------------------------------------------------------------------------
 
-    def _refuse(self, routing_id: bytes, refused: dict[int, errors.ZkvError]) -> None:
+    def _refuse(self, client: Client, refused: dict[int, errors.ZkvError]) -> None:
         for error in refused.values():
             self.counts[type(error).__name__] += 1
-        self._answer(routing_id, tuple((id_, e.code, 0, (e.detail,) if e.detail else ()) for id_, e in refused.items()))
+        self._answer(client, tuple((id_, e.code, 0, (e.detail,) if e.detail else ()) for id_, e in refused.items()))
 
-    def _answer(self, routing_id: bytes, answers: Iterable[tuple[int, int, int, object]], token: int = 0) -> None:
+    def _answer(self, client: Client, answers: Iterable[tuple[int, int, int, object]], token: int = 0) -> None:
         head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
-        if not self._post((CLIENT, routing_id), codec.pack(m.Answers(*head, tuple(answers), token))):
+        if not self._post(client, codec.pack(m.Answers(*head, tuple(answers), token))):
             self.counts["answers dropped"] += 1
+
+
+# --- the process -------------------------------------------------------------------------------------------------
+
+REQUEST_TIMEOUT_MS: Final = 5_000
+"""And two election timeouts, as in etcd."""
+
+
+def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
+    """The door on its sockets, for `mailbox.run`."""
+    from zkv.urls import socket_endpoint
+
+    config = node.config
+    mailbox = Mailbox(node.rundir, "gateway", ("raft", "storage"))
+    doors = Doors(mailbox, node.limits)
+    for url in config.listen_client_urls:
+        if url.startswith(("tcp://", "curve://")):  # the others are other doors'
+            endpoint = socket_endpoint(url)
+            if endpoint.secure:
+                assert config.client_curve_secret_key is not None, "checked with the configuration"
+                doors.listen_curve(endpoint.address, config.client_curve_secret_key, config.client_curve_allowed_keys)
+            else:
+                doors.listen_plain(endpoint.address)
+    gateway = NativeGateway(
+        limits=node.limits,
+        member_id=node.member_id,
+        cluster_id=node.cluster_id,
+        incarnation=incarnation,
+        request_timeout_ms=REQUEST_TIMEOUT_MS + 2 * config.election_timeout,
+        post=doors.post,
+    )
+    for neighbour in ("raft", "storage"):
+        mailbox.post(neighbour, m.Hello("gateway", incarnation))
+    return gateway, mailbox
