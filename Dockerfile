@@ -1,0 +1,20 @@
+# zkv, its dependencies by version and hash, and nothing else; it runs as a user of its own.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+COPY requirements/run.txt requirements/
+RUN python -m venv /opt/zkv && \
+    /opt/zkv/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/run.txt
+COPY . .
+RUN /opt/zkv/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --user-group --home-dir /var/lib/zkv --create-home zkv
+COPY --from=build /opt/zkv /opt/zkv
+ENV PATH=/opt/zkv/bin:$PATH
+USER zkv
+WORKDIR /var/lib/zkv
+EXPOSE 2378 2380
+ENTRYPOINT ["zkv"]
+CMD ["server"]
