@@ -6,6 +6,7 @@ itself is bench_engine.py's, the summary bench_report.py's; here words become a 
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -16,33 +17,32 @@ from zkv.ctl.options import EXIT_BAD_ARGS, EXIT_BAD_FEATURE, CommandError, Flag,
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from zkv.ctl.bench_engine import Plan, Workload
 
 SECOND_NS = 1_000_000_000
 
-_LOAD_FLAGS = (
+FLAGS = (
     Flag("clients", "number", "1", "Total number of clients, each with one request outstanding"),
     Flag("conns", "number", "1", "Total number of connections, which the clients share"),
+    Flag("consistency", "text", "l", "range: Linearizable(l) or Serializable(s)", values=("l", "s")),
+    Flag("key-size", "number", "8", "put: Key size"),
+    Flag("key-space-size", "number", "1", "put: Maximum possible keys"),
     switch("precise", "use full floating point precision"),
     Flag("processes", "number", "1", "Total number of processes the load comes from"),
     Flag("rate", "number", "0", "Maximum requests per second (0 is no limit)"),
     switch("sample", "'true' to sample requests for every second"),
+    switch("sequential-keys", "put: Use sequential keys"),
     switch("target-leader", "connect only to the leader node"),
     Flag("total", "number", "10000", "Total number of requests"),
+    Flag("val-size", "number", "8", "put: Value size"),
 )
-PUT_FLAGS = (
-    *_LOAD_FLAGS,
-    Flag("key-size", "number", "8", "Key size of put request"),
-    Flag("key-space-size", "number", "1", "Maximum possible keys"),
-    switch("sequential-keys", "Use sequential keys"),
-    Flag("val-size", "number", "8", "Value size of put request"),
-)
-RANGE_FLAGS = (
-    *_LOAD_FLAGS,
-    Flag("consistency", "text", "l", "Linearizable(l) or Serializable(s)", values=("l", "s")),
-)
+FOREIGN_FLAGS = {
+    "put": {"consistency"},
+    "range": {"key-size", "key-space-size", "sequential-keys", "val-size"},
+}
+"""Of each kind of load, the flags that are another's."""
 
 
 class PutLoad:
@@ -86,7 +86,7 @@ def put_load(values: Values) -> PutLoad:
     )
 
 
-def range_load(values: Values, arguments: list[bytes]) -> RangeLoad:
+def range_load(values: Values, arguments: Sequence[bytes]) -> RangeLoad:
     """Raises CommandError."""
     if not 1 <= len(arguments) <= 2:
         raise CommandError("benchmark range needs a key, and may be given a range's end", EXIT_BAD_ARGS)
@@ -132,34 +132,42 @@ def leader(call: Call) -> str:
 
     endpoints = call.values.list("endpoints")
     with call.connect() as connection:
-        for endpoint, ticket in zip(endpoints, connection.ask_each([m.Status()] * len(endpoints)), strict=True):
-            header, status = answer_of(ticket, m.StatusAnswer)
+        for endpoint, reply in zip(endpoints, connection.ask_each([m.Status()] * len(endpoints)), strict=True):
+            header, status = answer_of(reply.ticket, m.StatusAnswer)
             if status.leader == header.member_id:
                 return endpoint
     raise CommandError("failed to find a leader endpoint")
 
 
-def _put(call: Call) -> int:
-    if call.arguments:
+def workload(values: Values, words: Sequence[bytes]) -> Workload:
+    """What to ask, from the words behind `benchmark`. Raises CommandError."""
+    kind = os.fsdecode(words[0]) if words else ""
+    if kind not in FOREIGN_FLAGS:
+        raise CommandError("benchmark needs to know of what: put, or range <key>", EXIT_BAD_ARGS)
+    foreign = sorted(values.given & FOREIGN_FLAGS[kind])
+    if foreign:
+        raise CommandError(f"benchmark {kind} knows no --{foreign[0]}", EXIT_BAD_ARGS)
+    if kind == "range":
+        return range_load(values, words[1:])
+    if len(words) > 1:
         raise CommandError("benchmark put makes up its own keys and takes no arguments", EXIT_BAD_ARGS)
-    return _run(call, put_load(call.values))
+    return put_load(values)
 
 
-def _range(call: Call) -> int:
-    return _run(call, range_load(call.values, [call.argument(at) for at in range(len(call.arguments))]))
-
-
-def _run(call: Call, workload: Workload) -> int:
+def _run(call: Call) -> int:
+    values = call.values
+    work = workload(values, [call.argument(at) for at in range(len(call.arguments))])
+    plan = make_plan(values)
+    processes = _positive(values, "processes")
+    gc.enable()  # the command line does without; a load may run for hours
     from zkv.client.transport import normalize
     from zkv.ctl import bench_processes
     from zkv.ctl.bench_report import as_json, as_text, report
 
-    values = call.values
-    plan = make_plan(values)
     if values.is_on("target-leader"):
         plan = plan._replace(endpoints=(normalize(leader(call)),))
     with _Progress(plan.total) as progress:
-        results = bench_processes.run(plan, workload, _positive(values, "processes"), progress.show)
+        results = bench_processes.run(plan, work, processes, progress.show)
     found = report(results)
     as_wanted = (
         as_json(found) if values.text("write-out") == "json" else as_text(found, precise=values.is_on("precise"))
@@ -191,22 +199,16 @@ class _Progress:
         self._close()
 
 
-PUT = Command(
-    usage="[options]",
-    summary="Benchmark put",
+benchmark = Command(
+    usage="[options] put, or: zkv benchmark [options] range <key> [range_end]",
+    description="""\
+Puts a load on the cluster and tells how it took it: rate, latencies, errors. A client asks, waits for the answer, and
+asks again. Connections are dealt round over the endpoints, clients over the connections.
+put writes one value again and again, by default under one key; see --key-space-size.""",
     example="""\
-zkv benchmark put --conns 100 --clients 1000 --total 100000 --val-size 256
+zkv benchmark --conns 100 --clients 1000 put --total 100000 --val-size 256
 zkv benchmark put --sequential-keys --key-space-size 100000 --total 100000 --rate 5000
-zkv benchmark put --target-leader -w json""",
-    run=_put,
-    flags=PUT_FLAGS,
-)
-RANGE = Command(
-    usage="[options] <key> [range_end]",
-    summary="Benchmark range",
-    example="""\
-zkv benchmark range /config/motd --conns 100 --clients 1000 --total 100000
-zkv benchmark range /config/motd --consistency s""",
-    run=_range,
-    flags=RANGE_FLAGS,
+zkv benchmark range /config/motd --consistency s --total 100000 -w json""",
+    flags=FLAGS,
+    run=_run,
 )

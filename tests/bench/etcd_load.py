@@ -3,7 +3,8 @@
 A gRPC unary call is an HTTP/2 POST whose body is a five-byte prefix and a protobuf message. h2load (nghttp2, C)
 posts such a body at a few microseconds each, so that on a machine shared by load and servers nearly all of it is
 left to etcd. That is generous: etcd's own tool, in Go with etcd's full client, reaches 0.7 to 0.9 of these puts
-and about half of these gets (side by side on 2 cores, etcd 3.5.1). A Python gRPC client would measure itself.
+and about half of these gets (side by side on 2 cores, etcd 3.5.1); who has it can name it with --etcd-benchmark. A
+Python gRPC client would measure itself.
 
 - **Endpoints.** etcd's tool deals connections round robin over its endpoints. h2load knows one, so one h2load runs
   per endpoint with its share of connections and requests. Only the time in which all of them were running counts:
@@ -77,11 +78,13 @@ def leader_endpoint(cluster: EtcdCluster) -> str:
     raise RuntimeError("etcd has no leader")
 
 
-def run(cluster: EtcdCluster, load: Load) -> Measure:
-    """Run one load to its end.
+def run(cluster: EtcdCluster, load: Load, tool: Path | None = None) -> Measure:
+    """Run one load to its end, with h2load or with etcd's own `tool`.
 
     Raises RuntimeError when not every request succeeded.
     """
+    if tool is not None:
+        return _run_own(cluster, load, tool)
     endpoints = [leader_endpoint(cluster)] if load.target_leader else cluster.endpoints[: load.conns]
     with tempfile.TemporaryDirectory(prefix="zkv-bench-") as name:
         directory = Path(name)
@@ -95,6 +98,23 @@ def run(cluster: EtcdCluster, load: Load) -> Measure:
         reports = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
         _check(load, reports, cluster.revision() - before)
         return _measure([_log(directory / f"{i}.log") for i in range(len(processes))])
+
+
+def _run_own(cluster: EtcdCluster, load: Load, tool: Path) -> Measure:
+    """etcd's benchmark command, a program of its own that comes with etcd's source (tools/benchmark)."""
+    endpoints = [leader_endpoint(cluster)] if load.target_leader else cluster.endpoints
+    kind = ["put", "--sequential-keys", f"--key-space-size={load.total}", f"--val-size={VALUE_BYTES}"]
+    if load.kind != "put":
+        kind = ["range", "00000000", f"--consistency={load.kind}"]
+        cluster.ctl("put", "00000000", "v" * VALUE_BYTES)
+    scope = [f"--endpoints={','.join(endpoints)}", f"--conns={load.conns}", f"--clients={load.clients}"]
+    command = [str(tool), *scope, *kind, f"--total={load.total}"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
+    found = [re.search(pattern, text) for pattern in (r"Requests/sec:\s+(\S+)", r" 50% in (\S+)", r" 99% in (\S+)")]
+    if "Error distribution" in text or None in found:
+        raise RuntimeError(f"{load.name}: not every request succeeded\n{text}")
+    rate, p50, p99 = (float(match[1]) for match in found if match)
+    return Measure(rate, p50 * 1e3, p99 * 1e3)
 
 
 def _start(endpoint: str, load: Load, conns: int, total: int, stem: Path) -> subprocess.Popen[str]:

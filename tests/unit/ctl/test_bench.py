@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 from zkv.ctl import bench
 from zkv.ctl.bench_engine import Plan
 from zkv.ctl.bench_report import BUCKETS, Results, as_json, as_text, histogram, percentile, report, seconds
-from zkv.ctl.options import GLOBAL_FLAGS, CommandError, Values, parse
+from zkv.ctl.options import CommandError, Values, parse
 from zkv.wire import messages as m
 
 LATENCIES = st.lists(st.floats(0.0001, 10.0), min_size=1, max_size=50)
 
 
-def put_values(*arguments: str) -> Values:
-    return parse(arguments, (*bench.PUT_FLAGS, *GLOBAL_FLAGS))[0]
-
-
-def range_values(*arguments: str) -> Values:
-    return parse(arguments, (*bench.RANGE_FLAGS, *GLOBAL_FLAGS))[0]
+def given_flags(*arguments: str) -> Values:
+    return parse(arguments, bench.benchmark.all_flags)[0]
 
 
 # --- what is asked ---------------------------------------------------------------------------------
@@ -30,48 +26,63 @@ def range_values(*arguments: str) -> Values:
 
 def test_one_key_is_written_unless_a_larger_space_is_asked_for() -> None:
     """As with etcd's tool: --key-space-size is 1 by default."""
-    load = bench.put_load(put_values())
+    load = bench.put_load(given_flags())
     assert {load(index).key for index in range(10)} == {b"00000000"}
 
 
 def test_sequential_keys_go_through_their_space_in_order() -> None:
     """--sequential-keys writes each key once before any twice."""
-    load = bench.put_load(put_values("--sequential-keys", "--key-space-size=3", "--key-size=4"))
+    load = bench.put_load(given_flags("--sequential-keys", "--key-space-size=3", "--key-size=4"))
     assert [load(index).key for index in range(4)] == [b"0000", b"0001", b"0002", b"0000"]
 
 
 def test_random_keys_stay_in_their_space() -> None:
     """Without --sequential-keys any key of the space may come."""
-    load = bench.put_load(put_values("--key-space-size=5"))
+    load = bench.put_load(given_flags("--key-space-size=5"))
     assert {load(index).key for index in range(200)} <= {b"%08d" % number for number in range(5)}
 
 
 def test_values_have_the_size_asked_for() -> None:
     """--val-size is in bytes; 0 is a value too."""
-    assert len(bench.put_load(put_values("--val-size=256"))(0).value) == 256
-    assert bench.put_load(put_values("--val-size=0"))(0).value == b""
+    assert len(bench.put_load(given_flags("--val-size=256"))(0).value) == 256
+    assert bench.put_load(given_flags("--val-size=0"))(0).value == b""
 
 
 def test_a_space_larger_than_its_keys_can_name_is_refused() -> None:
     """Keys that do not fit would silently grow."""
-    bench.put_load(put_values("--key-size=2", "--key-space-size=100"))
+    bench.put_load(given_flags("--key-size=2", "--key-space-size=100"))
     with pytest.raises(CommandError, match="raise --key-size"):
-        bench.put_load(put_values("--key-size=2", "--key-space-size=101"))
+        bench.put_load(given_flags("--key-size=2", "--key-space-size=101"))
 
 
 def test_a_range_is_linearizable_unless_told_otherwise() -> None:
     """--consistency l is the default, s reads from one member."""
-    assert bench.range_load(range_values(), [b"a"])(0) == m.Range(b"a")
-    assert bench.range_load(range_values("--consistency=s"), [b"a", b"b"])(7) == m.Range(b"a", b"b", serializable=True)
+    assert bench.range_load(given_flags(), [b"a"])(0) == m.Range(b"a")
+    assert bench.range_load(given_flags("--consistency=s"), [b"a", b"b"])(7) == m.Range(b"a", b"b", serializable=True)
     with pytest.raises(CommandError, match="unknown consistency"):
-        bench.range_load(range_values("--consistency=x"), [b"a"])
+        bench.range_load(given_flags("--consistency=x"), [b"a"])
 
 
 @pytest.mark.parametrize("arguments", [[], [b"a", b"b", b"c"]])
 def test_a_range_needs_a_key_and_takes_an_end(arguments: list[bytes]) -> None:
     """Nothing else."""
     with pytest.raises(CommandError, match="needs a key"):
-        bench.range_load(range_values(), arguments)
+        bench.range_load(given_flags(), arguments)
+
+
+def test_a_load_is_of_puts_or_of_a_range() -> None:
+    """The word behind `benchmark` says so, and another kind's flags are a slip."""
+    assert isinstance(bench.workload(given_flags("--val-size=1"), [b"put"]), bench.PutLoad)
+    assert isinstance(bench.workload(given_flags("--consistency=s"), [b"range", b"a"]), bench.RangeLoad)
+    for words, flags, problem in (
+        ([], [], "of what"),
+        ([b"txn"], [], "of what"),
+        ([b"put", b"a"], [], "no arguments"),
+        ([b"put"], ["--consistency=s"], "benchmark put knows no --consistency"),
+        ([b"range", b"a"], ["--val-size=1"], "benchmark range knows no --val-size"),
+    ):
+        with pytest.raises(CommandError, match=problem):
+            bench.workload(given_flags(*flags), words)
 
 
 # --- the plan --------------------------------------------------------------------------------------
@@ -79,7 +90,7 @@ def test_a_range_needs_a_key_and_takes_an_end(arguments: list[bytes]) -> None:
 
 def test_no_connection_is_without_a_client() -> None:
     """More connections than clients would idle, so there are none."""
-    plan = bench.make_plan(put_values("--conns=10", "--clients=4", "--endpoints=127.0.0.1:1,tcp://127.0.0.1:2"))
+    plan = bench.make_plan(given_flags("--conns=10", "--clients=4", "--endpoints=127.0.0.1:1,tcp://127.0.0.1:2"))
     assert (plan.conns, plan.clients) == (4, 4)
     assert plan.endpoints == ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2")
 
@@ -88,18 +99,18 @@ def test_no_connection_is_without_a_client() -> None:
 def test_counts_are_positive(flag: str) -> None:
     """A load of nothing is a slip."""
     with pytest.raises(CommandError, match=f"expected positive {flag}"):
-        bench.make_plan(put_values(f"{flag}=0"))
+        bench.make_plan(given_flags(f"{flag}=0"))
 
 
 def test_curve_endpoints_need_the_servers_key() -> None:
     """It is said before anything is dialled."""
     with pytest.raises(CommandError, match="--curve-server-key"):
-        bench.make_plan(put_values("--endpoints=curve://127.0.0.1:1"))
+        bench.make_plan(given_flags("--endpoints=curve://127.0.0.1:1"))
 
 
 @given(st.integers(1, 50), st.integers(1, 200), st.integers(1, 10_000), st.integers(1, 8))
 def test_shares_of_a_plan_make_up_the_whole(conns: int, clients: int, total: int, parts: int) -> None:
-    """Several processes send each request once, from all the clients, over no more connections than each has clients."""
+    """Several processes send each request once, from all the clients, each over no more connections than clients."""
     plan = Plan(("a", "b", "c"), None, min(conns, clients), clients, total)
     shares = [plan.share(part, min(parts, plan.conns)) for part in range(min(parts, plan.conns))]
     assert sum(share.clients for share in shares) == clients
