@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 class Command(NamedTuple):
     """`run` returns the exit code. `usage` is what stands behind the name; `example` lines are shown as they are.
 
-    A command's name, and the line that says what it does, stand in `main.COMMANDS`.
+    Its name stands in `main.COMMANDS`.
     """
 
     usage: str
+    summary: str
     example: str
     run: Callable[[Call], int]
     flags: tuple[Flag, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from zkv.ctl.command import Call, Command
-from zkv.ctl.main import COMMANDS, GROUPS, load
+from zkv.ctl.main import COMMANDS, GROUPS, load, summary
 from zkv.ctl.options import EXIT_BAD_ARGS, GLOBAL_FLAGS, CommandError, Flag
 
 
@@ -38,8 +38,8 @@ def places() -> list[Place]:
 def _words(group: str) -> tuple[tuple[str, str], ...]:
     """The words that may follow: subcommands of a group, or commands and groups."""
     if group:
-        return tuple((name.split()[1], about) for name, (_, about) in COMMANDS.items() if name.split()[0] == group)
-    plain = [(name, about) for name, (_, about) in COMMANDS.items() if " " not in name]
+        return tuple((name.split()[1], summary(name)) for name in COMMANDS if name.split()[0] == group)
+    plain = [(name, summary(name)) for name in COMMANDS if " " not in name]
     return tuple(sorted([*plain, *GROUPS.items()]))
 
 
@@ -206,6 +206,7 @@ def _completion(call: Call) -> int:
 
 COMPLETION = Command(
     usage="bash|fish|zsh",
+    summary="Prints a completion script for bash, zsh or fish",
     description="The script completes commands, flags, and the values of flags that have a few.",
     example="""\
 source <(zkv completion bash)

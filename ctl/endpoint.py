@@ -104,6 +104,7 @@ def _hashkv(call: Call) -> int:
 
 STATUS = Command(
     usage="[options]",
+    summary="Prints out the status of endpoints specified in --endpoints",
     description="""\
 In the simple format, for each endpoint: Endpoint, ID, Version, DB Size, Is Leader, Is Learner, Raft Term, Raft Index,
 Raft Applied Index, Errors.""",
@@ -115,6 +116,7 @@ zkv -w json endpoint status | jq '[ .[] | { Endpoint: .Endpoint, revision: .Stat
 )
 HEALTH = Command(
     usage="[options]",
+    summary="Checks the healthiness of endpoints specified in --endpoints",
     description="An endpoint is healthy when it answers a linearizable read in time.",
     example="zkv endpoint health --cluster",
     flags=(CLUSTER,),
@@ -122,6 +124,7 @@ HEALTH = Command(
 )
 HASHKV = Command(
     usage="[options]",
+    summary="Prints the KV history hash for each endpoint in --endpoints",
     description="At the same revision, and compacted at the same one, all members have the same hash.",
     example="zkv endpoint hashkv --cluster --rev 1234",
     flags=(CLUSTER, Flag("rev", "number", "0", "maximum revision to hash (default: all revisions)")),

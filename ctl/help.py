@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.go_text import quote
-from zkv.ctl.main import COMMANDS, GROUPS, find, load
+from zkv.ctl.main import COMMANDS, GROUPS, find, load, summary
 from zkv.ctl.options import GLOBAL_FLAGS, Flag
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def help_of(name: str) -> str:
     """The help of a command, of a group, or ("") of everything."""
     if name in COMMANDS:
         return _command_help(name)
-    commands = {known: about for known, (_, about) in COMMANDS.items() if not name or known.startswith(f"{name} ")}
+    commands = {known: summary(known) for known in COMMANDS if not name or known.startswith(f"{name} ")}
     usage = f"zkv {name} <subcommand> [options]" if name else "zkv [options] <command>"
     sections = [
         ("NAME", f"{name} - {GROUPS[name]}" if name else TITLE),
@@ -47,7 +47,7 @@ def _command_help(name: str) -> str:
         context = click.Context(command, info_name=f"zkv {name}")
         return f"{command.get_help(context)}\n"
     sections = [
-        ("NAME", f"{name} - {COMMANDS[name][1]}"),
+        ("NAME", f"{name} - {command.summary}"),
         ("USAGE", f"zkv {name} {command.usage}".rstrip()),
         ("DESCRIPTION", command.description),
         ("EXAMPLE", command.example),
@@ -91,4 +91,4 @@ def _help(call: Call) -> int:
     return 0
 
 
-HELP = Command(usage="[command]", example="zkv help\nzkv help put", run=_help)
+HELP = Command(usage="[command]", summary="Help about any command", example="zkv help\nzkv help put", run=_help)

@@ -21,6 +21,7 @@ def _keys(call: Call) -> int:
 
 KEYS = Command(
     usage="[options] <name>...",
+    summary="Makes CURVE key pairs for servers and clients",
     description="""\
 For each name two files: <name>.key holds the public key and may be handed out, <name>.key_secret
 (mode 0600) holds both and may not. Key files that are there already are left alone.

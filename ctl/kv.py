@@ -206,6 +206,7 @@ def _compaction(call: Call) -> int:
 
 PUT = Command(
     usage="[options] <key> <value> (<value> can also be given from stdin)",
+    summary="Puts the given key into the store",
     description="""\
 A <value> beginning with '-' would be taken for a flag. Insert '--' before it:
 zkv put <key> -- <value>, or zkv put -- <key> <value>.
@@ -219,6 +220,7 @@ zkv put /config/motd < /etc/motd""",
 )
 GET = Command(
     usage="[options] <key> [range_end]",
+    summary="Gets the key or a range of keys",
     example="""\
 zkv get /config/motd
 zkv get --prefix /config/ --keys-only
@@ -229,6 +231,7 @@ zkv get /config/motd --rev 4 -w json""",
 )
 DEL = Command(
     usage="[options] <key> [range_end]",
+    summary="Removes the specified key or range of keys [key, range_end)",
     example="""\
 zkv del /config/motd
 zkv del --prefix /config/ --prev-kv""",
@@ -237,6 +240,7 @@ zkv del --prefix /config/ --prev-kv""",
 )
 COMPACTION = Command(
     usage="[options] <revision>",
+    summary="Compacts the event history",
     description="What was superseded at or before <revision> can no longer be read.",
     example="zkv compaction 1234 --physical",
     flags=(switch("physical", "'true' to wait for compaction to physically remove all old revisions"),),

@@ -1,8 +1,8 @@
 """`zkv`: finds the command, reads its flags, runs it, and turns what went wrong into one line and an exit code.
 
 A put should cost little more than the Python process it runs in. So a command is a name and a place (`COMMANDS`) until
-it is called, and nothing is imported that it does not need: no click, for one (`options.py` says why). `zkv server`
-and `zkv benchmark`, which run for long, are click commands and read their own command lines.
+it is called, and nothing is imported that it does not need: no click, for one (`options.py` says why). `zkv server`,
+which runs for long and has flags of its own kind, is a click command and reads its own command line.
 """
 
 from __future__ import annotations
@@ -25,32 +25,43 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
-    "benchmark": ("zkv.ctl.bench:benchmark", "Measures how fast a cluster puts and reads keys"),
-    "compaction": ("zkv.ctl.kv:COMPACTION", "Compacts the event history"),
-    "completion": ("zkv.ctl.completion:COMPLETION", "Prints a completion script for bash, zsh or fish"),
-    "del": ("zkv.ctl.kv:DEL", "Removes the specified key or range of keys [key, range_end)"),
-    "endpoint hashkv": ("zkv.ctl.endpoint:HASHKV", "Prints the KV history hash for each endpoint in --endpoints"),
-    "endpoint health": ("zkv.ctl.endpoint:HEALTH", "Checks the healthiness of endpoints specified in --endpoints"),
-    "endpoint status": ("zkv.ctl.endpoint:STATUS", "Prints out the status of endpoints specified in --endpoints"),
-    "get": ("zkv.ctl.kv:GET", "Gets the key or a range of keys"),
-    "help": ("zkv.ctl.help:HELP", "Help about any command"),
-    "keys": ("zkv.ctl.keys:KEYS", "Makes CURVE key pairs for servers and clients"),
-    "member list": ("zkv.ctl.member:LIST", "Lists all members in the cluster"),
-    "put": ("zkv.ctl.kv:PUT", "Puts the given key into the store"),
-    "server": ("zkv.ctl.server:server", "Runs a member of a cluster, or one all alone"),
-    "txn": ("zkv.ctl.txn:TXN", "Txn processes all the requests in one transaction"),
-    "version": ("zkv.ctl.version:VERSION", "Prints the version of zkv"),
+    "benchmark put": "zkv.ctl.bench:PUT",
+    "benchmark range": "zkv.ctl.bench:RANGE",
+    "compaction": "zkv.ctl.kv:COMPACTION",
+    "completion": "zkv.ctl.completion:COMPLETION",
+    "del": "zkv.ctl.kv:DEL",
+    "endpoint hashkv": "zkv.ctl.endpoint:HASHKV",
+    "endpoint health": "zkv.ctl.endpoint:HEALTH",
+    "endpoint status": "zkv.ctl.endpoint:STATUS",
+    "get": "zkv.ctl.kv:GET",
+    "help": "zkv.ctl.help:HELP",
+    "keys": "zkv.ctl.keys:KEYS",
+    "member list": "zkv.ctl.member:LIST",
+    "put": "zkv.ctl.kv:PUT",
+    "server": "zkv.ctl.server:server",
+    "txn": "zkv.ctl.txn:TXN",
+    "version": "zkv.ctl.version:VERSION",
 }
-"""Where each is defined, and what it does. A name of two words belongs to a group."""
+"""Where each is defined. A name of two words belongs to a group."""
 
-GROUPS = {"endpoint": "Endpoint related commands", "member": "Membership related commands"}
+GROUPS = {
+    "benchmark": "Measures how fast a cluster puts and reads keys",
+    "endpoint": "Endpoint related commands",
+    "member": "Membership related commands",
+}
 ALIASES = {"compact": "compaction"}
 
 
 def load(name: str) -> Any:
     """The Command of that name, or click's."""
-    module, _, attribute = COMMANDS[name][0].partition(":")
+    module, _, attribute = COMMANDS[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def summary(name: str) -> str:
+    """What a command does, in a line."""
+    command = load(name)
+    return command.summary if isinstance(command, Command) else str(command.get_short_help_str(limit=100))
 
 
 def find(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -15,6 +15,7 @@ def _list(call: Call) -> int:
 
 LIST = Command(
     usage="[options]",
+    summary="Lists all members in the cluster",
     description="""\
 In the simple format, for each member: ID, Status, Name, Peer Addrs, Client Addrs, Is Learner.
 A member is unstarted until it has told the others its name.""",

@@ -10,8 +10,7 @@ The grammar is etcdctl's (Go's pflag), so that scripts need change the program's
 
 Flags are data (`Flag`), and everything that needs to know them reads the same tables: the parser here, the help
 (`help.py`), shell completion. click does not read this grammar (an option there takes a value always or never), and its
-import alone costs what three empty Python processes cost; `zkv server` and `zkv benchmark`, which do not start
-in a loop, use it.
+import alone costs what three empty Python processes cost; `zkv server`, which is not started in a loop, uses it.
 """
 
 from __future__ import annotations

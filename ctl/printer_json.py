@@ -12,11 +12,13 @@ from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any
 
 from zkv.ctl.go_text import duration
-from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Header, InnerHeader, Printer
+from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Printer, inner_header
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from zkv.client.ticket import Header
 
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -63,7 +65,7 @@ def _body(header: Header, answer: m.TxnAnswerBody) -> dict[str, Any]:
     elif isinstance(answer, m.DeleteRangeAnswer):
         fields |= _filled(deleted=answer.deleted, prev_kvs=[_key_value(kv) for kv in answer.prev_kvs])
     else:
-        inner = InnerHeader(header.revision)
+        inner = inner_header(header.revision)
         responses = [{"Response": {_RESPONSES[op]: _body(inner, each)}} for op, each in answer.responses]
         fields |= _filled(succeeded=answer.succeeded, responses=responses)
     return fields
@@ -106,7 +108,7 @@ class JsonPrinter(Printer):
 
     def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
         """The header of a member list has no revision."""
-        head = _header(InnerHeader(0, header.cluster_id, header.member_id, header.raft_term))
+        head = _header(header._replace(revision=0))
         if self.as_hex:
             head |= {name: f"{head[name]:x}" for name in ("cluster_id", "member_id") if name in head}
             members = [

@@ -11,8 +11,9 @@ here the command asks `require` first, so that a put that "failed" has not been 
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from zkv.client.ticket import Header
 from zkv.ctl.go_text import duration, quote, size
 from zkv.ctl.options import EXIT_BAD_FEATURE, CommandError
 from zkv.wire import messages as m
@@ -21,26 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-class Header(Protocol):
-    """Who answered, as `zkv.client` hands it out."""
-
-    @property
-    def cluster_id(self) -> int: ...
-    @property
-    def member_id(self) -> int: ...
-    @property
-    def revision(self) -> int: ...
-    @property
-    def raft_term(self) -> int: ...
-
-
-class InnerHeader(NamedTuple):
+def inner_header(revision: int) -> Header:
     """The header of an answer inside a txn: etcd fills in the revision only."""
-
-    revision: int
-    cluster_id: int = 0
-    member_id: int = 0
-    raft_term: int = 0
+    return Header(0, 0, revision, 0)
 
 
 class EndpointStatus(NamedTuple):
@@ -110,7 +94,7 @@ class Printer:
         """Print the answers inside a txn, stopping before each."""
         for _op, answer in responses:
             yield
-            header = InnerHeader(revision)
+            header = inner_header(revision)
             if isinstance(answer, m.PutAnswer):
                 self.put(header, answer)
             elif isinstance(answer, m.RangeAnswer):
@@ -209,7 +193,7 @@ class FieldsPrinter(Printer):
             pass
 
     def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
-        self._header(InnerHeader(0, header.cluster_id, header.member_id, header.raft_term))
+        self._header(header._replace(revision=0))
         for member in answer.members:
             self.field("ID", member.id)
             self.field("Name", member.name)

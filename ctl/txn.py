@@ -66,6 +66,7 @@ def _txn(call: Call) -> int:
 
 TXN = Command(
     usage="[options] [<compares> [<success requests> [<failure requests>]]]",
+    summary="Txn processes all the requests in one transaction",
     description="""\
 If all compares hold, the success requests run, otherwise the failure requests: all at one revision.
 

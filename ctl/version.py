@@ -22,4 +22,4 @@ def _version(call: Call) -> int:
     return 0
 
 
-VERSION = Command(usage="", example="zkv version", run=_version)
+VERSION = Command(usage="", summary="Prints the version of zkv", example="zkv version", run=_version)
