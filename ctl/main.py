@@ -25,8 +25,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
-    "benchmark put": "zkv.ctl.bench:PUT",
-    "benchmark range": "zkv.ctl.bench:RANGE",
+    "benchmark": "zkv.ctl.bench:benchmark",
     "compaction": "zkv.ctl.kv:COMPACTION",
     "completion": "zkv.ctl.completion:COMPLETION",
     "del": "zkv.ctl.kv:DEL",
