@@ -17,6 +17,7 @@
     │   └── AnswerLost              the write has happened, at `revision`
     ├── ClientError             this side's: ClientClosed, ConnectionFailed, DeadlineExceeded
     ├── CorruptionError         bytes on disk or on the wire are not what was written; the node stops
+    ├── DiskError               the disk refused a read, a write or a sync; the actor that asked ends
     └── ConfigError             a setting cannot be served; says which and why
 
 Every error adds one fact: `maybe_applied`, may the write have happened? A timeout is not a failure.
@@ -45,7 +46,7 @@ class ZkvError(Exception):
     code: ClassVar[int] = 0
     text: ClassVar[str] = "zkv: error"
     maybe_applied: bool = False
-    """What the class can say; the client, which knows whether the write ever left, may set it on the error it raises."""
+    """What the class can say. The client, which knows whether the write ever left, sets it on what it raises."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail)
@@ -229,6 +230,12 @@ class DeadlineExceeded(ClientError):
 
 class CorruptionError(ZkvError):
     text = "zkv: data is damaged"
+
+
+class DiskError(ZkvError):
+    """After a failed sync nobody knows what is on the disk, and a second sync may lie: so nobody asks twice."""
+
+    text = "zkv: disk failure"
 
 
 class ConfigError(ZkvError):

@@ -2,7 +2,7 @@
 
 The sockets' file descriptors hang on the event loop, without `zmq.asyncio`, which would cost more per message than all
 the rest. Two rules follow from what such a descriptor says (libzmq: zmq_getsockopt, ZMQ_FD): it is edge-triggered, so
-after it fires a socket is drained until it is empty; and a send may swallow the edge, so a send is followed by that too.
+after it fires a socket is drained until it is empty; and a send may swallow the edge, so the same is done after a send.
 
 Calls made in one turn of the loop leave together at its end.
 """

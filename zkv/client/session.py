@@ -115,6 +115,7 @@ class Session:
         self._next_id = 1
         self._queues: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._special: list[Ticket] = []  # queued too, but not for whichever endpoint: retries, and pinned ones
+        self._delayed: dict[Ticket, None] = {}  # retries that wait for their time
         self._sent: dict[int, Ticket] = {}  # by id; a read that was retried is here under several
         self._controls: list[tuple[int, bytes]] = []  # credits and cancels to go out
         self._news: list[Ticket] = []
@@ -214,6 +215,8 @@ class Session:
                 id_, code, revision, body = answer[:4]
                 ticket = sent.get(id_)
                 if ticket is None:
+                    if id_ == 0 and code == UnsupportedVersion.code:
+                        raise UnsupportedVersion(_detail(body))  # noqa: TRY301
                     continue
                 if type(revision) is not int:
                     raise TypeError("revision")  # noqa: TRY301 (one way out for nonsense)
@@ -363,6 +366,8 @@ class Session:
 
     def _finish(self, ticket: Ticket, error: ZkvError | None) -> None:
         assert ticket.state is not DONE
+        if ticket.state is DELAYED:
+            del self._delayed[ticket]
         ticket.state = DONE
         ticket.error = error
         self._sent.pop(ticket.id, None)
@@ -423,6 +428,7 @@ class Session:
         delay = self.retry.delay_ms(error, ticket.tries, self._rng)
         if delay:
             ticket.state = DELAYED
+            self._delayed[ticket] = None
             ticket.due = now + delay
             self._wake = min(self._wake, ticket.due)
         else:
@@ -447,7 +453,7 @@ class Session:
 
     def _everyone(self) -> Iterator[Ticket]:
         """All tickets that are not done (some twice)."""
-        groups: Iterable[Iterable[Ticket]] = (self._sent.values(), *self._queues, self._special)
+        groups: Iterable[Iterable[Ticket]] = (self._sent.values(), self._delayed, *self._queues, self._special)
         for group in groups:
             yield from group
 
@@ -473,6 +479,7 @@ class Session:
 
     def _overdue(self, ticket: Ticket, now: int) -> None:
         if ticket.state is DELAYED:
+            del self._delayed[ticket]
             self._requeue(ticket)
             return
         quiet_since = self._endpoints.heard_at[ticket.endpoint] + self.retry.silence_ms
@@ -507,6 +514,8 @@ class Session:
             attempts = (*ticket.past, (ticket.id, ticket.endpoint))
             ticket.past = tuple([attempt for attempt in attempts if attempt[0] != reply.id])
             self._forget_past(ticket)
+            if ticket.state is DELAYED:
+                del self._delayed[ticket]
             ticket.id, ticket.endpoint, ticket.state = reply.id, reply.endpoint, SENT
             stream.attempt = reply.id
         stream.put(answer, reply.revision)

@@ -32,6 +32,7 @@ class FakeCluster:
         self.revision = 1
         self.kvs: dict[bytes, m.KeyValue] = {}
         self.applied: Counter[tuple[bytes, int]] = Counter()
+        self.values: Counter[bytes] = Counter()
         self.floors: dict[bytes, int] = {}
         self.kept: dict[tuple[bytes, int], tuple[int, int, int, Any]] = {}
         self.forgotten: set[bytes] = set()
@@ -71,6 +72,7 @@ class FakeCluster:
             self.kept = {key: kept for key, kept in self.kept.items() if key[0] != session or key[1] >= group.floor}
         if name not in self.kept:
             self.applied[name] += 1
+            self.values[request.value] += 1
             self.revision += 1
             was = self.kvs.get(request.key)
             created, version = (was.create_revision, was.version + 1) if was else (self.revision, 1)
