@@ -27,8 +27,8 @@ run: $(VENV)/zkv.stamp
 	@exec $(IN) scripts/run_cluster.py $(ARGS)
 
 test check: $(VENV)/dev.stamp
-	@echo '== ruff'; $(IN) -m ruff check -q && $(IN) -m ruff format --check -q || { \
-		echo 'ruff: not clean; `$(IN) -m ruff format` formats'; exit 1; }
+	@echo '== ruff'; $(IN) -m ruff check -q --output-format concise
+	@$(IN) -m ruff format --check -q || { echo 'not formatted: $(IN) -m ruff format' >&2; exit 1; }
 	@echo '== mypy'; $(IN) -m mypy
 	@echo '== pytest'; $(IN) -m pytest $(ARGS)
 

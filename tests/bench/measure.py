@@ -33,13 +33,13 @@ def percentile(ordered: list[float], percent: float) -> float:
 
 def pss_bytes(pid: int) -> int:
     """Memory of one process, pages it shares counted in parts (proportional set size)."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:  # noqa: PTH123 - no regular file
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
         return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def descendants(pid: int) -> list[int]:
     """`pid` and every process below it."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as line:  # noqa: PTH123 - no regular file
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as line:
         children = [int(child) for child in line.read().split()]
     return [pid, *(found for child in children for found in descendants(child))]
 

@@ -1,8 +1,8 @@
 """Records to bytes and back.
 
 Between processes a message is the msgpack array `[kind, *fields]`, where `kind` says which class of
-messages.py it is (`KINDS`). The body of a log entry is packed once, by the leader, and travels and lies on disk as it is:
-raft looks at entry headers only.
+messages.py it is (`KINDS`). The body of a log entry is packed once, by the leader, and travels and lies on disk as it
+is: raft looks at entry headers only.
 
 What comes from another process of the same node or from another member is trusted to be well-formed as far
 as its checksum and its authenticated channel go; still any byte string yields a record or a
@@ -107,7 +107,7 @@ _RESTORE: dict[type, Any] = {
     m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
     m.MembersAre: lambda are: m.MembersAre(tuple(m.Member(*member) for member in are.members)),
     m.StampedRead: lambda r: r if r.stamp is None else r._replace(stamp=m.Stamp(*r.stamp)),
-    m.SnapshotChunk: lambda chunk: _chunk(chunk),
+    m.SnapshotChunk: _chunk,
     m.SnapshotOut: lambda out: m.SnapshotOut(out.member, _chunk(out.chunk)),
     m.SnapshotIn: lambda into: m.SnapshotIn(into.member, _chunk(into.chunk)),
     m.SnapshotTaken: _taken,
