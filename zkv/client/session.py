@@ -483,8 +483,8 @@ class Session:
             self._requeue(ticket)
             return
         quiet_since = self._endpoints.heard_at[ticket.endpoint] + self.retry.silence_ms
-        if quiet_since > now and now - ticket.sent_at < 4 * self._patience(ticket):
-            ticket.due = quiet_since  # it answers others: slow, not silent
+        if quiet_since > now and now - ticket.sent_at < 2 * self._patience(ticket):
+            ticket.due = quiet_since  # it answers others: slow, not silent; not for ever, though
             return
         self._endpoints.suspect(ticket.endpoint, now)
         reason = Unavailable("no answer")

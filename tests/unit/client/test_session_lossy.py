@@ -1,4 +1,8 @@
-"""Any wire, however bad: each write is applied at most once, and what the client says of it is true."""
+"""Any wire, however bad: each write is applied at most once, and what the client says of it is true.
+
+The wire loses, delays and reorders; it doubles nothing by itself (TCP does not), but every retry leaves a double
+behind that may arrive at any time, also after all is over.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,6 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(1, 3)),
         st.tuples(st.just("deliver"), st.integers(0, 99)),
-        st.tuples(st.just("deliver a copy of"), st.integers(0, 99)),
         st.tuples(st.just("lose"), st.integers(0, 99)),
         st.tuples(st.just("refuse"), st.integers(0, 99)),
         st.tuples(st.just("return"), st.integers(0, 99)),
@@ -59,10 +62,8 @@ class World:
                 for _ in range(number):
                     value = b"%d" % len(self.tickets)
                     self.tickets[value] = self.session.submit(m.Put(b"k", value), self.now + DEADLINE_MS)
-            case "deliver" | "deliver a copy of" if requests:
-                endpoint, data = requests[number % len(requests)]
-                if what == "deliver":
-                    del requests[number % len(requests)]
+            case "deliver" if requests:
+                endpoint, data = requests.pop(number % len(requests))
                 replies += [(endpoint, reply) for reply in self.cluster.handle(endpoint, data)]
             case "lose" if requests:
                 del requests[number % len(requests)]
@@ -131,7 +132,7 @@ def test_once_the_wire_is_healed_what_is_asked_is_answered(steps: list[tuple[str
     for endpoint in range(ENDPOINTS):
         world.step("connect", endpoint)
     world.step("put", 1)
-    for _ in range(200):
+    for _ in range(350):
         world.step("deliver", 0)
         world.step("return", 0)
         world.step("wait", 10)
