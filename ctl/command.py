@@ -55,15 +55,16 @@ class Call:
         """An argument as the bytes the shell gave."""
         return os.fsencode(self.arguments[at])
 
-    def printer(self, result: str) -> Printer:
+    def printer(self, result: str = "") -> Printer:
         """The printer for `--write-out`.
 
-        Raises CommandError when it cannot show `result` (a method's name).
+        Raises CommandError when there is none, or it cannot show `result` (a method's name, or "" for not yet known).
         """
         from zkv.ctl.printers import make_printer
 
         printer = make_printer(self.values.text("write-out"), self.out, as_hex=self.values.is_on("hex"))
-        printer.require(result)
+        if result:
+            printer.require(result)
         return printer
 
     def connect(self, endpoints: Sequence[str] = ()) -> Connection:

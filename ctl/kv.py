@@ -171,13 +171,14 @@ def _put(call: Call) -> int:
 
 def _get(call: Call) -> int:
     request = get_request(call.values, call.arguments)
-    printer = call.printer("range")
+    printer = call.printer()
     if request.count_only and printer.name != "fields":
         raise CommandError("--count-only is only for `--write-out=fields`", EXIT_BAD_ARGS)
     if call.values.is_on("print-value-only"):
         if printer.name != "simple":
             raise CommandError("print-value-only is only for `--write-out=simple`", EXIT_BAD_ARGS)
         printer.value_only = True
+    printer.require("range")
     with call.connect() as connection:
         printer.range(*connection.stream(request))
     return 0

@@ -12,7 +12,7 @@ from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any
 
 from zkv.ctl.go_text import duration
-from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Printer, inner_header
+from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Printer, with_inner_headers
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -65,18 +65,20 @@ def _body(header: Header, answer: m.TxnAnswerBody) -> dict[str, Any]:
     elif isinstance(answer, m.DeleteRangeAnswer):
         fields |= _filled(deleted=answer.deleted, prev_kvs=[_key_value(kv) for kv in answer.prev_kvs])
     else:
-        inner = inner_header(header.revision)
-        responses = [{"Response": {_RESPONSES[op]: _body(inner, each)}} for op, each in answer.responses]
+        responses = [
+            {"Response": {_RESPONSES[type(each)]: _body(inner, each)}}
+            for inner, each in with_inner_headers(header, answer)
+        ]
         fields |= _filled(succeeded=answer.succeeded, responses=responses)
     return fields
 
 
-_RESPONSES: dict[int, str] = {
-    m.Op.RANGE: "response_range",
-    m.Op.PUT: "response_put",
-    m.Op.DELETE_RANGE: "response_delete_range",
-    m.Op.TXN: "response_txn",
-}  # as Go struct tags spell the members of a oneof
+_RESPONSES: dict[type, str] = {
+    m.RangeAnswer: "response_range",
+    m.PutAnswer: "response_put",
+    m.DeleteRangeAnswer: "response_delete_range",
+    m.TxnAnswer: "response_txn",
+}
 
 
 class JsonPrinter(Printer):

