@@ -1,0 +1,299 @@
+"""A real cluster for users' own tests: processes on free ports of this machine, gone when the test is over.
+
+    with zkv.testing.LocalCluster(nodes=3) as cluster, cluster.client() as kv:
+        kv.put("a", "1")
+        cluster.kill(cluster.leader())
+        assert kv.get("a").value == b"1"
+
+Members are numbered from 0. Each runs in a process group of its own, so that `kill` takes the whole tree at once, as a
+power cut would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from zkv.client.client import Client
+from zkv.errors import ZkvError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Any, Self
+
+READY_S = 30.0
+STOP_S = 10.0
+POLL_S = 0.05
+LOG_LINES = 20
+
+
+class ClusterError(RuntimeError):
+    """A member ended, or did not become ready; shows the end of its log."""
+
+
+class LocalCluster:
+    """`nodes` members on loopback.
+
+    `curve` encrypts and authenticates clients and peers with keys made for the occasion. `storage` "memory" keeps
+    nothing on disk, and is fast. `data_dir` keeps the members' data, keys and logs where you say, for another
+    LocalCluster to go on with; without it they lie in a temporary directory that is removed at the end. `arguments`
+    are added to each member's command line.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        curve: bool = False,
+        storage: Literal["disk", "memory"] = "disk",
+        data_dir: str | os.PathLike[str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.nodes = nodes
+        self._curve = curve
+        self._storage = storage
+        self._data_dir = data_dir
+        self._arguments = tuple(arguments)
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
+        self._clients: list[Client] = []
+        self._home = Path()
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._data_dir is None:
+            self._home = Path(tempfile.mkdtemp(prefix="zkv-cluster-"))
+        else:
+            self._home = Path(self._data_dir).absolute()
+            self._home.mkdir(parents=True, exist_ok=True)
+        try:
+            ports = self._ports(2 * self.nodes)
+            self._client_ports, self._peer_ports = ports[: self.nodes], ports[self.nodes :]
+            if self._curve:
+                self._make_keys()
+            for number in range(self.nodes):
+                self.start(number, wait=False)
+            self.wait_ready()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        for client in self._clients:
+            client.close()
+        for number in range(self.nodes):
+            self.resume(number)
+            self._signal(number, signal.SIGTERM, group=False)
+        deadline = time.monotonic() + STOP_S
+        for number, process in enumerate(self._processes):
+            if process is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                self.kill(number)
+        if self._data_dir is None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    # --- who and where ---------------------------------------------------------------------------
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where clients connect: one native url for each member."""
+        scheme = "curve" if self._curve else "tcp"
+        return [f"{scheme}://127.0.0.1:{port}" for port in self._client_ports]
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What a client of this cluster needs besides the endpoints: the keys, if there are any."""
+        if not self._curve:
+            return {}
+        return {"server_key": self._home / "server.key", "client_key": self._home / "client.key_secret"}
+
+    def client(self, **options: Any) -> Client:
+        """A client of all members; closed with the cluster at the latest. Takes the options of `zkv.Client`."""
+        client = Client(self.endpoints, **{**self.client_options, **options})
+        self._clients.append(client)
+        return client
+
+    def log(self, number: int) -> str:
+        """What member `number` has logged so far."""
+        return self._log_path(number).read_text(errors="replace")
+
+    def pid(self, number: int) -> int:
+        """The process id of a running member's supervisor, which is its process group's as well."""
+        process = self._processes[number]
+        if process is None:
+            raise ClusterError(f"member {number} is not running")
+        return process.pid
+
+    def leader(self, timeout: float = READY_S) -> int:
+        """The number of the member that leads, waiting for one if need be."""
+        self._wait(lambda: self._leader() is not None, "nobody leads", timeout)
+        leader = self._leader()
+        return self.leader(timeout) if leader is None else leader
+
+    # --- what may happen to a member -------------------------------------------------------------
+
+    def start(self, number: int, *, wait: bool = True) -> None:
+        """Start a member that is not running, with the data it left; returns when it serves."""
+        assert self._processes[number] is None, f"member {number} is running"
+        with self._log_path(number).open("ab") as log:
+            self._processes[number] = subprocess.Popen(
+                self._command(number),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self._home,
+            )
+        if wait:
+            self._wait(lambda: self._serves(number), f"member {number} does not serve", READY_S)
+
+    def stop(self, number: int) -> None:
+        """End a member as an operator would (SIGTERM), and wait until it has."""
+        self._signal(number, signal.SIGTERM, group=False)
+        process = self._processes[number]
+        if process is not None:
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                raise ClusterError(self._tale(number, "did not stop")) from None
+            finally:
+                self.kill(number)
+
+    def kill(self, number: int) -> None:
+        """End all processes of a member at once (SIGKILL)."""
+        self._signal(number, signal.SIGKILL)
+        process = self._processes[number]
+        if process is not None:
+            process.wait()
+            self._processes[number] = None
+
+    def pause(self, number: int) -> None:
+        """Freeze all processes of a member (SIGSTOP): it says nothing, and its connections stay."""
+        self._signal(number, signal.SIGSTOP)
+
+    def resume(self, number: int) -> None:
+        self._signal(number, signal.SIGCONT)
+
+    def wait_ready(self, timeout: float = READY_S) -> None:
+        """Wait until every running member serves linearizable reads. Raises ClusterError."""
+        running = [number for number, process in enumerate(self._processes) if process is not None]
+        self._wait(lambda: all(map(self._serves, running)), "not all members serve", timeout)
+
+    # --- how -------------------------------------------------------------------------------------
+
+    def _signal(self, number: int, signum: signal.Signals, *, group: bool = True) -> None:
+        process = self._processes[number]
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if group else os.kill)(process.pid, signum)
+
+    def _ports(self, count: int) -> list[int]:
+        """Free ports; those of before, where members with data know each other by them."""
+        kept = self._home / "ports"
+        if not kept.exists():
+            kept.write_text(" ".join(map(str, _free_ports(count))))
+        return [int(port) for port in kept.read_text().split()]
+
+    def _log_path(self, number: int) -> Path:
+        return self._home / f"{_name(number)}.log"
+
+    def _make_keys(self) -> None:
+        from zkv.identity import write_keys
+
+        for name in ("server", "client", "peer"):
+            if not (self._home / f"{name}.key_secret").exists():
+                write_keys(str(self._home), name)
+        allowed = self._home / "allowed"
+        allowed.mkdir(exist_ok=True)
+        shutil.copy(self._home / "client.key", allowed)
+
+    def _command(self, number: int) -> list[str]:
+        scheme = "curve" if self._curve else "tcp"
+        peers = [f"{scheme}://127.0.0.1:{port}" for port in self._peer_ports]
+        flags = {
+            "name": _name(number),
+            "data-dir": str(self._home / _name(number)),
+            "listen-client-urls": self.endpoints[number],
+            "advertise-client-urls": self.endpoints[number],
+            "listen-peer-urls": peers[number],
+            "initial-advertise-peer-urls": peers[number],
+            "initial-cluster": ",".join(f"{_name(other)}={peer}" for other, peer in enumerate(peers)),
+            "initial-cluster-state": "new",
+            "initial-cluster-token": f"local-{self._peer_ports[0]}",
+            "storage": self._storage,
+        }
+        if self._curve:
+            flags |= {
+                "client-curve-secret-key": str(self._home / "server.key_secret"),
+                "client-curve-allowed-keys": str(self._home / "allowed"),
+                "peer-curve-secret-key": str(self._home / "peer.key_secret"),
+            }
+        options = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+        return [sys.executable, "-m", "zkv", "server", *options, *self._arguments]
+
+    def _serves(self, number: int) -> bool:
+        with Client(self.endpoints[number], timeout=1.0, **self.client_options) as client:
+            try:
+                client.get("\0")
+            except ZkvError:
+                return False
+        return True
+
+    def _leader(self) -> int | None:
+        """The running member that says it leads; of several, the one of the latest term."""
+        terms: dict[int, int] = {}
+        for number, process in enumerate(self._processes):
+            if process is not None:
+                with (
+                    contextlib.suppress(ZkvError),
+                    Client(self.endpoints[number], timeout=1.0, **self.client_options) as client,
+                ):
+                    status = client.status()
+                    if status.leader == status.header.member_id:
+                        terms[number] = status.raft_term
+        return max(terms, key=terms.__getitem__, default=None)
+
+    def _wait(self, claim: Callable[[], bool], otherwise: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not claim():
+            for number, process in enumerate(self._processes):
+                if process is not None and process.poll() is not None:
+                    raise ClusterError(self._tale(number, f"ended with {process.returncode}"))
+            if time.monotonic() > deadline:
+                tales = [self._tale(number, "says") for number in range(self.nodes)]
+                raise ClusterError("\n".join((f"{otherwise} within {timeout:g} s", *tales)))
+            time.sleep(POLL_S)
+
+    def _tale(self, number: int, what: str) -> str:
+        lines = self.log(number).splitlines()[-LOG_LINES:] if self._log_path(number).exists() else []
+        return "\n".join((f"member {number} {what}; the end of its log:", *lines))
+
+
+def _name(number: int) -> str:
+    return f"n{number + 1}"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on. They are all held until the last is found, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
