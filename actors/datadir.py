@@ -1,0 +1,193 @@
+"""A node's data directory: whose it is, what lies where, and the lock on it.
+
+    DATA-DIR/member/lock          held (flock) while the node runs
+                   /identity      who this is: written once, before anything else, synced and renamed into place
+                   /wal           the raft log
+                   /snap/db       the store (RocksDB)
+
+laid out as etcd's. With data there, the initial-* settings are not consulted: the identity says who this is, the store who
+the others are. Everything that can be refused is refused before the first file is made.
+
+The sockets between the node's processes do not lie here, because a Unix socket's path has at most 107 bytes:
+they are in a private directory of their own with a short name, made from the data directory's, so that the
+next start finds and clears what a killed node left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from zkv.actors.node import Node
+from zkv.core import ids
+from zkv.errors import ConfigError, CorruptionError
+from zkv.wire import codec
+from zkv.wire.messages import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zkv.config import NodeConfig
+
+FORMAT = 1
+"""The newest layout this program reads and writes."""
+
+
+class Identity(NamedTuple):
+    """What must not change over a member's life, and the members its cluster started with."""
+
+    format: int
+    name: str
+    member_id: int
+    cluster_id: int
+    bootstrap: tuple[Member, ...]
+
+
+@contextlib.contextmanager
+def opened(config: NodeConfig) -> Iterator[Node]:
+    """The node whose data these are, locked against a second process until the end of the block.
+
+    Raises ConfigError when the directory is in use, another member's, a newer version's or cannot be written, or
+    when a new member's initial-* settings do not fit; CorruptionError for a damaged identity.
+    """
+    with contextlib.ExitStack() as stack:
+        if config.storage == "memory":
+            identity = _new_identity(config)
+            member_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zkv-memory-")))
+        else:
+            member_dir = Path(config.data_dir).absolute() / "member"
+            identity = _read_identity(member_dir / "identity") if member_dir.exists() else None
+            if identity is None:
+                identity = _new_identity(config)
+            elif identity.name != config.name:
+                raise ConfigError(
+                    f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
+                )
+            _make_private(member_dir)
+            stack.enter_context(_locked(member_dir / "lock", config.data_dir))
+            if not (member_dir / "identity").exists():
+                _write_identity(member_dir / "identity", identity)
+        rundir = stack.enter_context(_rundir(str(member_dir)))
+        yield Node(
+            config=config,
+            limits=config.limits(),
+            member_id=identity.member_id,
+            cluster_id=identity.cluster_id,
+            bootstrap=identity.bootstrap,
+            wal_dir=str(member_dir / "wal"),
+            store_dir=str(member_dir / "snap" / "db"),
+            rundir=rundir,
+        )
+
+
+def _new_identity(config: NodeConfig) -> Identity:
+    """As computed by every member of a new cluster alike."""
+    config.check_bootstrap()
+    members = []
+    for name, urls in config.cluster().items():
+        member_id = ids.member_id(urls, config.initial_cluster_token)
+        members.append(Member(member_id, name, tuple(sorted(urls)), (), is_learner=False))
+    members.sort()
+    member_ids = [member.id for member in members]
+    if len(set(member_ids)) != len(member_ids):
+        raise ConfigError(f"--initial-cluster: two members have the same urls: {config.initial_cluster}")
+    own = next(member.id for member in members if member.name == config.name)
+    # a name is known to the others once its member has published it: as etcd's
+    unnamed = tuple(member._replace(name="") for member in members)
+    return Identity(FORMAT, config.name, own, ids.cluster_id(member_ids), unnamed)
+
+
+def _read_identity(path: Path) -> Identity | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    checksum, body = data[:4], data[4:]
+    if zlib.crc32(body).to_bytes(4, "big") != checksum:
+        raise CorruptionError(f"{path} is damaged: remove this member and let it join again with an empty directory")
+    fields = codec.unpack(body)
+    if fields[0] > FORMAT:
+        raise ConfigError(
+            f"data directory {path.parent.parent} was written by a newer version (format {fields[0]}, this program "
+            f"knows {FORMAT}): start that version"
+        )
+    identity = Identity(*fields)
+    return identity._replace(bootstrap=tuple(Member(*member) for member in identity.bootstrap))
+
+
+def _write_identity(path: Path, identity: Identity) -> None:
+    body = codec.pack(identity)
+    aside = path.with_suffix(".new")
+    with aside.open("wb") as file:
+        file.write(zlib.crc32(body).to_bytes(4, "big") + body)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
+        _sync_directory(directory)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_private(member_dir: Path) -> None:
+    try:
+        (member_dir.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        member_dir.mkdir(mode=0o700, exist_ok=True)
+        (member_dir / "snap").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data directory {member_dir.parent} cannot be written: {error.strerror}") from None
+    if not os.access(member_dir, os.W_OK | os.X_OK):
+        raise ConfigError(f"data directory {member_dir.parent} cannot be written: Permission denied")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, data_dir: str) -> Iterator[None]:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"data directory {data_dir} cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"data directory {data_dir} is in use by another process") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _rundir(member_dir: str) -> Iterator[str]:
+    """A private directory with a short path, empty at first, gone at the end."""
+    parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    if len(parent) > 40 or not os.access(parent, os.W_OK):
+        parent = "/tmp"  # noqa: S108 - what is made there is 0700 and checked to be ours
+    path = Path(parent, f"zkv-{os.getuid()}-{hashlib.sha256(member_dir.encode()).hexdigest()[:16]}")
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    state = path.lstat()
+    if state.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
+        raise ConfigError(f"{path} is not ours: remove it, or set XDG_RUNTIME_DIR")
+    path.chmod(0o700)
+    for stale in path.iterdir():
+        stale.unlink()
+    try:
+        yield str(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
