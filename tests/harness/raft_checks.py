@@ -1,8 +1,11 @@
-"""Raft's promises (figure 3 of the paper) and ReadIndex's, watched over a whole cluster while it runs.
+"""Raft's promises (figure 3 of the paper), its rules about stable storage (figure 2), and ReadIndex's promise.
 
 The watcher keeps what must be the same everywhere: who led which term, what was ever put at (index, term), what was
 committed at which index. Each is held against a member's state when that changes, so that
 the price of a check does not grow with the history.
+
+The promises alone would do: whatever breaks a rule breaks a promise one day. But that may take several
+mishaps in a row; the rules catch the first step.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from zkv.wire.messages import MessageKind
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.harness.raft_disk import FaultyLog
     from zkv.core.raft.log import MemoryLog
     from zkv.core.raft.raft import Raft
-    from zkv.wire.messages import Entry, SnapshotMeta
+    from zkv.wire.messages import ConfState, Entry, Message, SnapshotMeta
 
 
 class BrokenPromise(AssertionError):
@@ -74,10 +80,46 @@ class Watcher:
             self.committed.append(entry)
             self._commit_terms.append(max(core.term, self._commit_terms[-1] if self._commit_terms else 0))
 
+    def counts(self, core: Raft, confs: Sequence[ConfState], holds: Callable[[int, int, int], bool]) -> None:
+        """Called when a leader has moved its commit index, by the count of the first or the last of `confs`.
+
+        `holds(member, index, term)`: is that entry on the member's disk?
+        """
+        index = core.commit
+        term = self.committed[index - 1].term
+        _demand(term == core.term, f"commit: {core.id} counts replicas of {index}, of an earlier term (section 5.4.2)")
+
+        def agree(voters: tuple[int, ...]) -> bool:
+            return not voters or 2 * sum(holds(voter, index, term) for voter in voters) > len(voters)
+
+        _demand(
+            any(agree(conf.voters) and agree(conf.voters_outgoing) for conf in confs),
+            f"commit: {core.id} counts {index} as committed, which no quorum holds on disk",
+        )
+
     def restores(self, meta: SnapshotMeta) -> None:
         _demand(meta.index <= len(self.committed), "a snapshot of what is not committed")
         entry = self.committed[meta.index - 1]
         _demand((entry.term, entry.time) == (meta.term, meta.time), "a snapshot's meta does not fit the log")
+
+    # --- stable storage ------------------------------------------------------------------------------
+
+    def sends(self, message: Message, log: FaultyLog, leaders_log: MemoryLog | None) -> None:
+        """Called when a message leaves; `leaders_log`: of the member it goes to, if that leads the message's term."""
+        kind, durable = message.kind, log.durable
+        if kind in {MessageKind.PRE_VOTE, MessageKind.PRE_VOTE_ANSWER}:
+            return  # promise nothing
+        term, vote, _ = durable.hard_state
+        _demand(message.term <= term, f"stable storage: term {message.term} is announced before it is on disk")
+        if kind == MessageKind.VOTE_ANSWER and not message.reject and message.term == term:
+            _demand(vote == message.to, "stable storage: a vote leaves before it is on disk")
+        if kind == MessageKind.APPEND_ANSWER and not message.reject:
+            _demand(message.index <= durable.last_index, f"stable storage: {message.index} is acknowledged too early")
+            if leaders_log is not None and message.index >= max(leaders_log.base.index, durable.base.index):
+                same = message.index <= leaders_log.last_index and durable.term(message.index) == leaders_log.term(
+                    message.index
+                )
+                _demand(same, f"log matching: {message.index} is acknowledged, and is not what the leader has")
 
     # --- linearizable reads ----------------------------------------------------------------------------
 

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 class FaultyLog(MemoryLog):
     def __init__(self, conf: ConfState) -> None:
         super().__init__(conf)
-        self._durable = MemoryLog(conf)
+        self.durable = MemoryLog(conf)
+        """What would be left if all that was not synced were lost."""
         self._journal: deque[tuple[Callable[[], None], tuple[Entry, ...]]] = deque()  # (the call, what it appends)
         self._written = 0  # calls so far
-        self.on_append: Callable[[Sequence[Entry]], None] = lambda entries: None
+        self.on_append: Callable[[Sequence[Entry]], object] = len
         """Shown every append before it is made."""
 
     def append(self, entries: Sequence[Entry]) -> None:
         self.on_append(entries)
         super().append(entries)
         kept = tuple(entries)
-        self._write(lambda: self._durable.append(kept), kept)
+        self._write(lambda: self.durable.append(kept), kept)
 
     def _write(self, call: Callable[[], None], appends: tuple[Entry, ...] = ()) -> None:
         self._written += 1
@@ -40,19 +41,19 @@ class FaultyLog(MemoryLog):
 
     def set_hard_state(self, hard_state: HardState) -> None:
         super().set_hard_state(hard_state)
-        self._write(lambda: self._durable.set_hard_state(hard_state))
+        self._write(lambda: self.durable.set_hard_state(hard_state))
 
     def set_conf(self, conf: ConfState) -> None:
         super().set_conf(conf)
-        self._write(lambda: self._durable.set_conf(conf))
+        self._write(lambda: self.durable.set_conf(conf))
 
     def compact(self, index: int) -> None:
         super().compact(index)
-        self._write(lambda: self._durable.compact(index))
+        self._write(lambda: self.durable.compact(index))
 
     def reset(self, base: SnapshotMeta) -> None:
         super().reset(base)
-        self._write(lambda: self._durable.reset(base))
+        self._write(lambda: self.durable.reset(base))
         self.sync()
 
     def sync(self) -> None:
@@ -73,7 +74,7 @@ class FaultyLog(MemoryLog):
         self.sync_until(self._written - rng.randint(0, len(self._journal)))
         torn = self._journal[0][1] if self._journal else ()
         if survivors := torn[: rng.randint(0, len(torn))]:
-            self._durable.append(survivors)
+            self.durable.append(survivors)
         self._journal.clear()
-        self.hard_state, self.conf, self.base = self._durable.hard_state, self._durable.conf, self._durable.base
-        self._entries = list(self._durable._entries)
+        self.hard_state, self.conf, self.base = self.durable.hard_state, self.durable.conf, self.durable.base
+        self._entries = list(self.durable._entries)

@@ -52,6 +52,7 @@ class Member:
         self._turn_planned = False
         self._wakeup_planned = 0
         self._term_led = 0  # the last term in which it was seen to lead
+        self._conf_watched = conf  # the configuration as of then
         self._watched = 0  # commit index up to which the watcher has seen the log
         self._reads: dict[int, int] = {}  # context -> the watcher's floor
         self._read_context = 0
@@ -74,6 +75,7 @@ class Member:
         self.core = Raft(self._config, self.log, seed, self._world.now)
         self.core.restore(self._durable)  # perhaps it went down between installing a snapshot and telling the log
         self._watched = self.log.base.index
+        self._watch(self.core)
         self._plan_turn()
 
     def crash(self) -> None:
@@ -183,6 +185,7 @@ class Member:
         self._watch(core)
         world = self._world
         for message in ready.messages:
+            self._watcher.sends(message, self.log, self._leaders_log(message))
             world.send(self.id, message.to, message)
         self.applied = max(self.applied, ready.commit)
         for context, index in ready.reads:
@@ -221,12 +224,27 @@ class Member:
 
     # --- the watcher -------------------------------------------------------------------------------
 
+    def _leaders_log(self, message: Message) -> FaultyLog | None:
+        other = self._world.processes.get(message.to)
+        if isinstance(other, Member) and (core := other.core) and core.leader == core.id and core.term == message.term:
+            return other.log
+        return None
+
+    def _holds(self, member: int, index: int, term: int) -> bool:
+        other = self._world.processes[member]
+        assert isinstance(other, Member)
+        durable = other.log.durable
+        return durable.base.index >= index or (durable.last_index >= index and durable.term(index) == term)
+
     def _watch(self, core: Raft) -> None:
+        conf_before, self._conf_watched = self._conf_watched, core.conf
         if core.commit > self._watched:
             low = max(self._watched + 1, self.log.first_index)
             if low <= core.commit:
                 self._watcher.commits(core, self.log.entries(low, core.commit + 1, BYTES_UNBOUNDED))
             self._watched = core.commit
+            if core.role is Role.LEADER and core.term == self._term_led:
+                self._watcher.counts(core, (conf_before, core.conf), self._holds)
         if core.role is Role.LEADER and core.term != self._term_led:
             self._term_led = core.term
             self._watcher.leads(core, self.log)

@@ -21,7 +21,7 @@ def main() -> int:
     for seed in range(options.seed, options.seed + options.seeds):
         try:
             outcome = Play(seed, print if options.trace else None).run()
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, the seed must be told
             traceback.print_exc()
             print(f"seed {seed} fails; play it again: make simulate SEED={seed}", file=sys.stderr)
             return 1

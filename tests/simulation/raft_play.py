@@ -70,7 +70,10 @@ class Play:
         self._next_member = len(voters) + len(learners) + 1
         self._climate = self._draw_climate()
         self._world.weather = self._draw_weather()
-        self._limits = {"append_bytes_max": rng.choice((1, 60, 10_000)), "in_flight_appends_max": rng.choice((1, 3, 64))}
+        self._limits = {
+            "append_bytes_max": rng.choice((1, 60, 10_000)),
+            "in_flight_appends_max": rng.choice((1, 3, 64)),
+        }
         for member in voters + learners:
             self._add(member, self._conf)
 
@@ -85,7 +88,7 @@ class Play:
             crash_every=often(800, 3000),
             pause_every=often(2000, 5000),
             compact_every=often(300, 2000),
-            conf_every=often(0, 700, 2000),
+            conf_every=often(700, 2000),
             transfer_every=often(0, 1500),
             suspect_every=often(0, 1500),
             sync_ms=self._rng.choice((0, 2, 10, 150)),
@@ -163,7 +166,7 @@ class Play:
         self._some_leader().ask(lambda core, now: core.propose(bodies, now))
 
     def _read(self) -> None:
-        self._some().read()
+        self._rng.choice((self._some(), self._some_leader())).read()
 
     def _cut(self) -> None:
         every = list(self._members)
@@ -172,15 +175,20 @@ class Play:
         self._world.weather.cut.clear()
         self._world.cut_off(some, others, both_ways=self._rng.random() < 0.7)
         self._say(f"cut {some} | {others}")
+        if self._rng.random() < 0.5:  # the connections break, and all see it
+            for member in self._members.values():
+                member.ask(lambda core, now: core.suspect_leader(now))
         self._world.plan(self._rng.randint(100, 4000), self._world.weather.cut.clear)
 
     def _crash(self) -> None:
-        victims = list(self._members.values()) if self._rng.random() < 0.1 else [self._some_leader(), self._some()]
-        for victim in victims[: self._rng.randint(1, len(victims))]:
+        """One, a few, or a power cut for all; some are soon back and may have to do without the others."""
+        rng = self._rng
+        victims = list(self._members.values()) if rng.random() < 0.3 else [self._some_leader(), self._some()]
+        for victim in victims if rng.random() < 0.5 else victims[:1]:
             if victim.core is not None:
                 self._say(f"crash {victim.id}")
                 victim.crash()
-                self._world.plan(self._rng.choice((1, 50, 500, 3000)), lambda who=victim: self._restart(who))  # type: ignore[misc]
+                self._world.plan(rng.choice((1, 50, 500, 3000)), lambda who=victim: self._restart(who))  # type: ignore[misc]
 
     def _restart(self, member: Member) -> None:
         if member.core is None:

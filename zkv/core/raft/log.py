@@ -79,8 +79,8 @@ class LogPort(Protocol):
 class MemoryLog:
     """The port, kept in memory: `sync` has nothing to do, and a crash loses everything.
 
-    A new cluster's log starts with the bootstrap configuration, the same one on all its first members; the log of
-    a member that joins later with an empty one (`ConfState(())`): it is sent a snapshot, which brings the configuration.
+    A new cluster's log starts with the bootstrap configuration, the same one on all its first members; the log of a
+    member that joins later with an empty one (`ConfState(())`): it is sent a snapshot, which brings the configuration.
     """
 
     def __init__(self, conf: ConfState) -> None:
