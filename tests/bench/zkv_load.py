@@ -1,0 +1,50 @@
+"""Driving zkv: three nodes with CURVE on, and the `zkv benchmark` command against them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.bench.measure import VALUE_BYTES, Load, Measure
+from zkv.testing import LocalCluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = 3
+READ_KEY = "00000000"
+TIMEOUT_S = 300
+
+
+def cluster(directory: Path) -> LocalCluster:
+    return LocalCluster(nodes=NODES, curve=True, data_dir=directory)
+
+
+def pids(nodes: LocalCluster) -> list[int]:
+    return [nodes.pid(number) for number in range(NODES)]
+
+
+def run(nodes: LocalCluster, load: Load) -> Measure:
+    """Run one load to its end.
+
+    Raises RuntimeError when not every request succeeded.
+    """
+    options = nodes.client_options
+    where = [f"--endpoints={','.join(nodes.endpoints)}", "--dial-timeout=10s", "--write-out=json"]
+    keys = [f"--curve-server-key={options['server_key']}", f"--curve-key={options['client_key']}"]
+    kind = ["put", "--sequential-keys", f"--key-space-size={load.total}", f"--val-size={VALUE_BYTES}"]
+    if load.kind != "put":
+        kind = ["range", READ_KEY, f"--consistency={load.kind}"]
+        with nodes.client() as kv:
+            kv.put(READ_KEY, "v" * VALUE_BYTES)
+    scope = [f"--conns={load.conns}", f"--clients={load.clients}", f"--total={load.total}"]
+    leader = ["--target-leader"] if load.target_leader else []
+    command = [sys.executable, "-m", "zkv", "benchmark", *where, *keys, *scope, *leader, *kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{load.name}: zkv benchmark failed\n{done.stdout}\n{done.stderr}")
+    found = json.loads(done.stdout)
+    percentiles = found["percentiles"]
+    return Measure(found["requests_per_second"], percentiles["50"] * 1e3, percentiles["99"] * 1e3)
