@@ -215,7 +215,7 @@ class NativeGateway:
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
             if not self._post(group.client, payload):
                 self.counts["answers dropped"] += 1
-                if not last:
+                if group.started and not last:
                     self._let_go(gid)
 
     def _mail(self, message: object) -> None:

@@ -1,0 +1,127 @@
+"""Messages nobody should send: valid ones of the native protocol, and what a seed makes of them."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from zkv.wire.messages import PROTOCOL_VERSION, ClientKind, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+HOSTILE_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 1 << 31, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63), 0.0, float("nan"),
+    b"", b"\0", b"k", bytes(16), bytes(300), "", "k", "\ud7ff", "x" * 40, (), ((),), ((), (), ()), (b"",) * 14,
+    (0,) * 200, {}, {b"k": 1}, {"k": ()}, msgpack.ExtType(5, b"ab"), msgpack.Timestamp(1, 2),
+)  # fmt: skip
+
+# Bytes that announce what does not follow, that are no UTF-8, or no msgpack.
+HOSTILE_BYTES = (
+    b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xdc\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x01", b"\xc7\x0c\xff", b"\xd6\xff\xff\xff\xff\xff", b"\x9f", b"\x8f", b"\x91" * 40,
+    b"\xa3\xff\xfe\xfd", b"\xc1",
+)  # fmt: skip
+
+
+def request(chance: Random, depth: int = 0) -> tuple[int, tuple[Any, ...]]:
+    """A good request of any kind: (op, fields)."""
+    key = bytes([chance.randrange(97, 103)])
+    kind = chance.randrange(12 if depth < 3 else 6)
+    if kind < 3:
+        return int(Op.PUT), (key, bytes(chance.randrange(30)))[: 2 if chance.random() < 0.5 else 6]
+    if kind == 3:
+        return int(Op.PUT), (key, b"", chance.randrange(3), chance.random() < 0.5, True, False)
+    if kind == 4:
+        order, target = chance.randrange(3), chance.randrange(5)
+        return int(Op.RANGE), (key, b"", 0, chance.randrange(9), order, target, chance.random() < 0.5)
+    if kind == 5:
+        return int(Op.RANGE), (key, chance.choice((b"\0", b"z")), chance.randrange(9))
+    if depth:
+        return int(Op.TXN), ((), (request(chance, depth + 1),), (request(chance, depth + 1),))
+    return (
+        (int(Op.DELETE_RANGE), (key, b"z", True)),
+        (int(Op.TXN), (((0, 0, key, 0), (1, 3, key, b"v", b"z")), (request(chance, 1),), (request(chance, 1),))),
+        (int(Op.COMPACT), (chance.randrange(100),)),
+        (int(Op.HASH_KV), ()),
+        (int(Op.STATUS), ()),
+        (int(Op.MEMBER_LIST), (chance.random() < 0.5,)),
+    )[kind - 6]
+
+
+def requests(chance: Random, first_id: int) -> tuple[Any, ...]:
+    """A good message of one to five requests, their ids counted from `first_id`."""
+    count = chance.choice((1, 1, 1, 2, 3, 5))
+    made = tuple((first_id + at, *request(chance)) for at in range(count))
+    return PROTOCOL_VERSION, int(ClientKind.REQUESTS), chance.choice((b"", bytes(16))), first_id, made
+
+
+def word(chance: Random, ids: int) -> tuple[Any, ...]:
+    """A good Credit, Cancel or Ping about an id below `ids`."""
+    id_ = chance.randrange(1, ids + 1)
+    words = (ClientKind.CREDIT, id_, 2), (ClientKind.CANCEL, id_), (ClientKind.PING, id_)
+    return PROTOCOL_VERSION, *chance.choice(words)
+
+
+def mutated(chance: Random, tree: tuple[Any, ...]) -> bytes:
+    """The message `tree`, changed in its structure, its bytes, or both."""
+    if chance.random() < 0.6:
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            changed = _change_tree(chance, tree)
+            tree = changed if isinstance(changed, tuple) else (changed,)
+    packed: bytes = msgpack.packb(tree, use_bin_type=True)
+    if chance.random() < 0.6:
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            packed = chance.choice(_BYTE_CHANGES)(chance, packed)
+    return packed
+
+
+def _change_tree(chance: Random, node: Any) -> Any:
+    """Walk down to somewhere, and put something else there."""
+    if isinstance(node, tuple) and node and chance.random() < 0.85:
+        at = chance.randrange(len(node))
+        how = chance.randrange(10)
+        if how == 0:
+            return node[:at] + node[at + 1 :]
+        if how == 1:
+            return (*node[:at], chance.choice(HOSTILE_VALUES), *node[at:])
+        if how == 2:
+            return (*node[:at], node[at], *node[at:])
+        return (*node[:at], _change_tree(chance, node[at]), *node[at + 1 :])
+    if chance.random() < 0.1:
+        for _ in range(chance.choice((3, 40, 100))):
+            node = ((), ((int(Op.TXN), node),), ()) if chance.random() < 0.5 else (node,)
+        return node
+    return chance.choice(HOSTILE_VALUES)
+
+
+def _flip(chance: Random, data: bytes) -> bytes:
+    at = chance.randrange(len(data) + 1)
+    return data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
+
+
+def _cut(chance: Random, data: bytes) -> bytes:
+    return data[: chance.randrange(len(data) + 1)]
+
+
+def _insert(chance: Random, data: bytes) -> bytes:
+    at = chance.randrange(len(data) + 1)
+    return data[:at] + chance.choice(HOSTILE_BYTES) + data[at:]
+
+
+def _repeat(chance: Random, data: bytes) -> bytes:
+    start = chance.randrange(len(data) + 1)
+    end = chance.randrange(start, len(data) + 1)
+    return data[:end] + data[start:]
+
+
+def _resize(chance: Random, data: bytes) -> bytes:
+    """Four bytes become another length."""
+    at = chance.randrange(len(data) + 1)
+    return data[:at] + struct.pack(">I", chance.choice((0, 1, 255, 65_536, 1 << 31, (1 << 32) - 1))) + data[at + 4 :]
+
+
+_BYTE_CHANGES: tuple[Callable[[Random, bytes], bytes], ...] = (_flip, _flip, _cut, _insert, _repeat, _resize)
