@@ -201,6 +201,7 @@ class _Progress:
 
 benchmark = Command(
     usage="[options] put, or: zkv benchmark [options] range <key> [range_end]",
+    summary="Measures how fast a cluster puts and reads keys",
     description="""\
 Puts a load on the cluster and tells how it took it: rate, latencies, errors. A client asks, waits for the answer, and
 asks again. Connections are dealt round over the endpoints, clients over the connections.
