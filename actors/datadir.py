@@ -63,10 +63,9 @@ def opened(config: NodeConfig) -> Iterator[Node]:
             member_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zkv-memory-")))
         else:
             member_dir = Path(config.data_dir).absolute() / "member"
-            identity = _read_identity(member_dir / "identity") if member_dir.exists() else None
-            if identity is None:
-                identity = _new_identity(config)
-            elif identity.name != config.name:
+            known = _read_identity(member_dir / "identity")
+            identity = known or _new_identity(config)
+            if identity.name != config.name:
                 raise ConfigError(
                     f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
                 )

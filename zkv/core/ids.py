@@ -1,4 +1,4 @@
-"""Who a member and a cluster are, as numbers: derived as etcd derives them, so that every member computes the same ones.
+"""Who a member and a cluster are, as numbers: derived as etcd derives them, so every member computes the same ones.
 
 etcd:server/etcdserver/api/membership/member.go (computeMemberId) and cluster.go (genID).
 """

@@ -1,0 +1,207 @@
+"""`zkv server`: reads flags, environment or a configuration file into a NodeConfig, and runs the node.
+
+As with etcd a flag wins over its environment variable, and a configuration file stands alone: flags and
+environment beside it are ignored, with a warning. Whatever is refused is one line on stderr, exit status 1, and
+nothing touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zkv.config import NodeConfig
+from zkv.errors import ConfigError, CorruptionError
+from zkv.urls import socket_endpoint
+
+# (group, fields of NodeConfig): help texts are the fields' own docstrings' first lines, kept here in one table.
+HELP: dict[str, dict[str, str]] = {
+    "Member": {
+        "name": "Human-readable name for this member.",
+        "data_dir": "Path to the data directory [default: NAME.zkv].",
+        "storage": "Where data is kept: disk, or memory (nothing survives a restart; peers refill the member).",
+        "snapshot_count": "Number of log entries kept for members that are behind, before they need a snapshot.",
+        "heartbeat_interval": "Time (in milliseconds) of a heartbeat interval.",
+        "election_timeout": "Time (in milliseconds) for an election to timeout.",
+        "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
+        "listen_client_urls": "URLs to listen on for native client traffic: tcp, curve.",
+        "max_request_bytes": "Maximum client request size in bytes the server will accept.",
+        "max_txn_ops": "Maximum number of operations permitted in a transaction.",
+    },
+    "Clustering": {
+        "initial_advertise_peer_urls": "Comma-separated peer URLs of this member, as the others find it.",
+        "initial_cluster": "Initial cluster configuration, NAME=URL,NAME=URL [default: this member alone].",
+        "initial_cluster_state": "Initial cluster state ('new' or 'existing').",
+        "initial_cluster_token": "Initial cluster token for the cluster during bootstrap.",
+        "advertise_client_urls": "Comma-separated client URLs of this member, as clients are told.",
+    },
+    "Security": {
+        "curve_secret_key": "File with the CURVE key pair of the client front, for curve:// client URLs.",
+        "curve_allow_dir": "Directory of the public key files of clients that may come in [default: all may].",
+        "peer_curve_secret_key": "File with the CURVE key pair that all members share, for curve:// peer URLs.",
+    },
+    "Logging": {
+        "log_level": "Log level: debug, info, warn, error, panic or fatal.",
+    },
+}
+FLAGS = {name.replace("_", "-"): name for group in HELP.values() for name in group}
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NodeConfig) if field.default is not MISSING}
+
+
+class _GroupedHelp(click.Command):
+    """The options under the headings etcd's help has."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        params = self.get_params(ctx)
+        grouped = {heading: [param for param in params if param.name in names] for heading, names in HELP.items()}
+        grouped["Other"] = [param for param in params if param.name not in FLAGS.values()]
+        for heading, members in grouped.items():
+            rows = [row for param in members if (row := param.get_help_record(ctx))]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def _options(command: click.Command) -> click.Command:
+    for group in HELP.values():
+        for name, text in group.items():
+            default = _DEFAULTS[name]
+            shown = ",".join(default) if isinstance(default, tuple) else default
+            command.params.append(
+                click.Option(
+                    [f"--{name.replace('_', '-')}", name],
+                    type=click.INT if isinstance(default, int) else click.STRING,
+                    default=None,
+                    envvar=f"ZKV_{name.upper()}",
+                    help=text if not shown else f"{text} [default: {shown}]",
+                )
+            )
+    return command
+
+
+@click.command(
+    cls=_GroupedHelp,
+    short_help="Starts a member of a cluster",
+    help="Start a member. Without any flag: a working single node under ./default.zkv, on loopback.\n\n"
+    "Example: zkv server --name n1 --data-dir /var/lib/zkv",
+)
+@click.option(
+    "--config-file", "config_file", envvar="ZKV_CONFIG_FILE", type=click.Path(),
+    help="Path to a YAML file with these settings; other flags and environment variables are then ignored.",
+)  # fmt: skip
+@click.pass_context
+def server(context: click.Context, /, config_file: str | None, **given: Any) -> None:
+    try:
+        if config_file is not None:
+            values, ignored = read_file(config_file), [name for name, value in given.items() if value is not None]
+        else:
+            values, ignored = {name: value for name, value in given.items() if value is not None}, []
+        config = configure(values)
+        check_ports(config)
+        begin_logging(config.log_level)
+        if ignored:
+            import structlog
+
+            structlog.get_logger().warning(
+                "a configuration file is given, these settings beside it are ignored", ignored=sorted(ignored)
+            )
+        from zkv.actors import supervisor
+
+        status = supervisor.run(config)
+    except (ConfigError, CorruptionError) as error:
+        click.echo(f"Error: {error.detail or error}", err=True)
+        status = 1
+    context.exit(status)
+
+
+def configure(values: dict[str, Any]) -> NodeConfig:
+    """A NodeConfig of settings by their field names; comma-separated text stands for several urls.
+
+    Raises ConfigError.
+    """
+    if "listen_client_urls" in values and "advertise_client_urls" not in values:
+        raise ConfigError("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+    return NodeConfig(**{name: _typed(name, value) for name, value in values.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    default = _DEFAULTS[name]
+    if isinstance(default, tuple):
+        if not isinstance(value, str):
+            raise ConfigError(f"--{name.replace('_', '-')} must be text, urls separated by commas, not {value!r}")
+        return tuple(url.strip() for url in value.split(",") if url.strip())
+    if type(value) is not type(default):
+        kind = "a number" if isinstance(default, int) else "text"
+        raise ConfigError(f"--{name.replace('_', '-')} must be {kind}, not {value!r}")
+    return value
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The settings in a YAML file with etcd's keys, by their field names. Raises ConfigError."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path} must hold `key: value` lines")
+    unknown = sorted(str(key) for key in content if key not in FLAGS)
+    if unknown:
+        raise ConfigError(f"configuration file {path} has keys that are not known: {', '.join(unknown)}")
+    return {FLAGS[key]: value for key, value in content.items() if value is not None}
+
+
+def check_ports(config: NodeConfig) -> None:
+    """Raises ConfigError, before anything is touched, when an address to listen on is taken or is not ours."""
+    with contextlib.ExitStack() as stack:
+        for url in (*config.listen_peer_urls, *config.listen_client_urls):
+            endpoint = socket_endpoint(url)
+            host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            trial = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, endpoint.port))
+                trial.listen(1)
+            except OSError as error:
+                why = "address already in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+                raise ConfigError(f"listen tcp {host}:{endpoint.port}: bind: {why.lower()}") from None
+
+
+def begin_logging(level: str) -> None:
+    """Structured logs on stderr: for people on a terminal, JSON lines otherwise."""
+    import structlog
+
+    levels = {"warn": logging.WARNING, "panic": logging.CRITICAL, "fatal": logging.CRITICAL}
+    number = levels.get(level) or logging.getLevelName(level.upper())
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+            *(
+                (structlog.dev.ConsoleRenderer(),)
+                if terminal
+                else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+_options(server)
