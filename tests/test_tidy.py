@@ -27,7 +27,7 @@ IMPURE_CALLS = {"open", "input", "print", "__import__", "id", "hash"}  # the las
 CHANCE = "random.Random"  # handed over with its seed, or made from one
 
 PURE_CLIENT = {"answers", "endpoints", "lanes", "ledger", "records", "retry", "session", "stream", "ticket"}
-ENTRY_POINTS = {"zkv", "zkv.ctl.main", "zkv.testing"}  # where users and the `zkv` command come in
+ENTRY_POINTS = {"zkv", "zkv.__main__", "zkv.ctl.main", "zkv.testing"}  # where users and the `zkv` command come in
 WRAPPERS = {"rocksdict": {"zkv.actors.rocks_engine"}, "msgpack": {"zkv.wire.codec", "zkv.gateway.envelope"}}
 
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

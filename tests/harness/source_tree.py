@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE_ZKV = ("actors", "gateway", "ctl")  # folders at the top that are packages of zkv (pyproject.toml maps them)
 SKIPPED = {".git", ".venv", "build", "dist", "__pycache__"}
-MODULE_NAME = re.compile(r"(zkv|tests)(\.\w+)+")
+MODULE_NAME = re.compile(r"((?:zkv|tests)(?:\.\w+)+)(?::\w+)?")  # with what is meant in it, or without
 
 
 @cache
@@ -82,11 +82,10 @@ def imports(name: str, *, types: bool = True) -> set[str]:
 
 def mentions(name: str) -> set[str]:
     """Modules named in full in a module's strings: what is imported late, or started as a process."""
-    return {
-        node.value
-        for node in ast.walk(syntax(name))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE_NAME.fullmatch(node.value)
-    }
+    strings = [
+        node.value for node in ast.walk(syntax(name)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return {match[1] for match in map(MODULE_NAME.fullmatch, strings) if match}
 
 
 def reached_from(roots: set[str]) -> set[str]:
