@@ -1,0 +1,67 @@
+"""What a node's configuration accepts and refuses, and the ids derived from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from zkv.config import NodeConfig
+from zkv.core import ids
+from zkv.errors import ConfigError
+from zkv.urls import socket_endpoint
+
+
+def test_member_and_cluster_ids_are_those_etcd_computes() -> None:
+    """Vectors read off etcd 3.5.1 (`etcdctl member list -w json`) for these urls and tokens."""
+    assert ids.member_id(["http://localhost:2380"], "etcd-cluster") == 0x8E9E05C52164694D
+    assert ids.cluster_id([0x8E9E05C52164694D]) == 0xCDF818194E3A8C32
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        ({"name": "a=b"}, "--name"),
+        ({"storage": "tape"}, "--storage"),
+        ({"initial_cluster_state": "old"}, "--initial-cluster-state"),
+        ({"heartbeat_interval": 500}, "should be at least as 5 times"),
+        ({"election_timeout": 60_000}, "is too long"),
+        ({"listen_peer_urls": ("ftp://127.0.0.1:1",)}, "URL scheme must be"),
+        ({"listen_peer_urls": ("http://127.0.0.1",)}, 'does not have the form "host:port"'),
+        ({"listen_peer_urls": ("http://example.com:1",)}, "expected IP in URL for binding"),
+        ({"listen_client_urls": ("http://127.0.0.1:1",)}, "must be one of tcp, curve"),
+        ({"listen_client_urls": ("curve://127.0.0.1:1",)}, "--curve-secret-key"),
+        ({"listen_peer_urls": ("https://127.0.0.1:1",)}, "--peer-curve-secret-key"),
+        ({"listen_client_urls": ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")}, "twice"),
+        ({"initial_cluster": "a"}, "is not NAME=URL"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_flag_named(settings: dict[str, object], refusal: str) -> None:
+    with pytest.raises(ConfigError, match=refusal.replace("(", r"\(")):
+        NodeConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        ({"name": "x", "initial_cluster": "a=http://localhost:2380"}, "couldn't find local name"),
+        ({"initial_cluster": "default=http://127.0.0.1:9"}, "but missing from --initial-advertise-peer-urls"),
+        ({"initial_cluster": "default=http://localhost:2380,b=http://localhost:2380"}, "duplicate urls"),
+    ],
+)
+def test_a_new_member_must_find_itself_in_the_initial_cluster(settings: dict[str, object], refusal: str) -> None:
+    """etcd's texts; the same settings are not looked at on a restart with data."""
+    with pytest.raises(ConfigError, match=refusal):
+        NodeConfig(**settings).check_bootstrap()  # type: ignore[arg-type]
+
+
+def test_http_and_https_mean_tcp_and_curve() -> None:
+    assert socket_endpoint("http://localhost:2380").address == "tcp://127.0.0.1:2380"
+    assert not socket_endpoint("http://localhost:2380").secure
+    assert socket_endpoint("https://[::1]:2380").address == "tcp://[::1]:2380"
+    assert socket_endpoint("https://[::1]:2380").secure
+
+
+def test_no_setting_at_all_is_a_single_node() -> None:
+    config = NodeConfig()
+    assert config.data_dir == "default.zkv"
+    assert config.cluster() == {"default": ("http://localhost:2380",)}
+    config.check_bootstrap()
