@@ -12,13 +12,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 IN := $(VENV)/bin/python
 PIP := $(IN) -m pip install -qq --no-input --disable-pip-version-check
-SEEDS ?= 1000
+SEED ?=
+SEEDS ?= $(if $(SEED),1,1000)
 ARGS ?=
 
 help:
 	@echo 'make run                     start a three-node cluster on loopback, and keep it until Ctrl-C'
 	@echo 'make test                    lint, formatting, types, layers, and the whole test suite'
-	@echo 'make simulate SEEDS=100000   that many simulated clusters, each from its own seed'
+	@echo 'make simulate SEEDS=100000   that many simulated clusters; SEED=17 plays that one again'
 	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
 	@echo 'make lock                    resolve requirements/*.txt anew'
 	@echo 'make clean                   remove .venv and every cache'
@@ -26,16 +27,16 @@ help:
 run: $(VENV)/zkv.stamp
 	@exec $(IN) scripts/run_cluster.py $(ARGS)
 
-test check: $(VENV)/dev.stamp
+test check: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@echo '== ruff'; $(IN) -m ruff check -q --output-format concise
 	@$(IN) -m ruff format --check -q || { echo 'not formatted: $(IN) -m ruff format' >&2; exit 1; }
 	@echo '== mypy'; $(IN) -m mypy
 	@echo '== pytest'; $(IN) -m pytest $(ARGS)
 
-simulate: $(VENV)/dev.stamp
-	@exec $(IN) -m tests.simulation --seeds $(SEEDS) $(ARGS)
+simulate: $(VENV)/dev.stamp $(VENV)/zkv.stamp
+	@exec $(IN) -m tests.simulation --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@exec $(IN) -m tests.bench $(ARGS)
 
 $(VENV)/run.stamp: requirements/run.txt
@@ -49,7 +50,7 @@ $(VENV)/zkv.stamp: $(VENV)/run.stamp pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/zkv.stamp
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@echo '== $(VENV): installing what tests and benchmarks need (once)'
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
