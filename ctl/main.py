@@ -43,11 +43,7 @@ COMMANDS = {
 }
 """Where each is defined. A name of two words belongs to a group."""
 
-GROUPS = {
-    "benchmark": "Measures how fast a cluster puts and reads keys",
-    "endpoint": "Endpoint related commands",
-    "member": "Membership related commands",
-}
+GROUPS = {"endpoint": "Endpoint related commands", "member": "Membership related commands"}
 ALIASES = {"compact": "compaction"}
 
 
