@@ -1,0 +1,187 @@
+"""How the raft log lies in its files: names, segment headers, frames. Bytes in, records out; no file is touched here.
+
+    SEQUENCE-INDEX.wal      a segment, both numbers as 16 hex digits (as etcd names them): the how-manieth, and
+                            the index that was next when it was begun
+    SEQUENCE.spare          a segment no longer needed, kept to be written again
+
+    segment = header, frame, frame, ..., and then whatever was there before
+    header  = magic, sequence, nonce, checksum
+    frame   = nonce, number, size of meta, size of entries, checksum, checksum of this header; meta; entries
+
+One frame is what one sync made durable. Frames are numbered through all segments. The `nonce` is drawn when
+a segment is begun, so bytes of its former life are never taken for a frame of this one, and frames can be
+found by searching for it. The frame's checksum covers its meta and the header of each entry, which in turn has a
+checksum of the entry's body (codec.encode_entry): every byte is under one, and the bodies are gone through once.
+
+The meta is what changed besides the entries (`Change`); the first frame of a segment repeats all of it, so that
+no older segment is needed for it.
+
+**Torn or damaged?** A frame is written only after the one before it was synced. So a frame that does not verify is a
+write cut short by a crash if nothing follows it, and was damaged later if a frame with a higher number does.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zkv.errors import CorruptionError
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC = b"zkvwal\x00\x01"
+_SEGMENT = struct.Struct(">8sQ8sI")
+SEGMENT_HEADER_BYTES = _SEGMENT.size
+_FRAME = struct.Struct(">8sQIIII")
+FRAME_HEADER_BYTES = _FRAME.size
+_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
+_SPARE_NAME = re.compile(r"[0-9a-f]{16}\.spare")
+
+
+class Change(NamedTuple):
+    """What one frame does to the log, in this order; None and 0 mean: nothing.
+
+    `reset` empties it; `base` forgets what is not behind it; entries from `first` on are cut off and those
+    of the frame put there.
+    """
+
+    reset: bool = False
+    base: m.SnapshotMeta | None = None
+    hard_state: m.HardState | None = None
+    conf: m.ConfState | None = None
+    first: int = 0
+
+
+class Frame(NamedTuple):
+    """`entries`: each with the offset in the segment at which it lies."""
+
+    change: Change
+    entries: list[tuple[int, m.Entry]]
+    end: int
+
+
+def segment_name(sequence: int, next_index: int) -> str:
+    return f"{sequence:016x}-{next_index:016x}.wal"
+
+
+def spare_name(sequence: int) -> str:
+    return f"{sequence:016x}.spare"
+
+
+def segment_sequence(name: str) -> int | None:
+    """The sequence number in a segment's name; None for any other file."""
+    matched = _NAME.fullmatch(name)
+    return int(matched[1], 16) if matched else None
+
+
+def is_spare_name(name: str) -> bool:
+    return _SPARE_NAME.fullmatch(name) is not None
+
+
+def encode_segment_header(sequence: int, nonce: bytes) -> bytes:
+    head = _SEGMENT.pack(MAGIC, sequence, nonce, 0)[:-4]
+    return head + zlib.crc32(head).to_bytes(4, "big")
+
+
+def decode_segment_header(data: bytes, sequence: int) -> bytes:
+    """The nonce of segment `sequence`. Raises CorruptionError; a segment gets its name only when it has its header."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        raise CorruptionError("segment header cut short")
+    magic, found, nonce, checksum = _SEGMENT.unpack_from(data)
+    if zlib.crc32(data[: SEGMENT_HEADER_BYTES - 4]) != checksum:
+        raise CorruptionError("checksum of the segment header does not fit")
+    if magic != MAGIC:
+        raise CorruptionError("not a log segment of this version")
+    if found != sequence:
+        raise CorruptionError(f"segment {found} under the name of segment {sequence}")
+    assert isinstance(nonce, bytes)
+    return nonce
+
+
+def encode_frame(nonce: bytes, number: int, change: Change, entries: Sequence[m.Entry]) -> tuple[bytes, int]:
+    """The frame, and where in it the entries begin."""
+    meta = codec.pack(change)
+    encoded = [codec.encode_entry(entry) for entry in entries]
+    checksum = zlib.crc32(meta)
+    for entry in encoded:
+        checksum = zlib.crc32(entry[: codec.ENTRY_HEADER_BYTES], checksum)
+    head = _FRAME.pack(nonce, number, len(meta), sum(map(len, encoded)), checksum, 0)[:-4]
+    head_checksum = zlib.crc32(head).to_bytes(4, "big")
+    return b"".join((head, head_checksum, meta, *encoded)), FRAME_HEADER_BYTES + len(meta)
+
+
+def _frame_header(data: bytes, offset: int, nonce: bytes) -> tuple[int, int, int, int] | None:
+    """(number, size of meta, size of entries, checksum), if a frame of this segment begins at `offset`."""
+    if offset + FRAME_HEADER_BYTES > len(data):
+        return None
+    found, number, meta_bytes, entries_bytes, checksum, head_checksum = _FRAME.unpack_from(data, offset)
+    if found != nonce or zlib.crc32(data[offset : offset + FRAME_HEADER_BYTES - 4]) != head_checksum:
+        return None
+    return number, meta_bytes, entries_bytes, checksum
+
+
+def decode_frame(data: bytes, offset: int, nonce: bytes, number: int) -> Frame | None:
+    """Frame `number` at `offset`; None if it is not there, or not whole."""
+    header = _frame_header(data, offset, nonce)
+    if header is None or header[0] != number:
+        return None
+    _, meta_bytes, entries_bytes, expected = header
+    start = offset + FRAME_HEADER_BYTES
+    at = start + meta_bytes
+    end = at + entries_bytes
+    meta = data[start:at]
+    checksum = zlib.crc32(meta)
+    entries: list[tuple[int, m.Entry]] = []
+    try:
+        while at < end:
+            entry, behind = codec.decode_entry(data, at)
+            checksum = zlib.crc32(data[at : at + codec.ENTRY_HEADER_BYTES], checksum)
+            entries.append((at, entry))
+            at = behind
+    except CorruptionError:
+        return None
+    if at != end or checksum != expected:
+        return None
+    return Frame(_change(codec.unpack(meta)), entries, end)
+
+
+def find_later_frame(data: bytes, offset: int, nonce: bytes, number: int) -> int | None:
+    """Where, at or behind `offset`, a frame numbered higher than `number` begins."""
+    while (offset := data.find(nonce, offset)) >= 0:
+        header = _frame_header(data, offset, nonce)
+        if header is not None and header[0] > number:
+            return offset
+        offset += 1
+    return None
+
+
+def begins_frame(data: bytes, offset: int, nonce: bytes) -> bool:
+    """Was a frame begun at `offset`?"""
+    return data.startswith(nonce, offset)
+
+
+def first_frame_number(data: bytes, nonce: bytes) -> int:
+    """Raises CorruptionError: a segment gets its name only when its first frame is on the disk."""
+    header = _frame_header(data, SEGMENT_HEADER_BYTES, nonce)
+    if header is None:
+        raise CorruptionError("the first frame of the segment is damaged")
+    return header[0]
+
+
+def _change(fields: Any) -> Change:
+    reset, base, hard_state, conf, first = fields
+    if base is not None:
+        index, term, time, base_conf = base
+        base = m.SnapshotMeta(index, term, time, m.ConfState(*base_conf))
+    return Change(
+        reset,
+        base,
+        None if hard_state is None else m.HardState(*hard_state),
+        None if conf is None else m.ConfState(*conf),
+        first,
+    )
