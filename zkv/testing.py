@@ -241,8 +241,8 @@ class LocalCluster:
         }
         if self._curve:
             flags |= {
-                "client-curve-secret-key": str(self._home / "server.key_secret"),
-                "client-curve-allowed-keys": str(self._home / "allowed"),
+                "curve-secret-key": str(self._home / "server.key_secret"),
+                "curve-allow-dir": str(self._home / "allowed"),
                 "peer-curve-secret-key": str(self._home / "peer.key_secret"),
             }
         options = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
