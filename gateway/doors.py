@@ -46,8 +46,8 @@ class Doors:
             self._add(PLAIN_DOOR, self._router())
         self._sockets[PLAIN_DOOR].bind(address)
 
-    def listen_curve(self, address: str, secret_key_file: str, allowed: str | None) -> None:
-        """`allowed`: a directory of the public key files of those who may come in; None lets in all.
+    def listen_curve(self, address: str, secret_key_file: str, allowed: str) -> None:
+        """`allowed`: a directory of the public key files of those who may come in; if empty, all may.
 
         Raises zmq.ZMQError when the address is taken, ConfigError for bad key files.
         """

@@ -36,6 +36,7 @@ from zkv.gateway import envelope
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.validate import INT64_MAX, LOCAL, STAMPED, STREAMED, WRITE
 from zkv.mailbox import Mailbox, Stop
+from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -342,19 +343,15 @@ REQUEST_TIMEOUT_MS: Final = 5_000
 
 def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
     """The door on its sockets, for `mailbox.run`."""
-    from zkv.urls import socket_endpoint
-
     config = node.config
     mailbox = Mailbox(node.rundir, "gateway", ("raft", "storage"))
     doors = Doors(mailbox, node.limits)
     for url in config.listen_client_urls:
-        if url.startswith(("tcp://", "curve://")):  # the others are other doors'
-            endpoint = socket_endpoint(url)
-            if endpoint.secure:
-                assert config.client_curve_secret_key is not None, "checked with the configuration"
-                doors.listen_curve(endpoint.address, config.client_curve_secret_key, config.client_curve_allowed_keys)
-            else:
-                doors.listen_plain(endpoint.address)
+        endpoint = socket_endpoint(url)
+        if endpoint.secure:
+            doors.listen_curve(endpoint.address, config.curve_secret_key, config.curve_allow_dir)
+        else:
+            doors.listen_plain(endpoint.address)
     gateway = NativeGateway(
         limits=node.limits,
         member_id=node.member_id,
