@@ -9,65 +9,10 @@ import ipaddress
 from dataclasses import dataclass
 
 from zkv.errors import ConfigError
+from zkv.limits import MEBIBYTE, Limits
 from zkv.urls import socket_endpoint
 
-MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one node holds at most. Names end in their unit; larger means more memory, smaller more refusals."""
-
-    request_bytes_max: int = 3 * MEBIBYTE // 2
-    """One client message (etcd's --max-request-bytes, 1.5 MiB)."""
-    txn_ops_max: int = 128
-    """Compares, success or failure operations of one txn (etcd's --max-txn-ops)."""
-    message_requests_max: int = 1024
-    """Requests in one client message."""
-    in_flight_groups_max: int = 20_000
-    """Client messages one gateway has passed on and not yet answered; more are refused as TooManyRequests."""
-    in_flight_bytes_max: int = 64 * MEBIBYTE
-    """Their bytes."""
-    chunk_bytes: int = 256 * 1024
-    """One chunk of a streamed range, and of a snapshot, holds about this much, one key at least."""
-    chunk_credit: int = 4
-    """Chunks a client is sent before it must say that it took some."""
-    streams_max: int = 256
-    """Ranges being streamed at once by one storage actor."""
-    answer_bytes_max: int = 8 * MEBIBYTE
-    """A range inside a txn, or a sorted one, larger than this is refused (RangeTooLarge)."""
-    sorted_keys_max: int = 1_000_000
-    """Keys a range sorted by something else than its key may look at, when no limit bounds what is kept."""
-    entry_bytes_max: int = 2 * MEBIBYTE
-    """Frames gather into one log entry up to this size (one frame may be larger, up to in_flight_bytes_max)."""
-    append_bytes_max: int = 4 * MEBIBYTE
-    """Entries in one append message (at least one entry)."""
-    in_flight_appends_max: int = 64
-    """Append messages to one follower not yet answered."""
-    uncommitted_bytes_max: int = 64 * MEBIBYTE
-    """Log bytes a leader holds uncommitted before it refuses proposals."""
-    feed_bytes_max: int = 8 * MEBIBYTE
-    """Entries raft has sent to storage that are not yet applied."""
-    log_cache_bytes: int = 16 * MEBIBYTE
-    """The newest entries raft keeps in memory; older ones are read from disk."""
-    flush_bytes: int = 16 * MEBIBYTE
-    """Storage makes its state durable each time about this much was written: more means longer replay after a crash."""
-    sessions_max: int = 65_536
-    """Client sessions whose answers are remembered for retries."""
-    session_idle_ms: int = 600_000
-    """A session unused for this long (cluster clock) may be forgotten ..."""
-    session_kept_ms: int = 60_000
-    """... and none is forgotten before this; a client must not retry a write for longer."""
-    session_answers_max: int = 1024
-    """Unacknowledged answers kept per session, and with them writes one session may have in flight."""
-    session_answer_bytes_max: int = 64 * 1024
-    """An answer larger than this is not kept; its retry gets AnswerLost."""
-
-    def __post_init__(self) -> None:
-        assert self.chunk_bytes <= self.answer_bytes_max
-        assert self.request_bytes_max <= self.in_flight_bytes_max
-        assert self.session_kept_ms < self.session_idle_ms
-
+__all__ = ["DEFAULT_CLIENT_URL", "DEFAULT_PEER_URL", "MEBIBYTE", "Limits", "NodeConfig"]
 
 DEFAULT_CLIENT_URL = "tcp://localhost:2378"
 DEFAULT_PEER_URL = "http://localhost:2380"
@@ -202,7 +147,7 @@ class NodeConfig:
             raise ConfigError(f"--initial-cluster has duplicate urls: {self.initial_cluster}")
 
     def limits(self) -> Limits:
-        return Limits(request_bytes_max=self.max_request_bytes, txn_ops_max=self.max_txn_ops)
+        return Limits(request_bytes_max=self.max_request_bytes, txn_ops_max=self.max_txn_ops).checked()
 
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from zkv.client.retry import RetryPolicy
     from zkv.client.ticket import Header, Ticket
     from zkv.client.transport import KeyFile
-    from zkv.config import Limits
+    from zkv.limits import Limits
     from zkv.wire.messages import KeyValue, Range, RangeAnswer
 
 T = TypeVar("T")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.errors import LeaderChanged, RetryableError, StreamLost, Unavailable, ZkvError
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """A retry never outlives the call's deadline, and a write's never the time its answer is kept for.
 
     A lost connection and an endpoint that says nothing count as `Unavailable`. `RetryPolicy(errors=())` passes

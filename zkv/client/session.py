@@ -41,7 +41,6 @@ from zkv.client.ledger import Ledger
 from zkv.client.retry import RetryPolicy
 from zkv.client.stream import Stream
 from zkv.client.ticket import DELAYED, DONE, FOREVER, QUEUED, SENT, Ticket
-from zkv.config import Limits
 from zkv.errors import (
     AnswerLost,
     ClientClosed,
@@ -61,6 +60,7 @@ from zkv.errors import (
     ZkvError,
     from_code,
 )
+from zkv.limits import Limits
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 

@@ -161,7 +161,8 @@ def test_a_put_imports_only_what_it_needs() -> None:
     loaded = set(done.stdout.split())
     assert "zkv.ctl.connection" in loaded
     assert not loaded & {
-        "click", "asyncio", "logging", "structlog", "cryptography", "rocksdict", "yaml", "ssl", "zmq.auth",
-        "importlib.metadata", "zkv.identity", "zkv.mailbox", "zkv.client.client", "zkv.client.async_client",
-        "zkv.ctl.printer_json", "zkv.ctl.help", "zkv.ctl.txn", "zkv.ctl.bench", "zkv.ctl.server",
+        "asyncio", "click", "cryptography", "dataclasses", "importlib.metadata", "inspect", "logging", "rocksdict",
+        "ssl", "structlog", "yaml", "zmq.auth",
+        "zkv.client.async_client", "zkv.client.client", "zkv.config", "zkv.ctl.bench", "zkv.ctl.help",
+        "zkv.ctl.printer_json", "zkv.ctl.server", "zkv.ctl.txn", "zkv.identity", "zkv.mailbox",
     }  # fmt: skip
