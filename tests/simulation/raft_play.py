@@ -254,7 +254,7 @@ class Play:
     def _is_well(self) -> bool:
         """One leads, the others know, and all members hold and have applied nearly the same."""
         leaders = self._leaders()
-        if len(leaders) != 1 or leaders[0].core is None:
+        if len(leaders) != 1 or leaders[0].core is None or not self._watcher.committed:
             return False
         leader, conf = leaders[0], leaders[0].core.conf
         if conf.voters_outgoing:

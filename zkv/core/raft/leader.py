@@ -229,6 +229,7 @@ class Leadership:
         members = membership.members(replica.conf) - {replica.id}
         for member in members - self.progress.keys():
             self.progress[member] = Progress(replica.log.last_index + 1, self._config.in_flight_appends_max, now)
+            self.progress[member].nudged = True
         for member in self.progress.keys() - members:
             # Its last message carries the commit index that tells it that it has been removed.
             self._send_append(member, self.progress[member], {}, now)
