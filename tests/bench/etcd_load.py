@@ -1,10 +1,10 @@
 """Driving etcd with h2load: gRPC calls prepared once, posted as fast as etcd takes them.
 
-A gRPC unary call is an HTTP/2 POST whose body is a five-byte prefix and a protobuf message. h2load (nghttp2, C)
-posts such a body at a few microseconds each, so that on a machine shared by load and servers nearly all of it is
-left to etcd. That is generous: etcd's own tool, in Go with etcd's full client, reaches 0.7 to 0.9 of these puts
-and about half of these gets (side by side on 2 cores, etcd 3.5.1); who has it can name it with --etcd-benchmark. A
-Python gRPC client would measure itself.
+A gRPC unary call is an HTTP/2 POST whose body is a five-byte prefix and a protobuf message. h2load (nghttp2, C) posts
+such a body for 6 to 12 us of CPU, which is about what zkv's own load generator spends on a request; so of a machine
+shared by load and servers both leave the same to the servers. That is generous to etcd: with its own tool, in Go with
+etcd's full client, it reaches 0.6 to 0.9 of these puts and about half of these gets (side by side on 2 cores, etcd
+3.5.1); who has that tool can name it with --etcd-benchmark. A Python gRPC client would measure itself.
 
 - **Endpoints.** etcd's tool deals connections round robin over its endpoints. h2load knows one, so one h2load runs
   per endpoint with its share of connections and requests. Only the time in which all of them were running counts:
@@ -66,7 +66,7 @@ def range_body(key: bytes, *, serializable: bool) -> bytes:
     return _grpc(_field(1, key) + (_field(7, 1) if serializable else b""))
 
 
-def _shares(total: int, parts: int) -> list[int]:
+def shares(total: int, parts: int) -> list[int]:
     return [total // parts + (i < total % parts) for i in range(parts)]
 
 
@@ -92,12 +92,12 @@ def run(cluster: EtcdCluster, load: Load, tool: Path | None = None) -> Measure:
         processes = [
             _start(endpoint, load, conns, total, directory / f"{i}")
             for i, (endpoint, conns, total) in enumerate(
-                zip(endpoints, _shares(load.conns, len(endpoints)), _shares(load.total, len(endpoints)), strict=True)
+                zip(endpoints, shares(load.conns, len(endpoints)), shares(load.total, len(endpoints)), strict=True)
             )
         ]
         reports = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
         _check(load, reports, cluster.revision() - before)
-        return _measure([_log(directory / f"{i}.log") for i in range(len(processes))])
+        return measure([_log(directory / f"{i}.log") for i in range(len(processes))])
 
 
 def _run_own(cluster: EtcdCluster, load: Load, tool: Path) -> Measure:
@@ -149,7 +149,7 @@ def _log(path: Path) -> list[tuple[float, float]]:
     return [(float(start), float(took)) for start, _, took in map(str.split, path.read_text().splitlines())]
 
 
-def _measure(logs: list[list[tuple[float, float]]]) -> Measure:
+def measure(logs: list[list[tuple[float, float]]]) -> Measure:
     begin = max(min(start for start, _ in log) for log in logs)
     end = min(max(start + took for start, took in log) for log in logs)
     counted = sorted(took for log in logs for start, took in log if begin <= start + took <= end)
