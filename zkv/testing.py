@@ -160,6 +160,7 @@ class LocalCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self._home,
+                env=_environment(),
             )
         if wait:
             self._wait(lambda: self._serves(number), f"member {number} does not serve", READY_S)
@@ -288,6 +289,13 @@ class LocalCluster:
 
 def _name(number: int) -> str:
     return f"n{number + 1}"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but for settings of other servers; the members run the same zkv as the test that starts them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZKV_")}
+    paths = [str(Path(__file__).resolve().parents[1]), environment.get("PYTHONPATH", "")]
+    return environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _free_ports(count: int) -> list[int]:
