@@ -77,6 +77,11 @@ class Call:
         endpoints = endpoints or self.values.list("endpoints")
         if not endpoints:
             raise CommandError("no endpoints available: name some with --endpoints or ZKV_ENDPOINTS")
+        if any(each.startswith("curve://") for each in endpoints) and not self.values.text("curve-server-key"):
+            raise CommandError(
+                "curve:// endpoints need the server's public key: name its file with --curve-server-key "
+                "or ZKV_CURVE_SERVER_KEY (see `zkv keys --help`)"
+            )
         return Connection(endpoints, self.values)
 
     def complain(self, text: str) -> None:

@@ -90,7 +90,6 @@ def _spellings(flag: Any) -> tuple[str, ...]:
 def run(arguments: Sequence[str], streams: Streams, environment: Mapping[str, str]) -> int:
     """The exit code. Raises what a click command raises, SystemExit above all."""
     name = ""
-    debug = "--debug" in arguments
     try:
         name, rest = find(arguments)
         command = load(name) if name in COMMANDS else None
@@ -103,10 +102,6 @@ def run(arguments: Sequence[str], streams: Streams, environment: Mapping[str, st
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (CommandError, ZkvError) as error:
-        if debug:
-            import traceback
-
-            streams.err.write(traceback.format_exc().encode("utf-8", "surrogateescape"))
         return _tell(error, name, streams)
     gc.enable()
     return int(command.main(rest, prog_name=f"zkv {name}", standalone_mode=True) or 0)

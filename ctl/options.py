@@ -75,7 +75,7 @@ GLOBAL_FLAGS = (
     Flag("command-timeout", "duration", "5s", "timeout for short running command (excluding dial timeout)"),
     Flag("curve-key", "text", "", "CURVE key file of this client, for curve:// endpoints", file=True),
     Flag("curve-server-key", "text", "", "CURVE public key file of the servers, for curve:// endpoints", file=True),
-    switch("debug", "print the flags in force, and where an error arose, to stderr"),
+    switch("debug", "print the flags in force to stderr"),
     Flag("dial-timeout", "duration", "2s", "dial timeout for client connections"),
     Flag("endpoints", "list", "127.0.0.1:2378", "where zkv listens: host:port, tcp://host:port or curve://host:port"),
     switch("help", "help for this command", "h"),
