@@ -55,7 +55,12 @@ def read(payload: bytes, limits: Limits) -> Opened:
         return _unreadable(payload, limits, RequestTooLarge())
     try:
         message = msgpack.unpackb(
-            payload, use_list=False, raw=False, strict_map_key=True, max_array_len=_array_max(limits)
+            payload,
+            use_list=False,
+            raw=False,
+            max_array_len=_array_max(limits),
+            max_map_len=0,  # the protocol has neither maps nor extension types
+            max_ext_len=0,
         )
         version, kind = message[:2]
     except (*_UNREADABLE, LookupError):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
 DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
+DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 LINGER_MS = 500  # what was posted before the end is given this long to leave
 
@@ -126,7 +127,7 @@ class Mailbox:
         return True
 
     def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
-        """Everything that came, at most DRAIN_MESSAGES from each socket; empty after `timeout_ms`."""
+        """Everything that came, at most DRAIN_MESSAGES (DRAIN_BYTES) from each socket; empty after `timeout_ms`."""
         received: list[tuple[str, object]] = []
         for socket, _ in self._poller.poll(timeout_ms):
             if socket is self._inbox:
@@ -153,9 +154,14 @@ class Mailbox:
     def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         name = self._doors[socket]
         receive = socket.recv_multipart
+        size = 0
         try:
             for _ in range(DRAIN_MESSAGES):
-                received.append((name, receive(zmq.NOBLOCK)))  # noqa: PERF401 - what came before Again stays
+                frames = receive(zmq.NOBLOCK)
+                received.append((name, frames))
+                size += len(frames[-1])
+                if size > DRAIN_BYTES:
+                    break
         except zmq.Again:
             pass
 
