@@ -209,7 +209,9 @@ class Session:
             version, cluster_id, member_id, raft_term, answers = unpack(data)[:5]
             if version != m.PROTOCOL_VERSION:
                 raise UnsupportedVersion(f"the endpoint speaks {version!r}")  # noqa: TRY301 (one way out for nonsense)
-            origin = (int(cluster_id), int(member_id), int(raft_term))
+            origin = (cluster_id, member_id, raft_term)
+            if tuple(map(type, origin)) != (int, int, int):
+                raise TypeError("header")  # noqa: TRY301
             sent = self._sent
             for answer in answers:
                 id_, code, revision, body = answer[:4]
