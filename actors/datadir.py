@@ -5,12 +5,13 @@
                    /wal           the raft log
                    /snap/db       the store (RocksDB)
 
-laid out as etcd's. With data there, the initial-* settings are not consulted: the identity says who this is, the store who
-the others are. Everything that can be refused is refused before the first file is made.
+laid out as etcd's. With data there, the initial-* settings are not consulted: the identity says who this is, the
+store who the others are. Everything that can be refused is refused before the first file is made.
 
 The sockets between the node's processes do not lie here, because a Unix socket's path has at most 107 bytes:
 they are in a private directory of their own with a short name, made from the data directory's, so that the
-next start finds and clears what a killed node left.
+next start finds and clears what a killed node left. The same goes for the data of `--storage memory`: the same layout
+on a file system in memory, emptied at the start and gone at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """The newest layout this program reads and writes."""
+MEMORY_ROOTS = ("/dev/shm",)  # noqa: S108 - what is made there is 0700 and checked to be ours
+LOCK_PATIENCE_S = 1.0
+"""Processes of a node that was killed leave by themselves, the last of them a moment later; its lock goes with them."""
+PARENT_BYTES_MAX = 40  # of the directory the sockets' directory is made in
 
 
 class Identity(NamedTuple):
@@ -58,22 +65,23 @@ def opened(config: NodeConfig) -> Iterator[Node]:
     when a new member's initial-* settings do not fit; CorruptionError for a damaged identity.
     """
     with contextlib.ExitStack() as stack:
+        data_dir = Path(config.data_dir).absolute()
         if config.storage == "memory":
             identity = _new_identity(config)
-            member_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zkv-memory-")))
+            member_dir = stack.enter_context(_private("memory", data_dir, _memory_root()))
         else:
-            member_dir = Path(config.data_dir).absolute() / "member"
-            known = _read_identity(member_dir / "identity")
-            identity = known or _new_identity(config)
-            if identity.name != config.name:
-                raise ConfigError(
-                    f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
-                )
+            member_dir = data_dir / "member"
+            identity = _known_identity(member_dir, config) or _new_identity(config)
             _make_private(member_dir)
             stack.enter_context(_locked(member_dir / "lock", config.data_dir))
-            if not (member_dir / "identity").exists():
+            known = _known_identity(member_dir, config)
+            if known is None:
                 _write_identity(member_dir / "identity", identity)
-        rundir = stack.enter_context(_rundir(str(member_dir)))
+            else:
+                identity = known
+        for part in ("wal", "snap"):
+            (member_dir / part).mkdir(mode=0o700, exist_ok=True)
+        rundir = stack.enter_context(_private("run", data_dir, _runtime_root()))
         yield Node(
             config=config,
             limits=config.limits(),
@@ -82,7 +90,7 @@ def opened(config: NodeConfig) -> Iterator[Node]:
             bootstrap=identity.bootstrap,
             wal_dir=str(member_dir / "wal"),
             store_dir=str(member_dir / "snap" / "db"),
-            rundir=rundir,
+            rundir=str(rundir),
         )
 
 
@@ -103,10 +111,19 @@ def _new_identity(config: NodeConfig) -> Identity:
     return Identity(FORMAT, config.name, own, ids.cluster_id(member_ids), unnamed)
 
 
+def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:
+    identity = _read_identity(member_dir / "identity")
+    if identity is not None and identity.name != config.name:
+        raise ConfigError(
+            f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
+        )
+    return identity
+
+
 def _read_identity(path: Path) -> Identity | None:
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
@@ -147,7 +164,6 @@ def _make_private(member_dir: Path) -> None:
     try:
         (member_dir.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
         member_dir.mkdir(mode=0o700, exist_ok=True)
-        (member_dir / "snap").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"data directory {member_dir.parent} cannot be written: {error.strerror}") from None
     if not os.access(member_dir, os.W_OK | os.X_OK):
@@ -156,37 +172,61 @@ def _make_private(member_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, data_dir: str) -> Iterator[None]:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while (descriptor := _try_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise ConfigError(f"data directory {data_dir} is in use by another process")
+            time.sleep(0.05)
     except OSError as error:
         raise ConfigError(f"data directory {data_dir} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConfigError(f"data directory {data_dir} is in use by another process") from None
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _rundir(member_dir: str) -> Iterator[str]:
-    """A private directory with a short path, empty at first, gone at the end."""
+def _try_lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:  # or its last holder removed it, and the lock means nothing
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _runtime_root() -> str:
     parent = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    if len(parent) > 40 or not os.access(parent, os.W_OK):
-        parent = "/tmp"  # noqa: S108 - what is made there is 0700 and checked to be ours
-    path = Path(parent, f"zkv-{os.getuid()}-{hashlib.sha256(member_dir.encode()).hexdigest()[:16]}")
+    fits = len(os.fsencode(parent)) <= PARENT_BYTES_MAX and os.access(parent, os.W_OK | os.X_OK)
+    return parent if fits else "/tmp"  # noqa: S108 - what is made there is 0700 and checked to be ours
+
+
+def _memory_root() -> str:
+    """A file system in memory, where there is one."""
+    return next((root for root in MEMORY_ROOTS if os.access(root, os.W_OK | os.X_OK)), tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def _private(purpose: str, data_dir: Path, parent: str) -> Iterator[Path]:
+    """A directory of our own whose name follows from the data directory's: empty at first, gone at the end."""
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    path = Path(parent, f"zkv-{purpose}-{os.getuid()}-{digest}")
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     state = path.lstat()
-    if state.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
-        raise ConfigError(f"{path} is not ours: remove it, or set XDG_RUNTIME_DIR")
+    if state.st_uid != os.getuid() or not stat.S_ISDIR(state.st_mode):
+        raise ConfigError(f"{path} is not ours: remove it")
     path.chmod(0o700)
-    for stale in path.iterdir():
-        stale.unlink()
-    try:
-        yield str(path)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    with _locked(path / "lock", str(data_dir)):
+        for stale in path.iterdir():
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale)
+            elif stale.name != "lock":
+                stale.unlink()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
