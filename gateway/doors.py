@@ -36,6 +36,9 @@ QUEUED_IN_MAX: Final = 32
 QUEUED_OUT_MAX: Final = 4096
 """Answers that wait for one client to read."""
 
+_LAST: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 
 class Doors:
     """One node's native sockets, and its mailbox: all that a gateway posts to."""
@@ -95,10 +98,10 @@ class Doors:
         door, routing_id = address
         socket = self._sockets[door]
         try:
-            socket.send(routing_id, zmq.NOBLOCK | zmq.SNDMORE)
+            socket.send(routing_id, _MORE)
         except zmq.ZMQError as error:
             if error.errno not in {errno.EAGAIN, errno.EHOSTUNREACH}:
                 raise
             return False
-        socket.send(message, zmq.NOBLOCK)
+        socket.send(message, _LAST)
         return True
