@@ -171,11 +171,11 @@ def fish() -> str:
     paths = " ".join(_quoted(place.path) for place in all_places if place.path)
     lines = []
     for place in all_places:
-        here = f"complete -c zkv -f -n '__zkv_at {_quoted(place.path)[1:-1] or '-'}'"
-        lines += [f"{here} -a {word} -d {_quoted(about)}" for word, about in place.words]
+        here = f"complete -c zkv -n '__zkv_at {place.path or '-'}'"
+        lines += [f"{here} -f -a {word} -d {_quoted(about)}" for word, about in place.words]
         for flag in place.flags:
             short = f" -s {flag.short}" if flag.short else ""
-            takes = ""
+            takes = " -f"
             if flag.kind != "switch":
                 takes = " -r -F" if flag.file else f" -x -a {_quoted(' '.join(flag.values))}" if flag.values else " -x"
             lines.append(f"{here} -l {flag.name}{short}{takes} -d {_quoted(flag.help)}")
@@ -185,11 +185,12 @@ def fish() -> str:
 function __zkv_at
     set -l where
     for word in (commandline -opc)[2..-1]
-        set -l longer (string join ' ' $where $word)
+        set -l longer (string join -- ' ' $where $word)
         contains -- $longer {paths}; and set where $longer
     end
     test "$where" = "$argv" -o -z "$where" -a "$argv" = -
 end
+complete -c zkv -f
 {body}
 """
 
