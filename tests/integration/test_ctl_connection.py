@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -75,6 +78,31 @@ def test_who_stops_reading_ends_the_command(gateway: FakeGateway) -> None:
     fill(gateway, 25)
     outcome = zkv(gateway.endpoint, "get", "--prefix", "k", out=Pipe())
     assert (outcome.code, outcome.err) == (EXIT_BROKEN_PIPE, "")
+
+
+def test_the_program_itself(gateway: FakeGateway) -> None:
+    """`python -m zkv`: output is complete, the exit code is the command's, and a closed pipe stays unmentioned."""
+
+    def program(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "zkv", *arguments],
+            input=b"from stdin",
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "ZKV_ENDPOINTS": gateway.endpoint},
+            check=False,
+        )
+
+    assert program("put", "a").stdout == b"OK\n"
+    assert program("get", "a").stdout == b"a\nfrom stdin\n"
+    failed = program("get")
+    assert (failed.returncode, failed.stdout) == (128, b"")
+    assert failed.stderr.startswith(b"Error: get command needs")
+    reader, writer = os.pipe()
+    os.close(reader)
+    broken = program("get", "a", stdout=writer)
+    os.close(writer)
+    assert (broken.returncode, broken.stderr) == (EXIT_BROKEN_PIPE, b"")
 
 
 def test_a_put_finds_the_endpoint_that_is_there(gateway: FakeGateway, cluster: FakeCluster, nobody: str) -> None:

@@ -47,6 +47,14 @@ def test_every_command_is_documented(name: str) -> None:
         assert part in page.out
 
 
+def test_the_server_is_documented() -> None:
+    """It is a click command, and found by the same words."""
+    page = zkv("help", "server")
+    assert page.code == 0
+    assert "Example: zkv server" in page.out
+    assert "--listen-client-urls" in page.out
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_examples_are_commands_that_can_be_read(name: str) -> None:
     """Every flag in an example is one that the command knows."""
