@@ -1,6 +1,6 @@
 """What a client is, without its sockets: requests in, messages out, answers in, results out.
 
-No socket, clock, random source or thread here: `now` (ms, monotonic), the session id and a seed come in. The shells
+No socket, clock, random source or thread here: `now` (ms, monotonic), chance and a seed come in. The shells
 (`client.py`, `async_client.py`, the benchmark) carry bytes and wake whoever waits:
 
     ticket = session.submit(request, deadline)          a caller asks
@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zkv.client.answers import parse
 from zkv.client.endpoints import Endpoints
 from zkv.client.lanes import LANE_OF, OP_OF, Lane, lane_of
-from zkv.client.ledger import Ledger
+from zkv.client.ledger import Ledger, session_name
 from zkv.client.retry import RetryPolicy
 from zkv.client.stream import Stream
 from zkv.client.ticket import DELAYED, DONE, FOREVER, QUEUED, SENT, Ticket
@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 IN_FLIGHT_MAX = 8192
 """Requests of one session sent and not yet answered; further ones wait in the client."""
 
+INDEX_MAX = (1 << 63) - 1
+
 BLAMELESS = (LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
 """Retryable errors that say nothing against the endpoint they came from."""
 
@@ -93,14 +95,14 @@ class Reply(NamedTuple):
 class Session:
     """One client's requests.
 
-    `session` is 16 bytes that nobody else uses; `seed` is for the choice of endpoints, jitter and later session ids,
-    and must be as hard to guess as a session id.
+    `chance` is random bytes, 8 or more, that nobody else has; `seed` is for the choice of endpoints, jitter and later
+    sessions, and must be as hard to guess.
     """
 
     def __init__(
         self,
         endpoints: int,
-        session: bytes,
+        chance: bytes,
         seed: int,
         *,
         now: int = 0,
@@ -111,7 +113,8 @@ class Session:
         self.retry = retry or RetryPolicy()
         self._rng = Random(seed)  # noqa: S311 (chance comes in with the seed)
         self._endpoints = Endpoints(endpoints, self._rng, self.retry.suspect_ms)
-        self._ledger = Ledger(session, now)
+        self._ledger = Ledger(session_name(0, chance[-8:]), now)
+        self._born = 0  # the newest log index that SessionExpired has told
         self._next_id = 1
         self._queues: tuple[deque[Ticket], ...] = tuple(deque() for _ in Lane)
         self._special: list[Ticket] = []  # queued too, but not for whichever endpoint: retries, and pinned ones
@@ -353,8 +356,11 @@ class Session:
         """The session for new writes: another one when the cluster may be about to forget the present one."""
         ledger = self._ledger
         if not ledger.open and now - ledger.used_at > self.limits.session_idle_ms // 2:
-            ledger = self._ledger = Ledger(self._rng.randbytes(16), now)
+            ledger = self._ledger = self._new_ledger(now)
         return ledger
+
+    def _new_ledger(self, now: int) -> Ledger:
+        return Ledger(session_name(self._born, self._rng.randbytes(8)), now)
 
     def _kept(self, ticket: Ticket, now: int) -> bool:
         """Does the cluster still remember the answer, should the write have been applied?"""
@@ -396,7 +402,8 @@ class Session:
         ticket.revision = reply.revision
         if isinstance(error, SessionExpired) and ticket.ledger:
             if ticket.ledger is self._ledger:
-                self._ledger = Ledger(self._rng.randbytes(16), now)
+                self._born = max(self._born, _index(error.detail))
+                self._ledger = self._new_ledger(now)
             if present and not ticket.doubt:
                 # Its one attempt was refused, so it was never applied: it may be tried in a new session.
                 ticket.ledger.open.remove(ticket)
@@ -405,6 +412,7 @@ class Session:
                 error = Unavailable("session expired")
                 error.maybe_applied = False
                 self._again(ticket, error, now)
+                ticket.avoid = None  # nothing is wrong with the endpoint
                 return
         if isinstance(error, AnswerLost):
             error.revision = reply.revision
@@ -545,6 +553,11 @@ class Session:
     def _cancel_at(self, endpoint: int, id_: int) -> None:
         if self._endpoints.connected[endpoint]:
             self._controls.append((endpoint, pack((m.PROTOCOL_VERSION, CANCEL, id_))))
+
+
+def _index(detail: str) -> int:
+    """The log index that a SessionExpired tells."""
+    return min(int(detail), INDEX_MAX) if detail.isascii() and detail.isdecimal() and len(detail) < 20 else 0
 
 
 def _detail(body: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from zkv import errors
 from zkv.client.session import Session
-from zkv.config import Limits
+from zkv.limits import Limits
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from tests.unit.client.wire import DONE_PUT, SESSION, Wire, chunk, ids
 from zkv import errors
 from zkv.client.lanes import Lane, lane_of
 from zkv.client.retry import RetryPolicy
-from zkv.config import Limits
+from zkv.limits import Limits
 from zkv.wire import messages as m
 from zkv.wire.codec import pack
 
@@ -209,13 +209,15 @@ def test_a_session_unused_for_long_is_left() -> None:
 
 
 def test_a_first_attempt_refused_for_its_session_is_made_in_a_new_one() -> None:
-    """It was refused, so it was not applied: nobody need know."""
+    """It was refused, so it was not applied: nobody need know. The new one is named by the index the error tells."""
     wire = Wire()
     ticket = wire.put()
     endpoint, requests = wire.one_sent()
-    wire.answer(endpoint, (ids(requests)[0], errors.SessionExpired.code, 5, ()))
-    endpoint, again = wire.one_sent()
+    wire.answer(endpoint, (ids(requests)[0], errors.SessionExpired.code, 5, ("4711",)))
+    there, again = wire.one_sent()
+    assert there == endpoint
     assert again.session != SESSION
+    assert int.from_bytes(again.session[:8], "big") == 4711
     assert ids(again) != ids(requests)
     wire.answer(endpoint, (ids(again)[0], 0, 6, DONE_PUT))
     assert ticket.error is None

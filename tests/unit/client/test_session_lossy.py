@@ -15,7 +15,7 @@ from tests.unit.client.fake_cluster import FakeCluster, answers, requests_of
 from tests.unit.client.wire import SESSION
 from zkv import errors
 from zkv.client.session import Session
-from zkv.config import Limits
+from zkv.limits import Limits
 from zkv.wire import messages as m
 from zkv.wire.codec import unpack
 

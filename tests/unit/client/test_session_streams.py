@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.unit.client.wire import Wire, chunk, ids, range_of
 from zkv import errors
-from zkv.config import Limits
 from zkv.errors import Code
+from zkv.limits import Limits
 from zkv.wire import messages as m
 
 CHUNK, OK = int(Code.CHUNK), int(Code.OK)

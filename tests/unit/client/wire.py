@@ -12,9 +12,9 @@ from zkv.wire.codec import unpack
 if TYPE_CHECKING:
     from zkv.client.retry import RetryPolicy
     from zkv.client.ticket import Ticket
-    from zkv.config import Limits
+    from zkv.limits import Limits
 
-SESSION = b"s" * 16
+SESSION = bytes(8) + b"s" * 8
 
 
 class Wire:
