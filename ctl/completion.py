@@ -70,15 +70,11 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "").replace("'", "’") + "'"
 
 
-def _spellings(flag: Flag) -> list[str]:
-    return [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else [])]
-
-
 def _by_value(all_places: list[Place]) -> tuple[dict[str, tuple[str, ...]], list[str], list[str]]:
     """Spellings of flags with known values, with files, and with values of any other kind."""
     known, files, others = {}, [], []
     for flag in {flag.name: flag for place in all_places for flag in place.flags if flag.kind != "switch"}.values():
-        for spelling in _spellings(flag):
+        for spelling in flag.spellings:
             if flag.values:
                 known[spelling] = flag.values
             elif flag.file:
@@ -121,7 +117,7 @@ complete -o filenames -F _zkv zkv
 
 
 def _offer(place: Place) -> list[str]:
-    return [*(word for word, _ in place.words), *(spelling for flag in place.flags for spelling in _spellings(flag))]
+    return [*(word for word, _ in place.words), *(spelling for flag in place.flags for spelling in flag.spellings)]
 
 
 def zsh() -> str:
@@ -163,7 +159,7 @@ compdef _zkv zkv
 
 
 def _described_flags(place: Place) -> list[str]:
-    return [_quoted(f"{spelling}:{flag.help}") for flag in place.flags for spelling in _spellings(flag)]
+    return [_quoted(f"{spelling}:{flag.help}") for flag in place.flags for spelling in flag.spellings]
 
 
 def fish() -> str:

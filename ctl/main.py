@@ -7,6 +7,7 @@ which runs for long and has flags of its own kind, is a click command and reads 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
@@ -64,7 +65,7 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
     Raises UsageError.
     """
-    valued = {spelling for flag in GLOBAL_FLAGS if flag.kind != "switch" for spelling in _spellings(flag)}
+    valued = {spelling for flag in GLOBAL_FLAGS if flag.kind != "switch" for spelling in flag.spellings}
     name = ""
     rest = list(arguments)
     at = 0
@@ -81,10 +82,6 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
             group, _, last = name.rpartition(" ")
             raise UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"')
     return name, rest
-
-
-def _spellings(flag: Any) -> tuple[str, ...]:
-    return (f"--{flag.name}", f"-{flag.short}") if flag.short else (f"--{flag.name}",)
 
 
 def run(arguments: Sequence[str], streams: Streams, environment: Mapping[str, str]) -> int:
@@ -129,7 +126,8 @@ def _tell(error: CommandError | ZkvError, name: str, streams: Streams) -> int:
         text, code = str(error), EXIT_ERROR
         if error.maybe_applied:
             text += " (it may have been applied all the same)"
-    streams.out.flush()  # what was printed before it went wrong comes first
+    with contextlib.suppress(BrokenPipeError):
+        streams.out.flush()  # what was printed before it went wrong comes first
     streams.err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))
     if isinstance(error, UsageError):
         streams.err.write(f"Run '{f'zkv {name}'.rstrip()} --help' for usage.\n".encode())

@@ -61,6 +61,10 @@ class Flag(NamedTuple):
     """The value names a file."""
 
     @property
+    def spellings(self) -> tuple[str, ...]:
+        return (f"--{self.name}", f"-{self.short}") if self.short else (f"--{self.name}",)
+
+    @property
     def environment(self) -> str:
         return "ZKV_" + self.name.upper().replace("-", "_")
 
