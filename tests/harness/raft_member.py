@@ -16,7 +16,7 @@ from zkv.errors import ZkvError
 from zkv.wire.messages import ConfState, Message, SnapshotMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tests.harness.raft_checks import Watcher
     from tests.harness.raft_world import World
@@ -112,6 +112,17 @@ class Member:
             return False
         self._plan_turn()
         return True
+
+    def disconnected(self, others: Iterable[int]) -> None:
+        """Its connections to these members break."""
+
+        def tell(core: Raft, now: int) -> None:
+            for other in others:
+                core.report_unreachable(other)
+                if other == core.leader:
+                    core.suspect_leader(now)
+
+        self.ask(tell)
 
     def read(self) -> None:
         self._read_context += 1

@@ -177,7 +177,7 @@ class Play:
         self._say(f"cut {some} | {others}")
         if self._rng.random() < 0.5:  # the connections break, and all see it
             for member in self._members.values():
-                member.ask(lambda core, now: core.suspect_leader(now))
+                member.disconnected(every)
         self._world.plan(self._rng.randint(100, 4000), self._world.weather.cut.clear)
 
     def _crash(self) -> None:
@@ -231,7 +231,7 @@ class Play:
         self._some_leader().ask(lambda core, now: core.transfer_leadership(core.successor(), now))
 
     def _suspect(self) -> None:
-        self._some().ask(lambda core, now: core.suspect_leader(now))
+        self._some().disconnected(self._members)
 
     # --- act two -----------------------------------------------------------------------------------
 

@@ -410,11 +410,13 @@ class Raft:
             if self._replica.vote == 0:
                 self._replica.set_term(self.term, message.sender)
             self._deadline = self._now + self._timeout
-        # A granted pre-vote is of the term asked for, a refusal of the own: who is behind learns it.
+        # A granted pre-vote is of the term asked for. A refusal is of the own term, so that who is behind learns
+        # it, but not of a lesser one than the asker's: that would be dropped, and with it what is committed.
+        refusal_term = max(self.term, message.term - pre)
         self._send(
             MessageKind.PRE_VOTE_ANSWER if pre else MessageKind.VOTE_ANSWER,
             message.sender,
-            term=message.term if grant else self.term,
+            term=message.term if grant else refusal_term,
             log_term=self._replica.log.term(self._replica.commit),
             commit=self._replica.commit,
             reject=not grant,

@@ -280,6 +280,15 @@ def test_a_voter_tells_a_candidate_what_is_committed() -> None:
     assert core.commit == 2
 
 
+def test_a_voter_behind_in_terms_tells_it_too() -> None:
+    """A refused pre-vote of a lesser term than the candidate's would be dropped, and what is committed with it."""
+    core = core_of(log_of(1, 1, conf=conf_of(3), hard_state=HardState(1, 0, 2)))
+    core.step(message(MessageKind.PRE_VOTE, 6, index=1, log_term=1), 0)
+    [answer] = sent(core)
+    assert (answer.reject, answer.term, answer.commit, answer.log_term) == (True, 5, 2, 1)
+    assert core.term == 1
+
+
 def test_when_the_leader_falls_silent_the_others_elect_one_of_themselves() -> None:
     """Raft 5.2: a follower that receives no communication over the election timeout begins an election."""
     cores = Cores(5)
