@@ -12,6 +12,9 @@ class Stream:
 
     `attempt` is the id under which chunks come (0: none has come yet of the present attempt); `owed`, how many more
     the server may send before it waits for credit.
+
+    `count` of a range that was resumed is what was received before, and what the rest holds: exact, but for a range
+    with bounds on revisions, whose keys left out before the break nobody has counted.
     """
 
     __slots__ = ("_before", "_last_key", "_received", "_revision", "attempt", "auto", "chunks", "original", "owed")
@@ -31,9 +34,10 @@ class Stream:
         """A chunk has come, from a store at `revision`: the first one fixes the revision of the whole range."""
         self._revision = self._revision or revision
         if self._before:
-            # The rest of a range counts its own keys only, and a bare count (see `rest`) does not know of the limit.
-            more = chunk.more or (self._before == self.original.limit and chunk.count > 0)
-            chunk = RangeAnswer(chunk.kvs, more, self._before + chunk.count)
+            # The rest of a range counts its own keys only. If it was asked just for `more`, its key is none of ours.
+            complete = self._before == self.original.limit
+            more = bool(chunk.kvs) if complete else chunk.more
+            chunk = RangeAnswer(() if complete else chunk.kvs, more, self._before + chunk.count)
         if chunk.kvs:
             self._received += len(chunk.kvs)
             self._last_key = chunk.kvs[-1].key
@@ -59,9 +63,10 @@ class Stream:
             request = request._replace(range_end=self._last_key)
         else:
             request = request._replace(key=self._last_key + b"\0")
-        left = request.limit - self._received if request.limit else 0
-        complete = request.limit > 0 and left == 0
-        return request._replace(limit=left, revision=self._revision, serializable=False, count_only=complete)
+        request = request._replace(revision=self._revision, serializable=False)
+        if request.limit and self._received == request.limit:
+            return request._replace(limit=1, keys_only=True)
+        return request._replace(limit=request.limit - self._received if request.limit else 0)
 
     def whole(self) -> RangeAnswer:
         """All chunks as one answer."""

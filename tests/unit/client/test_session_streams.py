@@ -92,7 +92,7 @@ def test_a_descending_stream_goes_on_before_its_last_key() -> None:
     assert range_of(requests) == m.Range(b"a", b"x", revision=4, sort_order=m.SortOrder.DESCEND)
 
 
-def test_a_stream_that_lost_only_its_end_asks_how_many_more_there_are() -> None:
+def test_a_stream_that_lost_only_its_end_asks_whether_there_are_more() -> None:
     """All keys the limit allows have come: a range with limit 0 would be another one."""
     wire = Wire()
     ticket = wire.stream(m.Range(b"a", b"z", limit=2))
@@ -101,8 +101,8 @@ def test_a_stream_that_lost_only_its_end_asks_how_many_more_there_are() -> None:
     wire.session.disconnected(endpoint, wire.now)
     endpoint, requests = wire.one_sent()
     (id_,) = ids(requests)
-    assert range_of(requests) == m.Range(b"c\0", b"z", revision=5, count_only=True)
-    wire.answer(endpoint, (id_, OK, 8, chunk(count=4)))
+    assert range_of(requests) == m.Range(b"c\0", b"z", limit=1, revision=5, keys_only=True)
+    wire.answer(endpoint, (id_, OK, 8, chunk(b"d", more=True, count=4)))
     wire.session.next_chunk(ticket, wire.now, wire.now + 1000)
     assert wire.session.next_chunk(ticket, wire.now, wire.now + 1000) == m.RangeAnswer((), True, 6)
 
