@@ -323,11 +323,13 @@ class Wal:
     def _open(self) -> None:
         disk = self._disk
         found: dict[int, str] = {}
+        spares: list[str] = []
         for name in disk.names():
             if (sequence := fmt.segment_sequence(name)) is not None:
                 found[sequence] = name
-            elif fmt.is_spare_name(name):
-                self._keep_spare(name)
+            elif fmt.spare_sequence(name) is not None:
+                spares.append(name)
+        self._keep_spares(spares, max(found, default=0))
         if not found:
             self._dirty_hard_state = self._dirty_conf = self._dirty_base = True
             self.sync()
@@ -351,15 +353,19 @@ class Wal:
             raise self._corruption(found[min(found)], 0, f"entry {index} is missing, and the segment that held it")
         self._let_go_of_segments()
 
-    def _keep_spare(self, name: str) -> None:
-        """Unless it is of another size than wanted now, or too many."""
-        file = self._disk.open(name)
-        size = self._disk.size(file)
-        self._disk.close(file)
-        if size == self._segment_bytes and len(self._spares) < SPARES_MAX:
-            self._spares.append(name)
-        else:
-            self._disk.unlink(name)
+    def _keep_spares(self, names: Sequence[str], last_sequence: int) -> None:
+        """Not too many, none of another size than wanted now, and none that was just being made for the next segment.
+
+        (That one bears a number which is to be given again: later, two spares would have one name.)
+        """
+        for name in names:
+            file = self._disk.open(name)
+            fits = self._disk.size(file) == self._segment_bytes and (fmt.spare_sequence(name) or 0) <= last_sequence
+            self._disk.close(file)
+            if fits and len(self._spares) < SPARES_MAX:
+                self._spares.append(name)
+            else:
+                self._disk.unlink(name)
 
     def _replay(self, sequence: int, name: str, file: int, data: bytes) -> int:
         """Take over what the segment holds; the offset of its last frame."""

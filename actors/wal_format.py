@@ -40,7 +40,7 @@ SEGMENT_HEADER_BYTES = _SEGMENT.size
 _FRAME = struct.Struct(">8sQIIII")
 FRAME_HEADER_BYTES = _FRAME.size
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
-_SPARE_NAME = re.compile(r"[0-9a-f]{16}\.spare")
+_SPARE_NAME = re.compile(r"([0-9a-f]{16})\.spare")
 
 
 class Change(NamedTuple):
@@ -79,8 +79,9 @@ def segment_sequence(name: str) -> int | None:
     return int(matched[1], 16) if matched else None
 
 
-def is_spare_name(name: str) -> bool:
-    return _SPARE_NAME.fullmatch(name) is not None
+def spare_sequence(name: str) -> int | None:
+    matched = _SPARE_NAME.fullmatch(name)
+    return int(matched[1], 16) if matched else None
 
 
 def encode_segment_header(sequence: int, nonce: bytes) -> bytes:

@@ -5,7 +5,8 @@
 
 `crash` picks what survives by chance: of every write that was not synced any runs of its bytes (a torn write, at any
 byte and out of order), of the names changed since the last `sync_directory` any (a rename is whole or did not happen).
-`fail_at` makes the disk refuse from the n-th call on, having done or half done it: the process must not go on.
+`fail_at` makes the disk refuse from the n-th call on, having done or half done it: the process must not go on. After a
+refused sync the data reads well, and syncing again would not bring it to the disk.
 """
 
 from __future__ import annotations
@@ -71,12 +72,18 @@ class FaultyDisk:
         self._change()
 
     def sync(self, file: int) -> None:
-        self._change()
         target = self._open[file]
-        target.durable = bytearray(target.seen)
+        try:
+            self._change()
+        except DiskError:
+            self._drop(target)
+            raise
+        for offset, data in target.unsynced:
+            _put(target.durable, offset, data)
         target.unsynced.clear()
 
     def rename(self, old: str, new: str) -> None:
+        assert new not in self._names
         file = self._names[new] = self._names.pop(old)
         self._renames.append((old, new, file))
         self._change()
@@ -106,9 +113,7 @@ class FaultyDisk:
                 if new is not None:
                     names[new] = file
         for file in {id(file): file for file in (*names.values(), *self._names.values())}.values():
-            for offset, data in file.unsynced:
-                self._tear(file.durable, offset, data)
-            file.unsynced.clear()
+            self._drop(file)
             file.seen = bytearray(file.durable)
         self._names, self._durable_names = names, dict(names)
         self.restart()
@@ -139,6 +144,12 @@ class FaultyDisk:
         handle = max(self._open, default=0) + 1
         self._open[handle] = file
         return handle
+
+    def _drop(self, file: _File) -> None:
+        """What was not synced is forgotten, wherever parts of it have come to lie."""
+        for offset, data in file.unsynced:
+            self._tear(file.durable, offset, data)
+        file.unsynced.clear()
 
     def _tear(self, durable: bytearray, offset: int, data: bytes) -> None:
         """Some of the bytes: all, none, a prefix, or any runs of them."""

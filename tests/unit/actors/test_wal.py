@@ -298,6 +298,19 @@ def test_a_full_disk_is_a_typed_error_that_names_the_directory(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_entries_cut_off_and_compacted_before_a_sync_do_not_come_back() -> None:
+    """The frame holds no entry then, and still has to say where the log ends."""
+    disk = FaultyDisk(random.Random(11))
+    log = wal(disk)
+    log.append([entry(index) for index in range(1, 13)])
+    log.sync()
+    log.append([entry(6, 2), entry(7, 2)])
+    log.compact(7)
+    log.sync()
+    disk.restart()
+    assert wal(disk).last_index == 7
+
+
 # --- economy -----------------------------------------------------------------------------------------
 
 
