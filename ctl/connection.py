@@ -128,8 +128,13 @@ class Connection:
         return ended
 
     def _explain(self, ticket: Ticket) -> None:
+        """Where nobody answered, say where that was and what may be wrong. A CURVE server does not answer strangers."""
         if isinstance(ticket.error, _NoConnection):
-            ticket.error.detail += f" to {', '.join(self.endpoints)}: is `zkv server` running there? (see --endpoints)"
+            curve = any(endpoint.startswith("curve://") for endpoint in self.endpoints)
+            keys = ", with --curve-server-key's key, and does it let --curve-key's in" if curve else ""
+            ticket.error.detail += (
+                f" to {', '.join(self.endpoints)}: is `zkv server` running there{keys}? (see --endpoints)"
+            )
 
     def _carry(self, until: int) -> None:
         """Send what is to be sent, sleep until something comes (or `until`, ms), and take it in."""

@@ -149,5 +149,7 @@ def test_keys_made_by_the_command_open_a_curve_door(cluster: FakeCluster, tmp_pa
         assert zkv(gateway.endpoint, "put", "a", "1", *keys).out == "OK\n"
         assert zkv(gateway.endpoint, "get", "a", "--curve-server-key", server).out == "a\n1\n"
         assert "--curve-server-key" in zkv(gateway.endpoint, "get", "a").err
+        strange = zkv(gateway.endpoint, "get", "a", "--curve-server-key", alice, "--dial-timeout", "100ms")
+        assert "with --curve-server-key's key" in strange.err
     finally:
         gateway.close()
