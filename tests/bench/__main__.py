@@ -149,15 +149,16 @@ def _summary(found: dict[str, list[Round]]) -> list[dict[str, object]]:
 
 
 def _print_table(records: list[dict[str, object]], sides: list[str]) -> None:
-    print(f"\n{'':38}" + "".join(f"{side + ': rate, p50, p99':>34}" for side in sides) + f"{'zkv : etcd':>22}")
+    head = f"{'':36}" + "".join(f"{f'{side}: rate, p50, p99':>36}" for side in sides)
+    print("\n" + head + ("   zkv : etcd" if len(sides) == len(SIDES) else ""))
     for record in records:
-        line = f"{record['load']:38}"
+        line = f"{record['load']:36}"
         for side in sides:
             measure = Measure(**record[side])  # type: ignore[arg-type] # as `_summary` made it
-            line += f"{measure.rate:14,.0f}/s {measure.p50_ms:7.2f} {measure.p99_ms:7.2f} ms"
+            line += f"{measure.rate:15,.0f}/s {measure.p50_ms:7.2f} {measure.p99_ms:7.2f} ms"
         if "ratio" in record:
             sign = "<=" if record["of"] == "p50 latency" else ">="
-            line += f"{record['ratio']:8.2f} {sign} {record['bar']} {'ok' if record['passed'] else 'MISSED'}"
+            line += f"   {record['ratio']:.2f} {sign} {record['bar']} {'ok' if record['passed'] else 'MISSED'}"
         print(line)
 
 
