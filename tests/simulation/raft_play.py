@@ -213,10 +213,11 @@ class Play:
             return
         conf = leader.core.conf
         changes: list[tuple[int, int, tuple[str, ...]]] = []
-        known = list({*conf.voters, *conf.learners})
-        for _ in range(self._rng.choice((1, 1, 2, 3))):
+        known = [*conf.voters, *conf.learners]
+        for member in self._rng.sample(
+            [*known, self._next_member], self._rng.choice((1, 1, min(3, len(known)), len(known)))
+        ):
             kind = self._rng.choice((ConfChangeKind.ADD_VOTER, ConfChangeKind.ADD_LEARNER, ConfChangeKind.REMOVE))
-            member = self._rng.choice([*known, self._next_member])
             if len(known) > 5:
                 kind = ConfChangeKind.REMOVE
             changes.append((kind, member, ()))
