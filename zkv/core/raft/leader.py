@@ -231,9 +231,10 @@ class Leadership:
             self.progress[member] = Progress(replica.log.last_index + 1, self._config.in_flight_appends_max, now)
             self.progress[member].nudged = True
         for member in self.progress.keys() - members:
-            # Its last message carries the commit index that tells it that it has been removed.
-            self._send_append(member, self.progress[member], {}, now)
-            del self.progress[member]
+            removed = self.progress.pop(member)
+            if removed.state is State.REPLICATE:
+                # Its last message carries the commit index that tells it that it has been removed.
+                self._send_append(member, removed, {}, now)
         if self._transfer_to and not membership.is_voter(replica.conf, self._transfer_to):
             self._transfer_to = 0
 

@@ -9,8 +9,8 @@ A crash loses what was not synced, from any byte on, but *in order*: what surviv
 since the last sync would have made (of an append perhaps only the first entries). The core builds on that: it sets a
 configuration after appending its entry, so a configuration on disk proves its entry to be there.
 
-The adapter on disk is `actors/wal.py`; `MemoryLog` serves members that keep nothing (`--storage memory`), and
-tests. Its twin with a disk that forgets is in `tests/harness/raft_disk.py`.
+The adapter on disk is `actors/wal.py`; `MemoryLog` is its twin for tests. The twin's twin, with a disk that forgets, is
+in `tests/harness/raft_disk.py`.
 """
 
 from __future__ import annotations
