@@ -15,7 +15,7 @@ import socket
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -58,7 +58,17 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NodeC
 
 
 class _GroupedHelp(click.Command):
-    """The options under the headings etcd's help has."""
+    """The options under the headings etcd's help has, and refusals in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """What click would explain in several lines is one, like every other refusal."""
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(*args, **extra)
+        except click.ClickException as error:
+            click.echo(f"Error: {error.format_message()}", err=True)
+            status = 1
+        sys.exit(status)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         params = self.get_params(ctx)
@@ -100,18 +110,15 @@ def _options(command: click.Command) -> click.Command:
 @click.pass_context
 def server(context: click.Context, /, config_file: str | None, **given: Any) -> None:
     try:
-        if config_file is not None:
-            values, ignored = read_file(config_file), [name for name, value in given.items() if value is not None]
-        else:
-            values, ignored = {name: value for name, value in given.items() if value is not None}, []
-        config = configure(values)
+        config, ignored = settle(config_file, given)
+        check_keys(config)
         check_ports(config)
         begin_logging(config.log_level)
         if ignored:
             import structlog
 
             structlog.get_logger().warning(
-                "a configuration file is given, these settings beside it are ignored", ignored=sorted(ignored)
+                "a configuration file is given, these settings beside it are ignored", ignored=ignored
             )
         from zkv.actors import supervisor
 
@@ -120,6 +127,17 @@ def server(context: click.Context, /, config_file: str | None, **given: Any) -> 
         click.echo(f"Error: {error.detail or error}", err=True)
         status = 1
     context.exit(status)
+
+
+def settle(config_file: str | None, given: dict[str, Any]) -> tuple[NodeConfig, list[str]]:
+    """What holds of a file and of the settings beside it (None: not given), and those that are ignored.
+
+    Raises ConfigError.
+    """
+    beside = {name: value for name, value in given.items() if value is not None}
+    if config_file is None:
+        return configure(beside), []
+    return configure(read_file(config_file)), sorted(name.replace("_", "-") for name in beside)
 
 
 def configure(values: dict[str, Any]) -> NodeConfig:
@@ -162,6 +180,17 @@ def read_file(path: str) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f"configuration file {path} has keys that are not known: {', '.join(unknown)}")
     return {FLAGS[key]: value for key, value in content.items() if value is not None}
+
+
+def check_keys(config: NodeConfig) -> None:
+    """Raises ConfigError when a key file that will be needed cannot be used."""
+    for path in (config.curve_secret_key, config.peer_curve_secret_key):
+        if path:
+            from zkv.identity import load_secret
+
+            load_secret(path)
+    if config.curve_allow_dir and not Path(config.curve_allow_dir).is_dir():
+        raise ConfigError(f"--curve-allow-dir: {config.curve_allow_dir} is no directory")
 
 
 def check_ports(config: NodeConfig) -> None:

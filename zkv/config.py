@@ -79,7 +79,8 @@ class NodeConfig:
         _one_of("--storage", self.storage, ("disk", "memory"))
         _one_of("--initial-cluster-state", self.initial_cluster_state, ("new", "existing"))
         _one_of("--log-level", self.log_level, LOG_LEVELS)
-        _at_least("--heartbeat-interval", self.heartbeat_interval, 1)
+        if self.heartbeat_interval < 1:
+            raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
         _at_least("--snapshot-count", self.snapshot_count, 1)
         _at_least("--max-request-bytes", self.max_request_bytes, 1024)
         _at_least("--max-txn-ops", self.max_txn_ops, 1)
@@ -136,11 +137,16 @@ class NodeConfig:
         cluster = self.cluster()
         if self.name not in cluster:
             raise ConfigError(f'couldn\'t find local name "{self.name}" in the initial cluster configuration')
-        if sorted(cluster[self.name]) != sorted(self.initial_advertise_peer_urls):
-            advertised = ",".join(f"{self.name}={url}" for url in sorted(self.initial_advertise_peer_urls))
-            listed = ",".join(f"{self.name}={url}" for url in sorted(cluster[self.name]))
+        listed, advertised = cluster[self.name], self.initial_advertise_peer_urls
+        if missing := sorted(set(listed) - set(advertised)):
             raise ConfigError(
-                f"--initial-cluster has {listed} but missing from --initial-advertise-peer-urls={advertised}"
+                f"--initial-cluster has {_assigned(self.name, missing)} but missing from "
+                f"--initial-advertise-peer-urls={','.join(sorted(advertised))}"
+            )
+        if missing := sorted(set(advertised) - set(listed)):
+            raise ConfigError(
+                f"--initial-advertise-peer-urls has {_assigned(self.name, missing)} but missing from "
+                f"--initial-cluster={_assigned(self.name, sorted(listed))}"
             )
         urls = [url for member in cluster.values() for url in member]
         if len(set(urls)) != len(urls):
@@ -155,6 +161,10 @@ NATIVE_SCHEMES = ("tcp", "curve")
 ADVERTISED_SCHEMES = ("tcp", "curve", "http", "https")
 PEER_SCHEMES = ("tcp", "curve", "http", "https")
 ELECTION_TIMEOUT_MS_MAX = 50_000  # etcd's
+
+
+def _assigned(name: str, urls: list[str]) -> str:
+    return ",".join(f"{name}={url}" for url in urls)
 
 
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:

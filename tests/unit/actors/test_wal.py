@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -276,18 +277,24 @@ def test_after_a_failed_sync_nothing_is_tried_again() -> None:
     assert disk.calls == calls
 
 
-def test_what_was_written_and_not_synced_is_made_durable_before_it_is_shown() -> None:
-    """A process killed between write and fsync leaves a frame that reads well; power loss must not take it later."""
-    disk = FaultyDisk(random.Random(5))
-    log = wal(disk)
-    log.append([entry(1)])
-    disk.fail_at = disk.calls + 2
-    with pytest.raises(DiskError):
-        log.sync()
-    disk.restart()
-    found = picture(wal(disk))
-    disk.crash()
-    assert picture(wal(disk)) == found
+@pytest.mark.parametrize("size", [10, 2 * SEGMENT_BYTES])
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_what_was_written_and_not_synced_is_made_durable_before_it_is_shown(calls: int, size: int) -> None:
+    """A process killed between write and fsync leaves what reads well; power loss must not take it later.
+
+    With the large entry, this happens at each step of the beginning of a segment.
+    """
+    for seed in range(20):
+        disk = FaultyDisk(random.Random(seed))
+        log = wal(disk)
+        log.append([entry(1, 1, bytes(size))])
+        disk.fail_at = disk.calls + calls
+        with suppress(DiskError):
+            log.sync()
+        disk.restart()
+        found = picture(wal(disk))
+        disk.crash()
+        assert picture(wal(disk)) == found
 
 
 def test_a_full_disk_is_a_typed_error_that_names_the_directory(tmp_path: Path) -> None:

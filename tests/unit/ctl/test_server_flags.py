@@ -1,0 +1,163 @@
+"""`zkv server`'s flags, environment and configuration file: which of them counts, and what is refused with one line."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from zkv.config import NodeConfig
+from zkv.ctl import server
+from zkv.errors import ConfigError
+from zkv.identity import write_keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ETCD_NAMES = {
+    "name", "data-dir", "listen-client-urls", "listen-peer-urls", "advertise-client-urls",
+    "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "initial-cluster-token",
+    "heartbeat-interval", "election-timeout", "snapshot-count", "max-request-bytes", "max-txn-ops", "log-level",
+}  # fmt: skip
+
+
+def settled(*arguments: str) -> tuple[NodeConfig, list[str]]:
+    """What a command line (and the environment) comes to."""
+    given: dict[str, Any] = dict(server.server.make_context("server", list(arguments)).params)
+    return server.settle(given.pop("config_file"), given)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr with which the command ends."""
+    with pytest.raises(SystemExit) as ended:
+        server.server.main(list(arguments))
+    assert ended.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_every_setting_has_a_flag_and_etcds_names_are_kept() -> None:
+    assert set(server.FLAGS.values()) == set(NodeConfig.__dataclass_fields__)
+    assert set(server.FLAGS) > ETCD_NAMES
+
+
+def test_no_flag_at_all_is_a_single_node_on_loopback() -> None:
+    config, ignored = settled()
+    assert config == NodeConfig()
+    assert not ignored
+
+
+def test_a_flag_wins_over_its_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZKV_NAME", "env")
+    monkeypatch.setenv("ZKV_HEARTBEAT_INTERVAL", "50")
+    config, _ = settled("--name", "flag")
+    assert (config.name, config.heartbeat_interval) == ("flag", 50)
+
+
+def test_a_configuration_file_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in etcd: "other configuration command line flags and environment variables will be ignored if provided"."""
+    file = tmp_path / "zkv.yaml"
+    file.write_text("name: file\nheartbeat-interval: 70\n")
+    monkeypatch.setenv("ZKV_SNAPSHOT_COUNT", "7")
+    config, ignored = settled("--config-file", str(file), "--name", "flag", "--election-timeout", "5000")
+    assert config == NodeConfig(name="file", heartbeat_interval=70)
+    assert ignored == ["election-timeout", "name", "snapshot-count"]
+
+
+def test_an_etcd_configuration_file_serves_with_its_peer_urls_as_given(tmp_path: Path) -> None:
+    file = tmp_path / "etcd.yaml"
+    file.write_text(
+        "name: a\ndata-dir: /var/lib/a\n"
+        "listen-peer-urls: http://127.0.0.1:23430, http://[::1]:23430\n"
+        "initial-advertise-peer-urls: http://10.0.0.1:23430\n"
+        "initial-cluster: a=http://10.0.0.1:23430,b=http://10.0.0.2:23430\n"
+        "initial-cluster-state: new\ninitial-cluster-token: tok\nelection-timeout: 2000\n"
+    )
+    config, _ = settled("--config-file", str(file))
+    config.check_bootstrap()
+    assert config.listen_peer_urls == ("http://127.0.0.1:23430", "http://[::1]:23430")
+    assert config.cluster()["b"] == ("http://10.0.0.2:23430",)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("name: a\nbogus: 1\n", "has keys that are not known: bogus"),
+        ("heartbeat-interval: fast\n", "--heartbeat-interval must be a number, not 'fast'"),
+        ("heartbeat-interval: true\n", "--heartbeat-interval must be a number, not True"),
+        ("name: 1\n", "--name must be text, not 1"),
+        ("listen-peer-urls: [a, b]\n", "--listen-peer-urls must be text, urls separated by commas"),
+        ("- a\n", "must hold `key: value` lines"),
+        ("name: [\n", "is no YAML"),
+        ("listen-client-urls: tcp://127.0.0.1:23431\n", "--advertise-client-urls is required"),
+    ],
+)
+def test_a_configuration_file_is_refused_with_one_line(
+    tmp_path: Path, content: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "zkv.yaml"
+    file.write_text(content)
+    assert why in refusal(capsys, "--config-file", str(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--bogus"], "No such option '--bogus'"),
+        (["stray"], "unexpected extra argument"),
+        (["--name"], "requires an argument"),
+        (["--heartbeat-interval", "x"], "Invalid value for '--heartbeat-interval'"),
+        (["--config-file", "/nonexistent"], "cannot be read"),
+        (["--storage", "tape"], "--storage must be one of disk, memory"),
+        (["--heartbeat-interval", "0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+        (
+            ["--election-timeout", "300"],
+            "--election-timeout[300ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (["--listen-client-urls", "tcp://127.0.0.1:23431"], "--advertise-client-urls is required when"),
+        (["--curve-secret-key", "/nonexistent"], "/nonexistent"),
+        (["--curve-allow-dir", "/nonexistent"], "is no directory"),
+        (["--listen-peer-urls", "http://192.0.2.1:23431"], "listen tcp 192.0.2.1:23431: bind: cannot assign"),
+    ],
+)
+def test_a_command_line_is_refused_with_one_line(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is made: the default data directory would be here."""
+    monkeypatch.chdir(tmp_path)
+    assert why in refusal(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["--listen-peer-urls", "--listen-client-urls"])
+def test_a_port_in_use_is_refused_before_anything_is_made(
+    flag: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = [flag, f"tcp://127.0.0.1:{port}", "--advertise-client-urls", "tcp://127.0.0.1:1"]
+        assert f"listen tcp 127.0.0.1:{port}: bind: address already in use" in refusal(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_fronts_on_one_port_are_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ConfigError, match="address already in use"):
+        server.check_ports(NodeConfig(listen_client_urls=(url,), listen_peer_urls=(url,)))
+
+
+def test_keys_that_will_serve_are_taken(tmp_path: Path) -> None:
+    _, secret = write_keys(str(tmp_path), "server")
+    server.check_keys(NodeConfig(curve_secret_key=secret, peer_curve_secret_key=secret, curve_allow_dir=str(tmp_path)))
+
+
+def test_help_shows_every_flag_under_etcds_headings() -> None:
+    text = server.server.get_help(click.Context(server.server, info_name="zkv server"))
+    assert all(f"--{flag}" in text for flag in [*server.FLAGS, "config-file"])
+    assert [heading for heading in ("Member:", "Clustering:", "Security:", "Logging:") if heading not in text] == []
