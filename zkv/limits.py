@@ -34,6 +34,8 @@ class Limits(NamedTuple):
     """A range inside a txn, or a sorted one, larger than this is refused (RangeTooLarge)."""
     sorted_keys_max: int = 1_000_000
     """Keys a range sorted by something else than its key may look at, when no limit bounds what is kept."""
+    sorted_bytes_max: int = 64 * MEBIBYTE
+    """Bytes of the keys (and values, where those sort) that such a range may keep meanwhile."""
     entry_bytes_max: int = 2 * MEBIBYTE
     """Frames gather into one log entry up to this size (one frame may be larger, up to in_flight_bytes_max)."""
     append_bytes_max: int = 4 * MEBIBYTE
@@ -58,6 +60,8 @@ class Limits(NamedTuple):
     """Unacknowledged answers kept per session, and with them writes one session may have in flight."""
     session_answer_bytes_max: int = 64 * 1024
     """An answer larger than this is not kept; its retry gets AnswerLost."""
+    session_bytes_max: int = 256 * 1024
+    """Bytes of the answers kept per session; an answer that does not fit is not kept either."""
 
     def checked(self) -> Self:
         """Itself, if what must hold between the limits does."""

@@ -276,6 +276,10 @@ class Requests(NamedTuple):
     `session` (16 bytes, or b"" for a client that takes no care of retries) and `id` together name a write for
     good: sent again, on any member, it is applied once. `floor` is the lowest id the client still waits for:
     what lies below is answered and may be forgotten.
+
+    A session's first eight bytes are, big endian, the index of a log entry that some member had applied before the
+    session was made up (StatusAnswer.raft_applied_index, or the detail of a SessionExpired), or zeros; the other
+    eight are random. So the cluster can tell a new session from one that it has forgotten (core/mvcc/sessions.py).
     """
 
     session: bytes
@@ -422,13 +426,14 @@ class Message(NamedTuple):
 # Beside raft's own messages, members tell each other (all inside a PeerFrame):
 
 
-class PeerHello(NamedTuple):
-    """First on every connection: who I am, in which cluster. Whoever is of another cluster is refused."""
+class Rejoin(NamedTuple):
+    """From a member that keeps nothing on disk and has just started: whatever it once acknowledged, it has forgotten."""
 
-    cluster_id: int
-    member_id: int
-    incarnation: int
-    version: str
+
+class RejoinAnswer(NamedTuple):
+    """`fresh`: neither has the member asked voted, nor does its log hold anything; it is starting as well."""
+
+    fresh: bool
 
 
 class Forward(NamedTuple):

@@ -1,0 +1,299 @@
+"""The engine port on RocksDB, by rocksdict. Nobody else imports that.
+
+RocksDB's own log is off: the raft log is ours, and it is cut only behind what `flush` has made durable. A crash brings
+back what some earlier write left (all lies in one column family, whose memtables reach the disk in the order of
+their writes), and raft feeds the rest again.
+
+**Swapping in a snapshot.** A store that a peer streams to this member is written to a directory beside the one in use:
+
+    db              the store in use
+    db.staging      being filled; removed by the next start
+    db.staged       complete and flushed; becomes db
+    db.old          the former db, on its way out
+
+`swap_in` closes both, renames staging to staged (from here on the new store wins), db to old, staged to db, and
+removes old; `recover`, called before every opening, finishes what a crash cut off: if there is a staged, it repeats
+those renames. At each moment exactly one of db and staged is the store that counts.
+
+Errors. RocksDB tells all troubles as sentences. They become CorruptionError (damage; the node stops) or OSError, with
+ENOSPC where the disk is full.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from zkv.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+MEMTABLE_BYTES: Final = 64 << 20
+"""More than is written between two flushes of ours, so that RocksDB starts none of its own at a worse time."""
+BLOCK_CACHE_BYTES: Final = 32 << 20
+
+
+def _mapped(error: Exception) -> Exception:
+    """Of a plain exception, all that rocksdict raises, whose text begins with the kind of RocksDB's status."""
+    text = str(error)
+    if text.startswith("Corruption"):
+        return CorruptionError(text)
+    if "No space left" in text:
+        return OSError(errno.ENOSPC, text)
+    return OSError(errno.EIO, text)
+
+
+class _Cursor:
+    def __init__(self, cursor: Any, keep: object) -> None:
+        self._cursor = cursor
+        self._keep = keep
+
+    def _here(self) -> tuple[bytes, bytes] | None:
+        cursor = self._cursor
+        if cursor.valid():
+            return cursor.key(), cursor.value()
+        try:
+            cursor.status()  # an iterator stops at damage as it does at the end; only this tells
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+        return None
+
+    def seek(self, key: bytes) -> tuple[bytes, bytes] | None:
+        self._cursor.seek(key)
+        return self._here()
+
+    def seek_before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        cursor = self._cursor
+        cursor.seek_for_prev(key)
+        if cursor.valid() and cursor.key() == key:
+            cursor.prev()
+        return self._here()
+
+
+class _View:
+    """A RocksDB snapshot."""
+
+    def __init__(self, database: Rdict) -> None:
+        self._snapshot = database.snapshot()
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._snapshot[key]  # type: ignore[no-any-return]  # raw mode
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            if str(error) == "key not found":
+                return None
+            raise _mapped(error) from None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        if start >= end:
+            return iter(())
+        if reverse:
+            return self._backwards(self._snapshot.items(backwards=True, from_key=end), start, end)
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        return self._forwards(self._snapshot.items(from_key=start, read_opt=options), start, end)
+
+    def _forwards(self, pairs: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """RocksDB's fast iterators stop at damage as they do at the end: make sure which it was."""
+        key = None
+        for pair in pairs:
+            key = pair[0]
+            yield pair
+        found = self.cursor().seek(start if key is None else key + b"\0")
+        if found is not None and found[0] < end:
+            raise CorruptionError("a scan broke off")
+
+    def _backwards(self, pairs: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        # rocksdict takes a lower bound for an upper one, so it is looked for here.
+        key = end
+        for pair in pairs:
+            if pair[0] < start:
+                return
+            if pair[0] < end:
+                key = pair[0]
+                yield pair
+        found = self.cursor().seek_before(key)
+        if found is not None and found[0] >= start:
+            raise CorruptionError("a scan broke off")
+
+    def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        if start >= end:
+            return iter(())
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        names: Iterator[bytes] = iter(self._snapshot.keys(from_key=start, read_opt=options))  # type: ignore[arg-type]
+        return chain.from_iterable(self._key_parts(names, start, end))
+
+    def _key_parts(self, names: Iterator[bytes], start: bytes, end: bytes) -> Iterator[list[bytes]]:
+        """As `_forwards`, but by the hundred, since counting is all that keys are read for."""
+        last = None
+        while part := list(islice(names, 256)):
+            last = part[-1]
+            yield part
+        found = self.cursor().seek(start if last is None else last + b"\0")
+        if found is not None and found[0] < end:
+            raise CorruptionError("a scan broke off")
+
+    def cursor(self) -> _Cursor:
+        return _Cursor(self._snapshot.iter(), self._snapshot)
+
+
+class RocksEngine:
+    """Raises CorruptionError and OSError from all its calls, FileNotFoundError when there is no store to open."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        recover(path)
+        if not create and not (path / "CURRENT").exists():
+            raise FileNotFoundError(errno.ENOENT, "no store", str(path))
+        self.path = path
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._database = Rdict(str(path), _options(create=create))
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property, whatever the stub says
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._database.get(key)
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        try:
+            return self._database.get([*keys])  # type: ignore[return-value]  # a list gives a list
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return _View(self._database).scan(start, end, reverse=reverse)
+
+    def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        return _View(self._database).keys(start, end)
+
+    def cursor(self) -> _Cursor:
+        return _View(self._database).cursor()
+
+    def snapshot(self) -> _View:
+        return _View(self._database)
+
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        delete, put = batch.delete, batch.put
+        for key in deletes:
+            delete(key)
+        for key, value in puts:
+            put(key, value)
+        try:
+            self._database.write(batch, self._unlogged)
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+
+    def flush(self) -> None:
+        try:
+            self._database.flush(wait=True)
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
+
+    def size(self) -> int:
+        """Bytes of the directory's files: what `du` would say."""
+        total = 0
+        with os.scandir(self.path) as files:
+            for file in files:
+                try:
+                    total += file.stat().st_size
+                except FileNotFoundError:
+                    continue  # compaction has removed it meanwhile
+        return total
+
+    def close(self) -> None:
+        """What is not flushed is lost, as in a crash."""
+        self._database.close()
+
+    # --- swapping in a snapshot ---
+
+    def staging(self) -> RocksEngine:
+        """A new, empty store beside this one."""
+        _remove(_beside(self.path, "staging"))
+        return RocksEngine(_beside(self.path, "staging"))
+
+    def swap_in(self, staging: RocksEngine) -> RocksEngine:
+        """`staging` becomes the store, opened anew; neither it nor this one may be used any more."""
+        staging.flush()
+        staging.close()
+        self.close()
+        staging.path.rename(_beside(self.path, "staged"))
+        _sync_directory(self.path.parent)
+        return RocksEngine(self.path)
+
+
+def recover(path: Path) -> None:
+    """Finish or undo a swap that a crash cut off."""
+    staged, old = _beside(path, "staged"), _beside(path, "old")
+    if staged.exists():
+        if path.exists():
+            _remove(old)
+            path.rename(old)
+        staged.rename(path)
+        _sync_directory(path.parent)
+    _remove(_beside(path, "staging"))
+    _remove(old)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _options(*, create: bool) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(create)
+    options.set_paranoid_checks(True)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1 << 20)
+    options.set_stats_dump_period_sec(0)
+    tables = BlockBasedOptions()
+    tables.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    tables.set_cache_index_and_filter_blocks(True)
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    tables.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(tables)
+    return options

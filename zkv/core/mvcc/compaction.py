@@ -1,0 +1,73 @@
+"""Forgetting what compaction has put out of sight, and proving that members agree on what is left.
+
+Compaction is *logical* at once: `store.compacted` moves, and nothing before it can be read. It becomes *physical*
+by and by, in steps between which the owner does other work. A step walks some events up to `compacted`. Each event
+names the one that it superseded, which nobody can see any more, so that goes, with its history entry; a tombstone
+goes too. No seek, no look-up; and where the walk has come to is written with what it deleted, so a crash costs nothing.
+
+What is left when it is done: all events after `compacted`, and of each key alive at `compacted` the newest one until
+then. That is the same on all members, so `hash_events` gives the same hash wherever it is done.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from zkv.core.mvcc import layout
+from zkv.wire.codec import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zkv.core.mvcc.engine import Engine, Reader
+
+STEP_EVENTS: Final = 1000
+STEP_BYTES: Final = 4 << 20
+
+
+class Compaction:
+    """The physical half: where it stands, and one step more."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        record = engine.get(layout.COMPACTION)
+        self._next: tuple[int, int] = unpack(record) if record else (0, 0)
+
+    def is_due(self, compacted: int) -> bool:
+        return self._next[0] <= compacted
+
+    def step(self, compacted: int) -> bool:
+        """Forget a bounded part of what `compacted` allows. Is there more?"""
+        if not self.is_due(compacted):
+            return False
+        deletes: list[bytes] = []
+        held = 0
+        following = (compacted + 1, 0)
+        events = self._engine.scan(layout.event_key(*self._next), layout.event_key(*following))
+        for seen, (name, record) in enumerate(events):
+            event = layout.event_record(name, record)
+            if seen == STEP_EVENTS or held >= STEP_BYTES:
+                following = (event.revision, event.sub)
+                break
+            held += len(record)
+            key = event.kv.key
+            if event.superseded != (0, 0):
+                deletes += (layout.event_key(*event.superseded), layout.history_key(key, *event.superseded))
+            if event.tombstone:
+                deletes += (name, layout.history_key(key, event.revision, event.sub))
+        self._engine.write(((layout.COMPACTION, pack(following)),), deletes)
+        self._next = following
+        return self.is_due(compacted)
+
+
+def hash_events(reader: Reader, revision: int) -> Iterator[int | None]:
+    """None now and then, at last the CRC-32 of all events up to `revision`."""
+    checksum = held = 0
+    for seen, (name, record) in enumerate(reader.scan(layout.event_key(0, 0), layout.event_key(revision + 1, 0)), 1):
+        checksum = zlib.crc32(record, zlib.crc32(name, checksum))
+        held += len(record)
+        if seen % STEP_EVENTS == 0 or held >= STEP_BYTES:
+            held = 0
+            yield None
+    yield checksum

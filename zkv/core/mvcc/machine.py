@@ -1,0 +1,365 @@
+"""The replicated state machine: log entries in, one engine batch and the answers out.
+
+An entry holds frames, a frame groups (each a client's message), a group requests. They are applied in that order, one
+by one, through the store; all that they change, and the *place* in the log that they bring the store to, is written as
+one engine batch at the end of `apply`. So data and place cannot drift apart, whenever the power fails.
+
+A request that scans must see what is pending merged in, which is only cheap while little is; so before one with
+more than `PENDING_MAX` keys pending, the batch is written early, with a place in the middle of the entry ("begun",
+and how many requests are done). After a crash the entry is fed again, and those are skipped. A request is never split.
+
+Everything here follows from the log alone (time included: `Entry.time`), never from how entries came in batches, nor
+from which member this is: engines of members at the same place hold the same bytes, save how far compaction has
+come in the background. Who made a frame only decides who answers it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from zkv import errors
+from zkv.core.mvcc import txn
+from zkv.core.mvcc.compaction import Compaction
+from zkv.core.mvcc.layout import PLACE, Place
+from zkv.core.mvcc.members import Members
+from zkv.core.mvcc.reading import Reading, ReadOutcome, failed
+from zkv.core.mvcc.sessions import Session, Sessions
+from zkv.core.mvcc.store import Store
+from zkv.wire import messages as m
+from zkv.wire.codec import decode_conf_change, decode_frame, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zkv.core.mvcc.engine import Engine
+    from zkv.limits import Limits
+
+PENDING_MAX: Final = 256
+"""Keys a scan merges at most with what the engine holds."""
+PREFETCH_KEYS: Final = 256
+"""Records read ahead in one go."""
+
+_OP_RANGE: Final = int(m.Op.RANGE)
+_OP_PUT: Final = int(m.Op.PUT)
+_OP_DELETE: Final = int(m.Op.DELETE_RANGE)
+_OP_TXN: Final = int(m.Op.TXN)
+_OP_COMPACT: Final = int(m.Op.COMPACT)
+_PUT_FIELDS: Final = len(m.Put._fields)
+# What a request whose fields are not what they should be can raise. The doors check all of them, and still: a request
+# that brings down every member that applies it, and again each time it is fed, is the one thing a log must not hold.
+MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError, struct.error)
+
+
+class Answered(NamedTuple):
+    """A group's packed answers; to be held back until compaction has physically come to `compaction`, if not 0."""
+
+    incarnation: int
+    gid: int
+    answers: bytes
+    compaction: int
+
+
+class Outcome(NamedTuple):
+    """`events`: (revision, events) for watchers. `members_changed`: the member table is another now."""
+
+    answers: list[Answered]
+    events: list[tuple[int, tuple[m.Event, ...]]]
+    members_changed: bool
+
+
+class _Group(NamedTuple):
+    mine: bool
+    incarnation: int
+    gid: int
+    session: bytes
+    floor: int
+    requests: tuple[tuple[int, int, Any], ...]
+
+
+class StateMachine:
+    """The store of one member. Opening it takes the same time whatever it holds.
+
+    `version` is what Status says. `want_events`: gather events for watchers.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        *,
+        cluster_id: int,
+        member_id: int,
+        version: str = "",
+        want_events: bool = False,
+    ) -> None:
+        self.engine = engine
+        self._limits = limits
+        self._member_id = member_id
+        record = engine.get(PLACE)
+        place = Place(*unpack(record)) if record else Place(0, 0, 0, 0, 1, -1, 0, 0, pack(m.ConfState(())))
+        self.applied = place.applied
+        self._begun = place.begun
+        self._term = place.term
+        self._time = place.time
+        self.store = Store(engine, limits, place.revision, place.compacted)
+        self.store.want_events = want_events
+        self.members = Members(engine, m.ConfState(*unpack(place.conf)))
+        self._sessions = Sessions(engine, limits, place.sessions, place.horizon)
+        self.compaction = Compaction(engine)
+        self._raft_term = place.term
+        self._head_of_answers = (cluster_id, member_id)
+        self._reading = Reading(self.store, self.members, self.compaction, limits, version)
+        self._members_changed = False
+
+    # --- the place in the log ---
+
+    @property
+    def revision(self) -> int:
+        return self.store.revision
+
+    @property
+    def place(self) -> m.SnapshotMeta:
+        """What the store is a snapshot of."""
+        return m.SnapshotMeta(self.applied, self._term, self._time, self.members.conf)
+
+    def bootstrap(self, members: Sequence[m.Member]) -> None:
+        """The members a new cluster starts with: the same, in any order, on each of them."""
+        assert (self.applied, self._begun) == (0, 0), "only a new store is bootstrapped"
+        self.members.bootstrap(members)
+        self._commit()
+
+    def _commit(self) -> None:
+        store, sessions = self.store, self._sessions
+        puts, deletes = sessions.pairs()
+        member_puts, member_deletes = self.members.pairs()
+        place = Place(
+            self.applied,
+            self._begun,
+            self._term,
+            self._time,
+            store.revision,
+            store.compacted,
+            sessions.count,
+            sessions.horizon,
+            pack(self.members.conf),
+        )
+        store.commit((*puts, *member_puts, (PLACE, pack(place))), (*deletes, *member_deletes))
+
+    # --- applying ---
+
+    def apply(self, entries: Sequence[m.Entry], term: int) -> Outcome:
+        """Apply what follows `applied`; what does not (entries fed again) is passed over. `term` goes into answers."""
+        self._raft_term = term
+        answers: list[Answered] = []
+        self._members_changed = False
+        for entry in entries:
+            if entry.index <= self.applied:
+                continue
+            assert entry.index == self.applied + 1, "entries come without a gap"
+            now = max(self._time, entry.time)
+            if not self._begun:
+                self._begun = 1
+                self._sessions.expire(now)
+            if entry.kind == m.EntryKind.CONF_CHANGE:
+                self._members_changed |= self.members.change(decode_conf_change(entry.body), entry.index)
+            elif entry.body:
+                self._apply_groups(entry, now, answers)
+            self.applied, self._begun, self._term, self._time = entry.index, 0, entry.term, now
+        self._commit()
+        events, self.store.events = self.store.events, []
+        return Outcome(answers, events, self._members_changed)
+
+    def _apply_groups(self, entry: m.Entry, now: int, answers: list[Answered]) -> None:
+        groups = self._groups(entry, answers)
+        skip = self._begun - 1
+        number = fetched_upto = 0  # requests passed, groups read ahead for
+        for at, group in enumerate(groups):
+            if at == fetched_upto:
+                fetched_upto = self._prefetch(groups, at)
+            after = number + len(group.requests)
+            if after <= skip:
+                parts = [failed(request, errors.Unavailable(), self.store.revision) for request, _, _ in group.requests]
+                compaction = 0
+            else:
+                parts, compaction = self._apply_group(entry.index, now, group, number, skip)
+            number = after
+            self._begun = number + 1
+            if group.mine:
+                answers.append(Answered(group.incarnation, group.gid, self.packed(parts), compaction))
+
+    def _groups(self, entry: m.Entry, answers: list[Answered]) -> list[_Group]:
+        groups = []
+        for packed in unpack(entry.body):
+            frame = decode_frame(packed)
+            mine = frame.member_id == self._member_id
+            for gid, payload in frame.groups:
+                try:
+                    _, _, session, floor, requests = unpack(payload)[:5]
+                    group = _Group(mine, frame.incarnation, gid, session, floor, requests)
+                    _check(group)
+                    groups.append(group)
+                except (errors.CorruptionError, *MALFORMED):
+                    if mine:
+                        part = failed(0, errors.InvalidRequest("not a message"), self.store.revision)
+                        answers.append(Answered(frame.incarnation, gid, self.packed([part]), 0))
+        return groups
+
+    def _prefetch(self, groups: list[_Group], at: int) -> int:
+        """Read ahead for groups from `at` on; up to which?"""
+        keys: list[bytes] = []
+        while at < len(groups) and len(keys) < PREFETCH_KEYS:
+            keys += [
+                fields[0]
+                for _, op, fields in groups[at].requests
+                if op in {_OP_PUT, _OP_DELETE} and fields and type(fields[0]) is bytes
+            ]
+            at += 1
+        self.store.prefetch(keys)
+        return at
+
+    def _apply_group(self, index: int, now: int, group: _Group, number: int, skip: int) -> tuple[list[bytes], int]:
+        """The packed answers, and the revision whose physical compaction they wait for."""
+        store, parts, compaction = self.store, [], 0
+        session: Session | None = None
+        if group.session:
+            try:
+                session = self._sessions.of(group.session, group.floor, index, now)
+            except (errors.SessionExpired, errors.TooManyRequests) as error:
+                return [failed(request, error, store.revision) for request, _, _ in group.requests], 0
+        for request, op, fields in group.requests:
+            number += 1
+            if session is not None:
+                known = session.answers.get(request)
+                if known is not None:
+                    parts.append(known)
+                    continue
+                if request < session.floor:
+                    parts.append(failed(request, errors.SessionExpired(str(index)), store.revision))
+                    continue
+                if len(session.answers) >= self._limits.session_answers_max and op not in _READS:
+                    parts.append(failed(request, errors.TooManyRequests("session"), store.revision))
+                    continue
+            if number <= skip:
+                parts.append(failed(request, errors.Unavailable(), store.revision))
+                continue
+            if op != _OP_PUT and len(store.pending) > 0:
+                self._begun = number
+                self._make_room(op, fields, session)
+            try:
+                remember, body = self._evaluate(op, fields, group.mine)
+            except (errors.RequestError, *MALFORMED) as error:
+                store.cancel()
+                # Only what every member evaluates may be remembered, or their tables would differ.
+                remember = _is_write(op, fields)
+                failure = error if isinstance(error, errors.RequestError) else errors.InvalidRequest()
+                part = failed(request, failure, store.revision)
+            else:
+                part = pack((request, 0, store.revision, body))
+                if op == _OP_COMPACT and len(fields) > 1 and fields[1]:
+                    compaction = store.compacted
+            if session is not None and remember:
+                session.remember(request, part, store.revision, self._limits)
+            parts.append(part)
+        return parts, compaction
+
+    def _make_room(self, op: int, fields: Any, session: Session | None) -> None:
+        """Write what is pending early where the next request would have to merge too much, or reads its history."""
+        store = self.store
+        try:
+            if op == _OP_TXN:
+                parsed = txn.parse(*fields)
+                scans, past = txn.scans(parsed), txn.reads_past(parsed)
+            elif op == _OP_RANGE:
+                ranged = m.Range(*fields)
+                scans, past = bool(ranged.range_end), ranged.revision > 0
+            else:
+                scans, past = op == _OP_DELETE and len(fields) > 1 and bool(fields[1]), False
+        except MALFORMED:
+            return  # to be refused in a moment
+        if past or (scans and len(store.pending) > PENDING_MAX):
+            self._commit()
+            if session is not None:
+                self._sessions.touch(session)
+
+    def _evaluate(self, op: int, fields: Any, mine: bool) -> tuple[bool, object]:
+        """Whether the answer is one to remember, and its body.
+
+        Raises a RequestError, or one of MALFORMED.
+        """
+        store = self.store
+        store.begin()
+        body: object
+        if op == _OP_PUT:
+            body = store.put(fields if len(fields) == _PUT_FIELDS else m.Put(*fields))
+            store.end()
+            return True, body
+        if op == _OP_TXN:
+            parsed = txn.parse(*fields)
+            write = txn.is_write(parsed)
+            body = txn.run(store, parsed) if write or mine else None
+            store.end()
+            return write, body
+        if op == _OP_DELETE:
+            body = store.delete_range(m.DeleteRange(*fields))
+            store.end()
+            return True, body
+        if op == _OP_COMPACT:
+            store.compact(m.Compact(*fields).revision)
+            return True, ()
+        if op == m.Op.PUBLISH:
+            self.members.publish(m.Publish(*fields))
+            self._members_changed = True
+            return True, ()
+        if op == _OP_RANGE:
+            return False, store.range(m.Range(*fields)) if mine else None
+        if op == m.Op.MEMBER_LIST:
+            return False, (self.members.all(),)
+        raise errors.InvalidRequest("not a request for the log")
+
+    # --- the rest of the storage actor's calls ---
+
+    def packed(self, parts: Sequence[bytes]) -> bytes:
+        """A packed `Answers` of packed (id, code, revision, body)."""
+        return pack_answers((m.PROTOCOL_VERSION, *self._head_of_answers, self._raft_term), parts)
+
+    def read(self, payload: bytes, stamp: m.Stamp | None) -> ReadOutcome:
+        """Evaluate a group of reads. Raises InvalidRequest when it is none."""
+        return self._reading.read(payload, stamp, self.applied)
+
+    def compaction_step(self) -> bool:
+        """Forget a bounded part of what has been compacted. Is there more?"""
+        return self.compaction.step(self.store.compacted)
+
+
+_READS: Final = frozenset((m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST))
+
+
+def _check(group: _Group) -> None:
+    """Raises TypeError or ValueError unless it is made as a group is, up to the fields of its requests."""
+    if type(group.session) is not bytes or len(group.session) not in {0, 16} or type(group.floor) is not int:
+        raise TypeError
+    for request, op, fields in group.requests:
+        if type(request) is not int or type(op) is not int or type(fields) is not tuple:
+            raise TypeError
+
+
+def _is_write(op: int, fields: Any) -> bool:
+    if op != _OP_TXN:
+        return op not in _READS
+    try:
+        return txn.is_write(txn.parse(*fields))
+    except MALFORMED:
+        return True
+
+
+def pack_answers(head: tuple[int, int, int, int], parts: Sequence[bytes]) -> bytes:
+    """What packing an `Answers` would give, without unpacking the parts first."""
+    count = len(parts)
+    if count < 16:
+        array = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        array = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        array = b"\xdd" + count.to_bytes(4, "big")
+    return b"".join((b"\x96", *map(pack, head), array, *parts, b"\x00"))

@@ -1,0 +1,168 @@
+"""Answers to groups of reads, which come beside the log: whole where they are small, as streams where they are not.
+
+A group is evaluated against the store as it is between two applies. What a request cannot be answered in one
+bounded step (a big range, a hash, a count of many keys) becomes a `Stream` over a snapshot: the owner steps it when
+the client has room for more and nothing more urgent is to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from zkv import errors
+from zkv.core.mvcc import ranges, txn
+from zkv.core.mvcc.compaction import hash_events
+from zkv.core.mvcc.ranges import Past, Present
+from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zkv.core.mvcc.compaction import Compaction
+    from zkv.core.mvcc.engine import Reader
+    from zkv.core.mvcc.members import Members
+    from zkv.core.mvcc.store import Store
+    from zkv.limits import Limits
+
+Part: TypeAlias = bytes
+"""A packed (id, code, revision, body)."""
+
+
+class Stream:
+    """One request answered in parts. `step` gives the next part, or None when it did a bounded piece of work towards it.
+
+    `done`: the part that `step` gave was the last.
+    """
+
+    def __init__(self, request: int, parts: Iterator[tuple[Part, bool] | None]) -> None:
+        self.id = request
+        self.done = False
+        self._parts = parts
+
+    def step(self) -> Part | None:
+        assert not self.done
+        step = next(self._parts)
+        if step is None:
+            return None
+        part, self.done = step
+        return part
+
+
+class ReadOutcome(NamedTuple):
+    """`parts`: answers that are ready. `streams`: requests answered in parts; the first one may be in `parts`."""
+
+    parts: list[Part]
+    streams: list[Stream]
+
+
+class Reading:
+    def __init__(self, store: Store, members: Members, compaction: Compaction, limits: Limits, version: str) -> None:
+        self._store = store
+        self._members = members
+        self._compaction = compaction
+        self._limits = limits
+        self._version = version
+
+    def read(self, payload: bytes, stamp: m.Stamp | None, applied: int) -> ReadOutcome:
+        """Evaluate a client's packed `Requests`; `applied` is for Status.
+
+        Raises InvalidRequest when it is none.
+        """
+        outcome = ReadOutcome([], [])
+        try:
+            requests = unpack(payload)[4]
+            for request, op, fields in requests:
+                self._read((request, op, fields), stamp, applied, outcome)
+        except (errors.CorruptionError, ValueError, TypeError, LookupError) as error:
+            if isinstance(error, errors.CorruptionError) and not error.detail.startswith("not a message"):
+                raise
+            raise errors.InvalidRequest("not a message") from None
+        return outcome
+
+    def _read(self, asked: tuple[int, int, Any], stamp: m.Stamp | None, applied: int, outcome: ReadOutcome) -> None:
+        request, op, fields = asked
+        store = self._store
+        body: object
+        try:
+            if op == m.Op.RANGE:
+                ranged = m.Range(*fields)
+                if ranged.range_end or ranged.revision > 0:
+                    store.check_revision(ranged.revision, store.revision)
+                    self._start(request, self._range(request, ranged, store.engine.snapshot()), outcome)
+                    return
+                body = store.range(ranged)
+            elif op == m.Op.TXN:
+                body = self._txn(txn.parse(*fields))
+            elif op == m.Op.HASH_KV:
+                revision = m.HashKV(*fields).revision
+                if 0 < revision <= store.compacted:
+                    raise errors.Compacted
+                if revision > store.revision:
+                    raise errors.FutureRevision
+                self._start(request, self._hash(request, revision), outcome)
+                return
+            elif op == m.Op.STATUS:
+                body = self._status(stamp, applied)
+            elif op == m.Op.MEMBER_LIST:
+                body = (self._members.all(),)
+            else:
+                raise errors.InvalidRequest("not a read")
+        except errors.RequestError as error:
+            outcome.parts.append(failed(request, error, store.revision))
+        else:
+            outcome.parts.append(pack((request, errors.Code.OK, store.revision, body)))
+
+    def _start(self, request: int, parts: Iterator[tuple[Part, bool] | None], outcome: ReadOutcome) -> None:
+        """Answer at once what takes one step."""
+        first = next(parts)
+        if first is not None:
+            outcome.parts.append(first[0])
+            if first[1]:
+                return
+        outcome.streams.append(Stream(request, parts))
+
+    def _range(self, request: int, ranged: m.Range, reader: Reader) -> Iterator[tuple[Part, bool] | None]:
+        revision = self._store.revision
+        source = Past(reader, ranged.revision) if 0 < ranged.revision < revision else Present(reader)
+        try:
+            for chunk in ranges.stream(ranged, source, self._limits):
+                if chunk is None:
+                    yield None
+                    continue
+                code = errors.Code.OK if chunk.last else errors.Code.CHUNK
+                yield pack((request, code, revision, (chunk.kvs, chunk.more, chunk.total))), chunk.last
+        except errors.RangeTooLarge as error:
+            yield failed(request, error, revision), True
+
+    def _hash(self, request: int, revision: int) -> Iterator[tuple[Part, bool] | None]:
+        store = self._store
+        while self._compaction.is_due(store.compacted):
+            yield None  # what is left is the same on all members only when it has come to its end
+        now, compacted = store.revision, store.compacted
+        if 0 < revision <= compacted:
+            yield failed(request, errors.Compacted(), now), True
+            return
+        for checksum in hash_events(store.engine.snapshot(), revision if revision > 0 else now):
+            if checksum is None:
+                yield None
+            else:
+                yield pack((request, errors.Code.OK, now, m.HashKVAnswer(checksum, compacted))), True
+
+    def _txn(self, parsed: m.Txn) -> m.TxnAnswer:
+        if txn.is_write(parsed):
+            raise errors.InvalidRequest("not a read")
+        self._store.begin()
+        return txn.run(self._store, parsed)
+
+    def _status(self, stamp: m.Stamp | None, applied: int) -> m.StatusAnswer:
+        stamp = stamp or m.Stamp(0, 0, applied, False)
+        size = self._store.engine.size()
+        troubles = () if stamp.leader else (errors.NoLeader.text,)
+        return m.StatusAnswer(
+            self._version, size, size, stamp.leader, stamp.term, stamp.commit, applied, troubles, stamp.is_learner
+        )
+
+
+def failed(request: int, error: errors.ZkvError, revision: int) -> Part:
+    return pack((request, error.code, revision, (error.detail,) if error.detail else ()))

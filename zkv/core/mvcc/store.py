@@ -1,0 +1,240 @@
+"""The store: etcd's revision model over an engine.
+
+What is written lies first in a *pending* batch, which later requests see, and which `commit` hands to the engine
+together with the place in the log. Pending are: the current record of each key written (None: deleted), and
+the events and history entries, which are only ever added.
+
+Revisions. A new store is at 1. A request that changes something takes the next one, and its changes number
+themselves by `sub` within it. `begin` opens such a request, `end` closes it, `cancel` undoes it as if it had never
+been: an error in the middle of a txn leaves no trace.
+
+    begin -> put, delete_range, range ... -> end | cancel
+
+Between `begin` and `end`, `revision` is still the one before; a range sees what the request has changed so
+far (as of `revision` + 1), as in etcd (mvcc.storeTxnWrite.Range).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from zkv.core.mvcc import layout
+from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
+from zkv.core.mvcc.ranges import Past, Present, answer, passes
+from zkv.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound, RangeTooLarge
+from zkv.wire.messages import DeleteRangeAnswer, Event, KeyValue, Put, PutAnswer, Range, RangeAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from zkv.core.mvcc.engine import Engine
+    from zkv.limits import Limits
+    from zkv.wire.messages import DeleteRange
+
+_MISSING: Final = object()
+
+
+class Store:
+    """Live keys, their history, and what is pending of both.
+
+    `events` gathers (revision, events) for watchers when `want_events` is set; the owner takes them away.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits, revision: int, compacted: int) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.revision = revision
+        self.compacted = compacted
+        self.committed_revision = revision
+        """What the engine holds; the history of later revisions is pending."""
+        self.pending: dict[bytes, bytes | None] = {}
+        self.fetched: dict[bytes, bytes | None] = {}
+        """Current records as read ahead by `prefetch`, by engine key."""
+        self.want_events = False
+        self.events: list[tuple[int, tuple[Event, ...]]] = []
+        self._written: list[tuple[bytes, bytes]] = []
+        self._sub = 0
+        self._undo: list[tuple[bytes, object]] = []
+        self._written_before = 0
+        self._events_now: list[Event] = []
+
+    # --- the pending batch ---
+
+    def prefetch(self, keys: Iterable[bytes]) -> None:
+        """Read the current records of `keys` in one go, for the writes to come."""
+        pending = self.pending
+        wanted = list({CURRENT + key for key in keys if key not in pending})
+        self.fetched = dict(zip(wanted, self.engine.get_many(wanted), strict=True))
+
+    def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+        """Write what is pending, and the caller's pairs with it, as one batch."""
+        gone = list(deletes)
+        writes = self._written
+        writes.extend(puts)
+        for key, record in self.pending.items():
+            if record is None:
+                gone.append(CURRENT + key)
+            else:
+                writes.append((CURRENT + key, record))
+        self.engine.write(writes, gone)
+        self.pending = {}
+        self.fetched = {}
+        self._written = []
+        self.committed_revision = self.revision
+
+    def begin(self) -> None:
+        self._sub = 0
+        self._undo.clear()
+        self._written_before = len(self._written)
+
+    def end(self) -> bool:
+        """Take the next revision if anything has changed; tell whether."""
+        if not self._sub:
+            return False
+        self.revision += 1
+        if self._events_now:
+            self.events.append((self.revision, tuple(self._events_now)))
+            self._events_now = []
+        self._sub = 0
+        return True
+
+    def cancel(self) -> None:
+        for key, before in reversed(self._undo):
+            if before is _MISSING:
+                del self.pending[key]
+            else:
+                self.pending[key] = cast("bytes | None", before)
+        del self._written[self._written_before :]
+        self._events_now = []
+        self._sub = 0
+
+    # --- reading ---
+
+    def current(self, key: bytes) -> bytes | None:
+        """The record of a live key."""
+        pending = self.pending
+        if key in pending:
+            return pending[key]
+        name = CURRENT + key
+        fetched = self.fetched
+        return fetched[name] if name in fetched else self.engine.get(name)
+
+    def view(self) -> Present:
+        """The present, pending writes included."""
+        return Present(self.engine, self.pending)
+
+    def range(self, request: Range) -> RangeAnswer:
+        """Within a write: answered whole.
+
+        Raises Compacted, FutureRevision, and RangeTooLarge beyond Limits.answer_bytes_max.
+        """
+        now = self.revision + (1 if self._sub else 0)
+        if not request.range_end and (request.revision <= 0 or request.revision == now):
+            return self._get(request)
+        self.check_revision(request.revision, now)
+        assert request.revision <= self.committed_revision or request.revision == now, "history is still pending"
+        present = request.revision <= 0 or request.revision == now
+        return answer(request, self.view() if present else Past(self.engine, request.revision), self.limits)
+
+    def check_revision(self, revision: int, now: int) -> None:
+        if revision > now:
+            raise FutureRevision
+        if 0 < revision < self.compacted:
+            raise Compacted
+
+    def _get(self, request: Range) -> RangeAnswer:
+        record = self.current(request.key)
+        if record is None or request.count_only:
+            return RangeAnswer((), False, 0 if record is None else 1)
+        kv = layout.current_kv(request.key, record, value=not request.keys_only)
+        return RangeAnswer((kv,) if passes(request, kv) else (), False, 1)
+
+    # --- writing, between begin and end ---
+
+    def put(self, request: Put) -> PutAnswer:
+        """Raises KeyNotFound (ignore_value or ignore_lease without a key to keep them from), LeaseNotFound."""
+        key, value, lease, prev_kv, ignore_value, ignore_lease = request
+        record = self.current(key)
+        if (ignore_value or ignore_lease) and record is None:
+            raise KeyNotFound
+        if record is None:
+            before = before_sub = version = 0
+            create = self.revision + 1
+        else:
+            before, before_sub, create, version, kept_lease = CURRENT_HEAD.unpack_from(record)
+            if ignore_value:
+                value = record[CURRENT_HEAD_BYTES:]
+            if ignore_lease:
+                lease = kept_lease
+        if lease and not ignore_lease:
+            self.check_lease(lease)
+        revision, sub, version = self.revision + 1, self._sub, version + 1
+        self._set(key, CURRENT_HEAD.pack(revision, sub, create, version, lease) + value)
+        self._written += (
+            (
+                EVENT_KEY.pack(EVENT, revision, sub),
+                EVENT_HEAD.pack(layout.PUT_FLAG, create, version, lease, before, before_sub, len(key)) + key + value,
+            ),
+            (layout.history_key(key, revision, sub), layout.PUT_MARK),
+        )
+        self._sub = sub + 1
+        previous = None
+        if record is not None and (prev_kv or self.want_events):
+            previous = layout.current_kv(key, record)
+        if self.want_events:
+            self._events_now.append(Event(False, KeyValue(key, create, revision, version, value, lease), previous))
+        return PutAnswer(previous if prev_kv else None)
+
+    def check_lease(self, lease: int) -> None:
+        if self.engine.get(layout.lease_key(lease)) is None:
+            raise LeaseNotFound
+
+    def delete_range(self, request: DeleteRange) -> DeleteRangeAnswer:
+        """Raises RangeTooLarge when the previous values asked for are more than Limits.answer_bytes_max."""
+        if request.range_end:
+            doomed: Iterable[tuple[bytes, bytes]] = self.view().scan(request.key, request.range_end)
+        else:
+            record = self.current(request.key)
+            doomed = () if record is None else ((request.key, record),)
+        deleted = held = 0
+        previous: list[KeyValue] = []
+        for key, record in doomed:
+            deleted += 1
+            if request.prev_kv:
+                held += len(key) + len(record)
+                if held > self.limits.answer_bytes_max:
+                    raise RangeTooLarge
+                previous.append(layout.current_kv(key, record))
+            self._delete(key, record)
+        return DeleteRangeAnswer(deleted, tuple(previous))
+
+    def _delete(self, key: bytes, record: bytes) -> None:
+        before, before_sub, _, _, _ = CURRENT_HEAD.unpack_from(record)
+        revision, sub = self.revision + 1, self._sub
+        self._set(key, None)
+        self._written += (
+            (
+                EVENT_KEY.pack(EVENT, revision, sub),
+                EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key)) + key,
+            ),
+            (layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK),
+        )
+        self._sub = sub + 1
+        if self.want_events:
+            gone = KeyValue(key, 0, revision, 0, b"", 0)
+            self._events_now.append(Event(True, gone, layout.current_kv(key, record)))
+
+    def _set(self, key: bytes, record: bytes | None) -> None:
+        pending = self.pending
+        self._undo.append((key, pending.get(key, _MISSING)))
+        pending[key] = record
+
+    # --- compaction, the logical half ---
+
+    def compact(self, revision: int) -> None:
+        """From now on nothing before `revision` can be read. Raises Compacted, FutureRevision."""
+        if revision <= self.compacted:
+            raise Compacted
+        if revision > self.revision:
+            raise FutureRevision
+        self.compacted = revision

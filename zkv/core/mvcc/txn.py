@@ -1,0 +1,181 @@
+"""Transactions: which branch, whether all of it can be done, and then doing it.
+
+As in etcd (server/etcdserver/apply.go), in three passes, so that a txn is applied whole or not at all:
+
+1. *Path*: the compares of the txn, and of the txns inside the branches so taken, all against the state before it. So a
+   nested txn does not see what the outer one writes before it when it compares (its ranges do see it).
+2. *Check* along the path: first all puts (ignore_value and ignore_lease need a key, a lease must exist), then
+   all ranges (revisions neither future nor compacted).
+3. *Apply* along the path, as one revision.
+
+An error of the third pass (a range too large for the answer) is undone by whoever called `begin`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv.core.mvcc import layout
+from zkv.errors import Compacted, FutureRevision, InvalidRequest, KeyNotFound
+from zkv.wire.messages import (
+    Compare,
+    CompareResult,
+    CompareTarget,
+    DeleteRange,
+    KeyValue,
+    Op,
+    Put,
+    Range,
+    Txn,
+    TxnAnswer,
+    TxnAnswerBody,
+    TxnRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zkv.core.mvcc.store import Store
+
+_CLASSES: Final[dict[int, type[TxnRequest]]] = {
+    Op.RANGE: Range,
+    Op.PUT: Put,
+    Op.DELETE_RANGE: DeleteRange,
+    Op.TXN: Txn,
+}
+_FIELD: Final = {
+    CompareTarget.VERSION: 3,
+    CompareTarget.CREATE: 1,
+    CompareTarget.MOD: 2,
+    CompareTarget.VALUE: 4,
+    CompareTarget.LEASE: 5,
+}
+_HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
+    CompareResult.EQUAL: lambda a, b: a == b,
+    CompareResult.GREATER: lambda a, b: a > b,
+    CompareResult.LESS: lambda a, b: a < b,
+    CompareResult.NOT_EQUAL: lambda a, b: a != b,
+}
+_NO_KEY: Final = KeyValue(b"", 0, 0, 0, b"", 0)
+
+
+def parse(compares: Any, success: Any, failure: Any) -> Txn:
+    """A txn of the plain tuples it travels as. Raises TypeError or LookupError for what is none."""
+    return Txn(tuple(Compare(*fields) for fields in compares), _branch(success), _branch(failure))
+
+
+def _branch(requests: Any) -> tuple[tuple[int, TxnRequest], ...]:
+    return tuple((op, parse(*fields) if op == Op.TXN else _CLASSES[op](*fields)) for op, fields in requests)
+
+
+def is_write(txn: Txn) -> bool:
+    """Could any branch of it write?"""
+    return any(op in {Op.PUT, Op.DELETE_RANGE} for op, _ in _all(txn))
+
+
+def scans(txn: Txn) -> bool:
+    """Does it look at a range of keys?"""
+    return any(compare.range_end for compare in txn.compares) or any(
+        scans(request) if isinstance(request, Txn) else not isinstance(request, Put) and bool(request.range_end)
+        for _, request in (*txn.success, *txn.failure)
+    )
+
+
+def reads_past(txn: Txn) -> bool:
+    return any(isinstance(request, Range) and request.revision > 0 for _, request in _all(txn))
+
+
+def _all(txn: Txn) -> Iterator[tuple[int, TxnRequest]]:
+    for op, request in (*txn.success, *txn.failure):
+        yield op, request
+        if isinstance(request, Txn):
+            yield from _all(request)
+
+
+def run(store: Store, txn: Txn) -> TxnAnswer:
+    """Between `store.begin` and `store.end`.
+
+    Raises KeyNotFound, LeaseNotFound, FutureRevision, Compacted before anything has changed, RangeTooLarge also later.
+    """
+    path = list(_path(store, txn))
+    for check in (_check_put, _check_range):
+        taken = iter(path)
+        for request in _requests(txn, taken):
+            check(store, request)
+    return _apply(store, txn, iter(path))
+
+
+def _path(store: Store, txn: Txn) -> Iterator[bool]:
+    """For the txn, and then for each txn along the way: does it succeed?"""
+    holds = all(_holds(store, compare) for compare in txn.compares)
+    yield holds
+    for _, request in txn.success if holds else txn.failure:
+        if isinstance(request, Txn):
+            yield from _path(store, request)
+
+
+def _holds(store: Store, compare: Compare) -> bool:
+    if compare.range_end:
+        found = False
+        for key, record in store.view().scan(compare.key, compare.range_end):
+            found = True
+            if not _compare(compare, layout.current_kv(key, record)):
+                return False
+        if found:
+            return True
+    else:
+        record_or_none = store.current(compare.key)
+        if record_or_none is not None:
+            return _compare(compare, layout.current_kv(compare.key, record_or_none))
+    # No key: no value either, and no comparison with one holds, not even NOT_EQUAL.
+    return compare.target != CompareTarget.VALUE and _compare(compare, _NO_KEY)
+
+
+def _compare(compare: Compare, kv: KeyValue) -> bool:
+    return _HOLDS[compare.result](kv[_FIELD[CompareTarget(compare.target)]], compare.operand)
+
+
+def _requests(txn: Txn, path: Iterator[bool]) -> Iterator[TxnRequest]:
+    """What is done along the path, nested txns opened."""
+    for _, request in txn.success if next(path) else txn.failure:
+        if isinstance(request, Txn):
+            yield from _requests(request, path)
+        else:
+            yield request
+
+
+def _check_put(store: Store, request: TxnRequest) -> None:
+    if not isinstance(request, Put):
+        return
+    if (request.ignore_value or request.ignore_lease) and store.current(request.key) is None:
+        raise KeyNotFound
+    if request.lease:
+        store.check_lease(request.lease)
+
+
+def _check_range(store: Store, request: TxnRequest) -> None:
+    if not isinstance(request, Range) or request.revision == 0:
+        return
+    if request.revision > store.revision:
+        raise FutureRevision
+    if request.revision < store.compacted:  # also a negative one, which a range outside a txn takes for 0
+        raise Compacted
+
+
+def _apply(store: Store, txn: Txn, path: Iterator[bool]) -> TxnAnswer:
+    succeeded = next(path)
+    responses: list[tuple[int, TxnAnswerBody]] = []
+    for op, request in txn.success if succeeded else txn.failure:
+        body: TxnAnswerBody
+        if isinstance(request, Range):
+            body = store.range(request)
+        elif isinstance(request, Put):
+            body = store.put(request)
+        elif isinstance(request, DeleteRange):
+            body = store.delete_range(request)
+        elif isinstance(request, Txn):
+            body = _apply(store, request, path)
+        else:
+            raise InvalidRequest("unknown operation in a txn")
+        responses.append((int(op), body))
+    return TxnAnswer(succeeded, tuple(responses))
