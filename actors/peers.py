@@ -27,14 +27,17 @@ if TYPE_CHECKING:
     from zkv.mailbox import Mailbox
     from zkv.wire.messages import Member
 
-_HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
+_HEADER = struct.Struct(">4sQQQQ")  # protocol, cluster id, sender, its incarnation, receiver
 _PROTOCOL = b"zkv1"
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 DOOR = "peers"
 
 
 class PeerMessage(NamedTuple):
+    """`incarnation` is another after each start of the sender."""
+
     sender: int
+    incarnation: int
     message: NamedTuple
 
 
@@ -42,10 +45,18 @@ class PeerLinks:
     """Sockets to and from the other members of one cluster."""
 
     def __init__(
-        self, mailbox: Mailbox, member_id: int, cluster_id: int, key_file: str | None, message_bytes_max: int
+        self,
+        mailbox: Mailbox,
+        *,
+        member_id: int,
+        incarnation: int,
+        cluster_id: int,
+        key_file: str,
+        message_bytes_max: int,
     ) -> None:
         self._mailbox = mailbox
         self._member_id = member_id
+        self._incarnation = incarnation
         self._cluster_id = cluster_id
         self._key_file = key_file
         self._message_bytes_max = message_bytes_max
@@ -59,7 +70,7 @@ class PeerLinks:
         socket.maxmsgsize = self._message_bytes_max
         socket.ipv6 = True
         if any(socket_endpoint(url).secure for url in urls):
-            assert self._key_file is not None, "checked with the configuration"
+            assert self._key_file, "checked with the configuration"
             identity.secure_server(socket, self._key_file, identity.only_key_of(self._key_file))
         for url in urls:
             socket.bind(socket_endpoint(url).address)
@@ -86,7 +97,7 @@ class PeerLinks:
         socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
         socket.heartbeat_timeout = 3000
         if endpoint.secure:
-            assert self._key_file is not None, "checked with the configuration"
+            assert self._key_file, "checked with the configuration"
             identity.secure_client(socket, identity.load_public(self._key_file), self._key_file)
         self._mailbox.watch_connection(f"{member_id}", socket)
         socket.connect(endpoint.address)
@@ -97,7 +108,7 @@ class PeerLinks:
         link = self._links.get(member_id)
         if link is None:
             return False
-        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
+        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, self._incarnation, member_id)
         try:
             link[1].send_multipart((header, codec.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
@@ -108,7 +119,7 @@ class PeerLinks:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
         try:
             header, payload = frames
-            protocol, cluster_id, sender, receiver = _HEADER.unpack(header)
+            protocol, cluster_id, sender, incarnation, receiver = _HEADER.unpack(header)
         except (ValueError, struct.error):
             self._refuse(0, 0, "not a zkv peer")
             return None
@@ -120,7 +131,7 @@ class PeerLinks:
             self._refuse(sender, receiver, "takes this member for another")
         else:
             try:
-                return PeerMessage(sender, codec.decode(payload))
+                return PeerMessage(sender, incarnation, codec.decode(payload))
             except CorruptionError as error:
                 self._refuse(sender, 0, str(error))
         return None

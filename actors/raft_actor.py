@@ -50,10 +50,9 @@ LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
 
 
 class _Transfer(NamedTuple):
-    """A snapshot on its way to a member: which stream, its place (with the conf there), what comes next."""
+    """A snapshot on its way to a member: which stream, and what comes next."""
 
     stream: int
-    meta: m.SnapshotMeta
     last: int | None  # the number of the last chunk, once it has been made
     wanted: int  # the chunk the receiver waits for
     heard: int  # when it last asked
@@ -326,7 +325,7 @@ class RaftActor:
         for context in ready.refused_reads:
             self._refuse(self._reads.pop(context, ()), NoLeader)
         for member in ready.snapshots_wanted:
-            self._begin_transfer(core, member, now)
+            self._begin_transfer(member, now)
         if ready.leader_changed:
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
             self._tell_leader("gateway")
@@ -371,27 +370,20 @@ class RaftActor:
 
     # --- snapshots ---------------------------------------------------------------------------------------
 
-    def _begin_transfer(self, core: Raft, member: int, now: int) -> None:
+    def _begin_transfer(self, member: int, now: int) -> None:
         if member not in self._transfers:
             self._logger.info("sending a snapshot", member=f"{member:x}")
             stream = self._random.getrandbits(62) + 1
-            self._transfers[member] = _Transfer(stream, m.SnapshotMeta(0, 0, 0, core.conf), None, 0, now, now)
+            self._transfers[member] = _Transfer(stream, None, 0, now, now)
             self._post("storage", m.SnapshotWanted(member, stream, 0))
 
     def _snapshot_out(self, out: m.SnapshotOut, now: int) -> None:
         core, transfer = self._core, self._transfers.get(out.member)
         if core is None or transfer is None or transfer.stream != out.chunk.stream:
             return
-        meta = transfer.meta
-        if not meta.index:
-            if core.conf.index > out.chunk.meta.index:  # the store is behind a conf change: too old to hand out
-                self._end_transfer(core, out.member, ok=False)
-                return
-            meta = out.chunk.meta._replace(conf=core.conf)
-        chunk = out.chunk._replace(meta=meta)
-        last = chunk.sequence if chunk.last else transfer.last
-        self._transfers[out.member] = transfer._replace(meta=meta, last=last, sent=now)
-        self._post_peer(out.member, chunk)
+        last = out.chunk.sequence if out.chunk.last else transfer.last
+        self._transfers[out.member] = transfer._replace(last=last, sent=now)
+        self._post_peer(out.member, out.chunk)
 
     def _snapshot_ack(self, core: Raft, member: int, ack: m.SnapshotAck, now: int) -> None:
         transfer = self._transfers.get(member)
@@ -449,7 +441,12 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     config = node.config
     log = Wal(node.wal_dir, node.limits, m.ConfState(tuple(sorted(member.id for member in node.bootstrap))))
     links = PeerLinks(
-        mailbox, node.member_id, node.cluster_id, config.peer_curve_secret_key, 2 * node.limits.uncommitted_bytes_max
+        mailbox,
+        member_id=node.member_id,
+        incarnation=incarnation,
+        cluster_id=node.cluster_id,
+        key_file=config.peer_curve_secret_key,
+        message_bytes_max=2 * node.limits.uncommitted_bytes_max,
     )
     actor = RaftActor(
         config=RaftConfig(

@@ -26,10 +26,10 @@ KINDS: dict[int, type[NamedTuple]] = dict(
         cast(
             "tuple[type[NamedTuple], ...]",
             (
-                m.Message, m.PeerHello, m.Forward, m.ForwardRefused, m.SnapshotChunk, m.SnapshotAck,
+                m.Message, m.Rejoin, m.Forward, m.ForwardRefused, m.SnapshotChunk, m.SnapshotAck,
                 m.Hello, m.Propose, m.Read, m.Refused, m.StampedRead, m.StorageAt, m.Apply, m.GatewayAnswers,
                 m.StreamCredit, m.LeaderIs, m.Applied, m.SnapshotWanted, m.SnapshotOut, m.SnapshotIn, m.SnapshotTaken,
-                m.MembersAre,
+                m.MembersAre, m.RejoinAnswer,
             ),
         ),
         start=1,

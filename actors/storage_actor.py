@@ -1,0 +1,413 @@
+"""The storage actor: the replicated state machine on its disk, fed by raft, read by the gateway.
+
+One turn of it, in the order of what hurts most when it waits:
+
+    apply      all entries that have come, as one engine batch; answers, events and the new place go out
+    reads      those whose index is applied; small ones are answered at once, the rest become flows
+    flows      a few steps of the answers under way (big ranges, hashes), for clients that have room for more
+    background a step of compaction, a chunk for a member that needs a snapshot
+
+so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
+thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
+
+When it starts, it tells raft where the store stands, and is fed from there: entries that were applied and not flushed
+come again. When raft starts, it is told the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
+
+from zkv.actors.snapshots import SnapshotDesk
+from zkv.core.mvcc.engine import MemoryEngine
+from zkv.core.mvcc.machine import StateMachine
+from zkv.errors import Code, RequestError, StreamLost, TooManyRequests
+from zkv.mailbox import Mailbox, Stop
+from zkv.version import VERSION
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zkv.actors.node import Node
+    from zkv.core.mvcc.engine import Engine
+    from zkv.core.mvcc.machine import Answered
+    from zkv.core.mvcc.reading import Stream
+    from zkv.limits import Limits
+
+FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
+FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
+FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
+WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
+
+
+class Store(Protocol):
+    """The engine in use, and how another one takes its place."""
+
+    engine: Engine
+
+    def staging(self) -> Engine:
+        """An empty engine beside the one in use."""
+
+    def swap_in(self, staging: Engine) -> None:
+        """`staging` becomes `engine`, durably and at once."""
+
+
+class Flusher(Protocol):
+    """Makes an engine durable beside the loop."""
+
+    def begin(self, engine: Engine) -> None: ...
+
+    def is_done(self) -> bool:
+        """Has the flush that was begun ended? Raises what it raised."""
+
+
+class ThreadFlusher:
+    """RocksDB flushes without the interpreter's lock, so a thread is enough."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def begin(self, engine: Engine) -> None:
+        self._thread = threading.Thread(target=self._run, args=(engine,), name="flush")
+        self._thread.start()
+
+    def _run(self, engine: Engine) -> None:
+        try:
+            engine.flush()
+        except BaseException as error:  # noqa: BLE001 - raised again where the loop asks
+            self._error = error
+
+    def is_done(self) -> bool:
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+
+class _Flow:
+    """A group whose answers are under way."""
+
+    __slots__ = ("credit", "gid", "heard", "incarnation", "streams")
+
+    def __init__(self, incarnation: int, gid: int, streams: list[Stream], credit: int, now: int) -> None:
+        self.incarnation = incarnation
+        self.gid = gid
+        self.streams = deque(streams)
+        self.credit = credit
+        self.heard = now
+
+
+class _WaitingRead(NamedTuple):
+    index: int
+    order: int
+    read: m.StampedRead
+
+
+class StorageActor:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        limits: Limits,
+        cluster_id: int,
+        member_id: int,
+        bootstrap: Sequence[m.Member],
+        flusher: Flusher,
+        post: Callable[[str, NamedTuple], bool],
+    ) -> None:
+        self.finished = False
+        self._store = store
+        self._limits = limits
+        self._cluster_id = cluster_id
+        self._member_id = member_id
+        self._flusher = flusher
+        self._post = post
+        self._logger = structlog.get_logger().bind(actor="storage")
+        self._machine = self._open()
+        if not self._machine.applied and not self._machine.members.all():
+            self._machine.bootstrap(bootstrap)
+        self._desk = SnapshotDesk(limits.chunk_bytes, self._store.staging)
+        self._durable = self._machine.applied  # what was found on the disk is durable
+        self._flushing: int | None = None  # the place that the flush under way will make durable
+        self._unflushed_bytes = 0
+        self._waiting: list[_WaitingRead] = []
+        self._reads_taken = 0
+        self._flows: deque[_Flow] = deque()
+        self._held: list[Answered] = []  # answers that wait for physical compaction
+        self._stopping = False
+        self._begin()
+
+    def _open(self) -> StateMachine:
+        return StateMachine(
+            self._store.engine, self._limits, cluster_id=self._cluster_id, member_id=self._member_id, version=VERSION
+        )
+
+    def _begin(self) -> None:
+        """Tell raft where the store stands: it will be fed from there."""
+        self._post("raft", m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place))
+        self._tell_members()
+
+    def _tell_members(self) -> None:
+        self._post("raft", m.MembersAre(self._machine.members.all()))
+
+    # --- the actor's face ----------------------------------------------------------------------
+
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
+        entries: list[m.Entry] = []
+        term = 0
+        for _, message in inbox:
+            if type(message) is m.Apply:
+                entries.extend(message.entries)
+                term = message.term
+            elif type(message) is m.StampedRead:
+                self._reads_taken += 1
+                heapq.heappush(self._waiting, _WaitingRead(message.index, self._reads_taken, message))
+            else:
+                if entries:  # what came before this message counts before it
+                    self._apply(entries, term)
+                    entries = []
+                self._mail(message, now)
+        if entries:
+            self._apply(entries, term)
+        while self._waiting and self._waiting[0].index <= self._machine.applied:
+            self._read(heapq.heappop(self._waiting).read, now)
+        self._step_flows(now)
+        if self._machine.compaction.is_due(self._machine.store.compacted):
+            self._machine.compaction_step()
+            self._release_held()
+        self._tend_flush()
+
+    def next_wakeup(self, now: int) -> int | None:
+        machine = self._machine
+        if machine.compaction.is_due(machine.store.compacted) or any(self._can_step(flow) for flow in self._flows):
+            return now
+        if self._flushing is not None or self._stopping:
+            return now + FLUSH_POLL_MS
+        return min((flow.heard + FLOW_PATIENCE_MS for flow in self._flows), default=None)
+
+    def _mail(self, message: object, now: int) -> None:
+        match message:
+            case m.StreamCredit(gid=gid, chunks=chunks):
+                self._credit(gid, chunks, now)
+            case m.SnapshotWanted(refused=True):
+                self._desk.end(message.member, message.stream)
+            case m.SnapshotWanted():
+                self._snapshot_wanted(message)
+            case m.SnapshotIn():
+                self._snapshot_in(message)
+            case m.Hello(actor="raft"):
+                self._waiting.clear()  # raft's predecessor let them pass; the gateway has given them up
+                self._begin()
+            case m.Hello(actor="gateway"):
+                self._flows.clear()
+                self._held.clear()
+            case m.Hello():
+                pass
+            case Stop():
+                self._stopping = True
+            case _:
+                raise AssertionError(f"unexpected mail {type(message).__name__}")
+
+    # --- writes ----------------------------------------------------------------------------------
+
+    def _apply(self, entries: list[m.Entry], term: int) -> None:
+        machine = self._machine
+        if entries[0].index > machine.applied + 1:
+            # What lies between was lost on the way (raft had sent it to our predecessor): have it fed again.
+            self._begin()
+            return
+        outcome = machine.apply(entries, term)
+        self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * sum(len(entry.body) for entry in entries)
+        self._answer(outcome.answers)
+        if outcome.members_changed:
+            self._tell_members()
+        self._post("raft", m.StorageAt(machine.applied, self._durable))
+        self._post("watch", m.Applied(machine.revision, tuple(outcome.events)))
+
+    def _answer(self, answers: list[Answered]) -> None:
+        """To the gateway, in one message for each of its incarnations (there is one, but just after a restart)."""
+        compaction = self._machine.compaction
+        ready: dict[int, list[tuple[int, bytes, bool]]] = {}
+        for answered in answers:
+            if answered.compaction and compaction.is_due(answered.compaction):
+                self._held.append(answered)
+            else:
+                ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
+        for incarnation, group in ready.items():
+            self._post("gateway", m.GatewayAnswers(incarnation, tuple(group)))
+
+    def _release_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, []
+            self._answer(held)
+
+    # --- reads -----------------------------------------------------------------------------------
+
+    def _read(self, read: m.StampedRead, now: int) -> None:
+        machine = self._machine
+        answers: list[tuple[int, bytes, bool]] = []
+        incarnation = 0
+        for packed in read.frames:
+            frame = codec.decode_frame(packed)
+            if answers and frame.incarnation != incarnation:
+                self._post("gateway", m.GatewayAnswers(incarnation, tuple(answers)))
+                answers = []
+            incarnation = frame.incarnation
+            for gid, payload in frame.groups:
+                try:
+                    outcome = machine.read(payload, read.stamp)
+                except RequestError as error:
+                    self._post("gateway", m.Refused(incarnation, error.code, (gid,)))
+                    continue
+                if outcome.streams and len(self._flows) >= self._limits.streams_max:
+                    self._post("gateway", m.Refused(incarnation, TooManyRequests.code, (gid,)))
+                    continue
+                if outcome.parts:
+                    answers.append((gid, machine.packed(outcome.parts), not outcome.streams))
+                if outcome.streams:
+                    # a first chunk, if there was one, is paid for already
+                    credit = self._limits.chunk_credit - len(outcome.parts)
+                    self._flows.append(_Flow(incarnation, gid, outcome.streams, credit, now))
+        if answers:
+            self._post("gateway", m.GatewayAnswers(incarnation, tuple(answers)))
+
+    def _can_step(self, flow: _Flow) -> bool:
+        return flow.credit > 0
+
+    def _step_flows(self, now: int) -> None:
+        for _ in range(min(FLOW_STEPS, len(self._flows))):
+            flow = self._flows.popleft()
+            if self._can_step(flow):
+                flow.heard = now
+                self._step_flow(flow)
+            elif now - flow.heard > FLOW_PATIENCE_MS:
+                self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
+                continue
+            if flow.streams:
+                self._flows.append(flow)
+
+    def _step_flow(self, flow: _Flow) -> None:
+        stream = flow.streams[0]
+        part = stream.step()
+        if part is None:
+            return
+        if stream.done:
+            flow.streams.popleft()
+        else:
+            flow.credit -= 1
+        answers = ((flow.gid, self._machine.packed([part]), not flow.streams),)
+        if not self._post("gateway", m.GatewayAnswers(flow.incarnation, answers)):
+            flow.streams.clear()  # a gateway that takes nothing more will end the group at its deadline
+
+    def _credit(self, gid: int, chunks: int, now: int) -> None:
+        for flow in self._flows:
+            if flow.gid == gid:
+                flow.heard = now
+                if chunks:
+                    flow.credit += chunks
+                else:
+                    self._flows.remove(flow)
+                return
+
+    # --- what lasts --------------------------------------------------------------------------------
+
+    def _tend_flush(self) -> None:
+        machine = self._machine
+        if self._flushing is not None:
+            if not self._flusher.is_done():
+                return
+            self._durable, self._flushing = self._flushing, None
+            self._post("raft", m.StorageAt(machine.applied, self._durable))
+        if self._stopping and self._durable == machine.applied:
+            self._store.engine.close()
+            self.finished = True
+        elif self._unflushed_bytes >= self._limits.flush_bytes or self._stopping:
+            self._flushing, self._unflushed_bytes = machine.applied, 0
+            self._flusher.begin(self._store.engine)
+
+    # --- snapshots ---------------------------------------------------------------------------------
+
+    def _snapshot_wanted(self, wanted: m.SnapshotWanted) -> None:
+        machine = self._machine
+        chunk = self._desk.wanted(
+            wanted.member, wanted.stream, wanted.wanted, lambda: (machine.place, machine.engine.snapshot())
+        )
+        if chunk is not None:
+            self._post("raft", m.SnapshotOut(wanted.member, chunk))
+
+    def _snapshot_in(self, coming: m.SnapshotIn) -> None:
+        ack, staging = self._desk.take(coming.chunk)
+        installed = None
+        if staging is not None:
+            if coming.chunk.meta.index > self._machine.applied and self._flushing is None:
+                self._store.swap_in(staging)
+                self._machine = self._open()
+                self._durable = self._machine.applied
+                self._unflushed_bytes = 0
+                self._flows.clear()
+                installed = self._machine.place
+                self._logger.info("store replaced by a snapshot", applied=installed.index)
+                self._tell_members()
+            else:
+                staging.close()
+        self._post("raft", m.SnapshotTaken(coming.member, ack, installed))
+
+
+class _DiskStore:
+    def __init__(self, path: str) -> None:
+        from zkv.actors.rocks_engine import RocksEngine
+
+        self._engine = RocksEngine(Path(path))
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def staging(self) -> Engine:
+        return self._engine.staging()
+
+    def swap_in(self, staging: Engine) -> None:
+        from zkv.actors.rocks_engine import RocksEngine
+
+        assert isinstance(staging, RocksEngine)
+        self._engine = self._engine.swap_in(staging)
+
+
+class _MemoryStore:
+    def __init__(self) -> None:
+        self.engine: Engine = MemoryEngine()
+
+    def staging(self) -> Engine:
+        return MemoryEngine()
+
+    def swap_in(self, staging: Engine) -> None:
+        self.engine.close()
+        self.engine = staging
+
+
+def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
+    """The actor on its real disk and sockets, for `mailbox.run`."""
+    mailbox = Mailbox(node.rundir, "storage", ("raft", "gateway", "watch"))
+    store = _MemoryStore() if node.config.storage == "memory" else _DiskStore(node.store_dir)
+    actor = StorageActor(
+        store=store,  # type: ignore[arg-type]  # a property serves where the protocol has an attribute
+        limits=node.limits,
+        cluster_id=node.cluster_id,
+        member_id=node.member_id,
+        bootstrap=node.bootstrap,
+        flusher=ThreadFlusher(),
+        post=mailbox.post,
+    )
+    for neighbour in ("gateway", "watch"):
+        mailbox.post(neighbour, m.Hello("storage", incarnation))
+    return actor, mailbox
