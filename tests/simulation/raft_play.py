@@ -73,6 +73,7 @@ class Play:
         self._limits = {
             "append_bytes_max": rng.choice((1, 60, 10_000)),
             "in_flight_appends_max": rng.choice((1, 3, 64)),
+            "in_flight_bytes_max": rng.choice((20, 10_000)),
         }
         for member in voters + learners:
             self._add(member, self._conf)

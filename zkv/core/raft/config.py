@@ -23,7 +23,10 @@ class RaftConfig:
     append_bytes_max: int = _LIMITS.append_bytes_max
     """Entries in one append message (one entry may be larger)."""
     in_flight_appends_max: int = _LIMITS.in_flight_appends_max
-    """Appends to one follower not yet answered."""
+    """Appends to one follower not yet answered ..."""
+    in_flight_bytes_max: int = 4 * _LIMITS.append_bytes_max
+    """... and their entries' bytes: no further append leaves once so many are under way. This is what a follower that
+    catches up costs in memory."""
     uncommitted_bytes_max: int = _LIMITS.uncommitted_bytes_max
     """Proposed and not yet committed; proposals beyond are refused (a single one may be larger)."""
 
@@ -32,3 +35,4 @@ class RaftConfig:
         assert 0 < self.heartbeat_ms * 2 < self.election_ms, "a lost heartbeat must not cost the leadership"
         assert self.in_flight_appends_max > 0
         assert self.append_bytes_max > 0
+        assert self.in_flight_bytes_max > 0

@@ -15,7 +15,7 @@ It never runs backwards, and it stands still while nobody leads.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.log import LogCompacted
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from zkv.core.raft.config import RaftConfig
     from zkv.core.raft.replica import Replica
+
+Parts: TypeAlias = "dict[int, tuple[tuple[Entry, ...], int]]"
+"""Parts of the log as they are sent, by first index: entries, and their bytes."""
 
 
 class Leadership:
@@ -225,10 +228,15 @@ class Leadership:
 
     def _follow_conf(self, now: int) -> None:
         """Keep progress of exactly those who are members now."""
-        replica = self._replica
+        replica, config = self._replica, self._config
         members = membership.members(replica.conf) - {replica.id}
         for member in members - self.progress.keys():
-            self.progress[member] = Progress(replica.log.last_index + 1, self._config.in_flight_appends_max, now)
+            self.progress[member] = Progress(
+                replica.log.last_index + 1,
+                now,
+                appends_max=config.in_flight_appends_max,
+                bytes_max=config.in_flight_bytes_max,
+            )
             self.progress[member].nudged = True
         for member in self.progress.keys() - members:
             removed = self.progress.pop(member)
@@ -263,15 +271,15 @@ class Leadership:
 
     def _replicate(self, now: int) -> None:
         last, commit = self._replica.log.last_index, self._replica.commit
-        shared: dict[int, tuple[Entry, ...]] = {}  # followers that go abreast are sent the same tuple
+        shared: Parts = {}  # followers that go abreast are sent the same tuple
         for member, progress in self.progress.items():
             while progress.next <= last and progress.may_append() and self._send_append(member, progress, shared, now):
                 pass
             tell = progress.state is State.REPLICATE and progress.told < min(commit, progress.next - 1)
             if tell or (progress.nudged and progress.state is not State.SNAPSHOT):
-                self._send_append(member, progress, {progress.next: ()}, now)
+                self._send_append(member, progress, {progress.next: ((), 0)}, now)
 
-    def _send_append(self, member: int, progress: Progress, shared: dict[int, tuple[Entry, ...]], now: int) -> bool:
+    def _send_append(self, member: int, progress: Progress, shared: Parts, now: int) -> bool:
         """Returns whether there may be more to send."""
         log, low = self._replica.log, progress.next
         try:
@@ -283,14 +291,12 @@ class Leadership:
                 progress.probe(low, waits=True)  # it is away: no use to stream it anything
             return False
         if low not in shared:
-            entries = log.entries(low, log.last_index + 1, self._config.append_bytes_max)
-            shared[low] = tuple(entries)
-        last = low - 1 + len(shared[low])
+            taken = log.entries(low, log.last_index + 1, self._config.append_bytes_max)
+            shared[low] = tuple(taken), sum(len(entry.body) for entry in taken)
+        entries, size = shared[low]
         commit = self._replica.commit
-        self._send(
-            MessageKind.APPEND, member, index=low - 1, log_term=previous_term, commit=commit, entries=shared[low]
-        )
-        progress.sent(last, commit)
+        self._send(MessageKind.APPEND, member, index=low - 1, log_term=previous_term, commit=commit, entries=entries)
+        progress.sent(low - 1 + len(entries), size, commit)
         return True
 
     def _send(

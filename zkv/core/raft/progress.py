@@ -8,7 +8,7 @@
 - PROBE: where the logs agree is not known (or doubtful): one append at a time, then wait for its answer, or for
   any sign of life (a heartbeat answer).
 - REPLICATE: the logs agree; appends follow each other without waiting, `next` running ahead of `match`, as many in
-  flight as the window holds (thesis section 10.2.2).
+  flight as the window holds, in number and in bytes (thesis section 10.2.2).
 - SNAPSHOT: the follower is being sent the state itself; no appends.
 
 Invariant: match < next. `match` is what the follower has said to hold on disk; it alone counts for commits.
@@ -29,9 +29,22 @@ class State(Enum):
 class Progress:
     """Indexes of log entries; `heard` in ms."""
 
-    __slots__ = ("_in_flight", "_waits", "_window", "heard", "match", "next", "nudged", "read_round", "state", "told")
+    __slots__ = (
+        "_appends_max",
+        "_bytes",
+        "_bytes_max",
+        "_in_flight",
+        "_waits",
+        "heard",
+        "match",
+        "next",
+        "nudged",
+        "read_round",
+        "state",
+        "told",
+    )
 
-    def __init__(self, next_index: int, window: int, now: int) -> None:
+    def __init__(self, next_index: int, now: int, *, appends_max: int, bytes_max: int) -> None:
         self.state = State.PROBE
         self.match = 0
         self.next = next_index
@@ -43,30 +56,33 @@ class Progress:
         """The last round of reads in which it confirmed the leader."""
         self.nudged = False
         """Whether it gets an append even if that has to be an empty one: its answer tells what got lost."""
-        self._window = window
-        self._in_flight: deque[int] = deque()  # the last index of each append sent and not answered, REPLICATE only
+        self._appends_max = appends_max
+        self._bytes_max = bytes_max
+        self._in_flight: deque[tuple[int, int]] = deque()  # (last index, bytes) of appends not answered, REPLICATE only
+        self._bytes = 0  # of all those
         self._waits = False  # an append is on its way, PROBE only
 
     def may_append(self) -> bool:
         if self.state is State.REPLICATE:
-            return len(self._in_flight) < self._window
+            return len(self._in_flight) < self._appends_max and self._bytes < self._bytes_max
         return self.state is State.PROBE and not self._waits
 
-    def sent(self, last: int, commit: int) -> None:
-        """An append with entries up to `last` (next - 1 for an empty one) and this commit index is under way."""
+    def sent(self, last: int, size: int, commit: int) -> None:
+        """An append is under way: entries up to `last` (next - 1 for an empty one), their bytes, the commit index."""
         self.told = max(self.told, min(commit, last))
         self.nudged = False
         if self.state is State.PROBE:
             self._waits = True
         elif last >= self.next:
-            self._in_flight.append(last)
+            self._in_flight.append((last, size))
+            self._bytes += size
             self.next = last + 1
 
     def accepted(self, index: int) -> bool:
         """It holds entries up to `index`, says its answer. Returns whether that is news."""
         self._waits = False
-        while self._in_flight and self._in_flight[0] <= index:
-            self._in_flight.popleft()
+        while self._in_flight and self._in_flight[0][0] <= index:
+            self._bytes -= self._in_flight.popleft()[1]
         news = index > self.match
         self.match = max(self.match, index)
         self.next = max(self.next, index + 1)
@@ -91,19 +107,23 @@ class Progress:
     def replicate(self) -> None:
         self.state = State.REPLICATE
         self.next = self.match + 1
-        self._in_flight.clear()
+        self._forget_flight()
 
     def probe(self, next_index: int, *, waits: bool = False) -> None:
         """Find out where the logs agree, from `next_index` on; `waits`: not before it gives a sign of life."""
         self.state = State.PROBE
         self.next = next_index
-        self._in_flight.clear()
+        self._forget_flight()
         self._waits = waits
         self.told = min(self.told, self.match)
 
     def snapshot(self) -> None:
         self.state = State.SNAPSHOT
+        self._forget_flight()
+
+    def _forget_flight(self) -> None:
         self._in_flight.clear()
+        self._bytes = 0
 
     def alive(self, last_index: int) -> None:
         """It answered a heartbeat. If it has not confirmed all of the log, something may have been lost."""

@@ -7,8 +7,12 @@ import pytest
 from zkv.core.raft.progress import Progress, State
 
 
+def probing(next_index: int, *, window: int = 4) -> Progress:
+    return Progress(next_index, 0, appends_max=window, bytes_max=100)
+
+
 def replicating(match: int, *, window: int = 4) -> Progress:
-    progress = Progress(match + 1, window, 0)
+    progress = probing(match + 1, window=window)
     progress.accepted(match)
     progress.replicate()
     return progress
@@ -16,9 +20,9 @@ def replicating(match: int, *, window: int = 4) -> Progress:
 
 def test_a_probe_waits_for_its_answer() -> None:
     """Where the logs agree is unknown: one append at a time."""
-    progress = Progress(5, 4, 0)
+    progress = probing(5)
     assert progress.may_append()
-    progress.sent(6, 0)
+    progress.sent(6, 1, 0)
     assert not progress.may_append()
     assert progress.next == 5, "nothing says that it arrived"
     progress.accepted(6)
@@ -27,8 +31,8 @@ def test_a_probe_waits_for_its_answer() -> None:
 
 def test_a_sign_of_life_lets_a_probe_be_repeated() -> None:
     """The append or its answer may have been lost."""
-    progress = Progress(5, 4, 0)
-    progress.sent(6, 0)
+    progress = probing(5)
+    progress.sent(6, 1, 0)
     progress.alive(9)
     assert progress.may_append()
     assert progress.nudged
@@ -37,17 +41,28 @@ def test_a_sign_of_life_lets_a_probe_be_repeated() -> None:
 def test_replication_runs_ahead_up_to_the_window() -> None:
     """Thesis 10.2.2: the leader need not wait for an answer before it sends the next entries."""
     progress = replicating(4, window=2)
-    progress.sent(5, 0)
+    progress.sent(5, 1, 0)
     assert (progress.next, progress.may_append()) == (6, True)
-    progress.sent(8, 0)
+    progress.sent(8, 1, 0)
     assert (progress.next, progress.may_append()) == (9, False)
+
+
+def test_replication_runs_ahead_up_to_so_many_bytes() -> None:
+    """What a follower that catches up costs in memory is bounded, though one append may go beyond."""
+    progress = replicating(4)
+    progress.sent(5, 99, 0)
+    assert progress.may_append()
+    progress.sent(6, 99, 0)
+    assert not progress.may_append()
+    progress.accepted(5)
+    assert progress.may_append()
 
 
 def test_one_answer_frees_all_it_speaks_for() -> None:
     """An answer for index 8 says that 5 arrived too."""
     progress = replicating(4, window=2)
-    progress.sent(5, 0)
-    progress.sent(8, 0)
+    progress.sent(5, 1, 0)
+    progress.sent(8, 1, 0)
     progress.accepted(8)
     assert progress.match == 8
     assert progress.may_append()
@@ -72,7 +87,7 @@ def test_a_rejection_goes_back_to_probing(index: int, agree: int, next_index: in
     """Raft 5.3: after a rejection the leader decrements nextIndex and retries."""
     progress = replicating(4)
     for last in (6, 9, 10):
-        progress.sent(last, 0)
+        progress.sent(last, 1, 0)
     progress.rejected(index, agree)
     assert (progress.state, progress.next) == (State.PROBE, next_index)
 
