@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The newest layout this program reads and writes."""
 MEMORY_ROOTS = ("/dev/shm",)  # noqa: S108 - what is made there is 0700 and checked to be ours
+MEMORY_BYTES_MIN = 512 << 20
+"""Free there, for a log and a small store; containers often have 64 MiB, which a log of that size would fill."""
 LOCK_PATIENCE_S = 1.0
 """Processes of a node that was killed leave by themselves, the last of them a moment later; its lock goes with them."""
 PARENT_BYTES_MAX = 40  # of the directory the sockets' directory is made in
@@ -205,8 +207,15 @@ def _runtime_root() -> str:
 
 
 def _memory_root() -> str:
-    """A file system in memory, where there is one."""
-    return next((root for root in MEMORY_ROOTS if os.access(root, os.W_OK | os.X_OK)), tempfile.gettempdir())
+    """A file system in memory, where there is one with room; else where temporary files go."""
+    return next((root for root in MEMORY_ROOTS if _has_room(root)), tempfile.gettempdir())
+
+
+def _has_room(root: str) -> bool:
+    if not os.access(root, os.W_OK | os.X_OK):
+        return False
+    state = os.statvfs(root)
+    return state.f_bavail * state.f_frsize >= MEMORY_BYTES_MIN
 
 
 @contextlib.contextmanager

@@ -43,6 +43,6 @@ def socket_endpoint(url: str) -> SocketEndpoint:
         raise ConfigError(f"URL scheme must be tcp, curve, http, or https: {url}")
     if not host or port is None:
         raise ConfigError(f'URL address does not have the form "host:port": {url}')
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+    if parts.path or parts.query or parts.fragment or parts.username:
         raise ConfigError(f"URL must not contain a path: {url}")
     return SocketEndpoint(host, port, parts.scheme in SECURE)

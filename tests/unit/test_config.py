@@ -14,6 +14,9 @@ def test_member_and_cluster_ids_are_those_etcd_computes() -> None:
     """Vectors read off etcd 3.5.1 (`etcdctl member list -w json`) for these urls and tokens."""
     assert ids.member_id(["http://localhost:2380"], "etcd-cluster") == 0x8E9E05C52164694D
     assert ids.cluster_id([0x8E9E05C52164694D]) == 0xCDF818194E3A8C32
+    two_urls = ["http://127.0.0.1:23443", "http://127.0.0.1:23442"]
+    assert ids.member_id(two_urls, "zkv-test") == 12568208086376275017
+    assert ids.cluster_id([12568208086376275017]) == 18311248405877902857
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,7 @@ def test_member_and_cluster_ids_are_those_etcd_computes() -> None:
         ({"heartbeat_interval": 500}, "should be at least as 5 times"),
         ({"election_timeout": 60_000}, "is too long"),
         ({"listen_peer_urls": ("ftp://127.0.0.1:1",)}, "URL scheme must be"),
+        ({"listen_peer_urls": ("http://127.0.0.1:1/",)}, "must not contain a path"),
         ({"listen_peer_urls": ("http://127.0.0.1",)}, 'does not have the form "host:port"'),
         ({"listen_peer_urls": ("http://example.com:1",)}, "expected IP in URL for binding"),
         ({"listen_client_urls": ("http://127.0.0.1:1",)}, "must be one of tcp, curve"),
@@ -44,6 +48,10 @@ def test_what_cannot_be_served_is_refused_with_the_flag_named(settings: dict[str
     [
         ({"name": "x", "initial_cluster": "a=http://localhost:2380"}, "couldn't find local name"),
         ({"initial_cluster": "default=http://127.0.0.1:9"}, "but missing from --initial-advertise-peer-urls"),
+        (
+            {"initial_advertise_peer_urls": ("http://a:1", "http://b:1"), "initial_cluster": "default=http://a:1"},
+            "--initial-advertise-peer-urls has default=http://b:1 but missing from --initial-cluster=default=http://a:1",
+        ),
         ({"initial_cluster": "default=http://localhost:2380,b=http://localhost:2380"}, "duplicate urls"),
     ],
 )
