@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ from zkv.client.client import Client
 from zkv.errors import ZkvError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -35,6 +36,8 @@ READY_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.05
 LOG_LINES = 20
+PORTS_FROM = 10_000
+PORTS_TRIED = 1_000
 
 
 class ClusterError(RuntimeError):
@@ -47,7 +50,8 @@ class LocalCluster:
     `curve` encrypts and authenticates clients and peers with keys made for the occasion. `storage` "memory" keeps
     nothing on disk, and is fast. `data_dir` keeps the members' data, keys and logs where you say, for another
     LocalCluster to go on with; without it they lie in a temporary directory that is removed at the end. `arguments`
-    are added to each member's command line.
+    are added to each member's command line, `member_arguments` to that of the member so numbered. With `wait` False
+    the block begins at once, whether the members serve or not.
     """
 
     def __init__(
@@ -58,15 +62,20 @@ class LocalCluster:
         storage: Literal["disk", "memory"] = "disk",
         data_dir: str | os.PathLike[str] | None = None,
         arguments: Sequence[str] = (),
+        member_arguments: Mapping[int, Sequence[str]] | None = None,
+        wait: bool = True,
     ) -> None:
         self.nodes = nodes
         self._curve = curve
         self._storage = storage
         self._data_dir = data_dir
         self._arguments = tuple(arguments)
+        self._member_arguments = dict(member_arguments or {})
+        self._waits = wait
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
         self._clients: list[Client] = []
         self._home = Path()
+        self._sockets = Path()
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -76,6 +85,8 @@ class LocalCluster:
         else:
             self._home = Path(self._data_dir).absolute()
             self._home.mkdir(parents=True, exist_ok=True)
+        # The members' own sockets, which those that are killed leave behind. Apart, since their paths must be short.
+        self._sockets = Path(tempfile.mkdtemp(prefix="zkv-"))
         try:
             ports = self._ports(2 * self.nodes)
             self._client_ports, self._peer_ports = ports[: self.nodes], ports[self.nodes :]
@@ -83,7 +94,8 @@ class LocalCluster:
                 self._make_keys()
             for number in range(self.nodes):
                 self.start(number, wait=False)
-            self.wait_ready()
+            if self._waits:
+                self.wait_ready()
         except BaseException:
             self._clean_up()
             raise
@@ -106,6 +118,7 @@ class LocalCluster:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - time.monotonic()))
                 self.kill(number)
+        shutil.rmtree(self._sockets, ignore_errors=True)
         if self._data_dir is None:
             shutil.rmtree(self._home, ignore_errors=True)
 
@@ -147,6 +160,18 @@ class LocalCluster:
         leader = self._leader()
         return self.leader(timeout) if leader is None else leader
 
+    def is_ready(self, number: int) -> bool:
+        """Does this member serve linearizable reads now?"""
+        return self._processes[number] is not None and self._serves(number)
+
+    def revision(self, number: int) -> int:
+        """The revision this member's own store has come to; 0 where it does not answer."""
+        with Client(self.endpoints[number], timeout=1.0, **self.client_options) as client:
+            try:
+                return client.status().header.revision
+            except ZkvError:
+                return 0
+
     # --- what may happen to a member -------------------------------------------------------------
 
     def start(self, number: int, *, wait: bool = True) -> None:
@@ -160,22 +185,27 @@ class LocalCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self._home,
-                env=_environment(),
+                env=_environment() | {"XDG_RUNTIME_DIR": str(self._sockets), "TMPDIR": str(self._sockets)},
             )
         if wait:
             self._wait(lambda: self._serves(number), f"member {number} does not serve", READY_S)
 
-    def stop(self, number: int) -> None:
-        """End a member as an operator would (SIGTERM), and wait until it has."""
+    def stop(self, number: int) -> int:
+        """End a running member as an operator would (SIGTERM), wait until it has; returns its exit status."""
         self._signal(number, signal.SIGTERM, group=False)
+        return self.wait_exit(number)
+
+    def wait_exit(self, number: int, timeout: float = STOP_S) -> int:
+        """Wait until a running member has ended by itself; returns its exit status. Raises ClusterError."""
+        self.pid(number)
         process = self._processes[number]
-        if process is not None:
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                raise ClusterError(self._tale(number, "did not stop")) from None
-            finally:
-                self.kill(number)
+        assert process is not None
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ClusterError(self._tale(number, f"did not end within {timeout:g} s")) from None
+        finally:
+            self.kill(number)
 
     def kill(self, number: int) -> None:
         """End all processes of a member at once (SIGKILL)."""
@@ -247,7 +277,8 @@ class LocalCluster:
                 "peer-curve-secret-key": str(self._home / "peer.key_secret"),
             }
         options = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
-        return [sys.executable, "-m", "zkv", "server", *options, *self._arguments]
+        extra = (*self._arguments, *self._member_arguments.get(number, ()))
+        return [sys.executable, "-m", "zkv", "server", *options, *extra]
 
     def _serves(self, number: int) -> bool:
         with Client(self.endpoints[number], timeout=1.0, **self.client_options) as client:
@@ -299,9 +330,24 @@ def _environment() -> dict[str, str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on. They are all held until the last is found, so that they differ."""
+    """Ports nobody listens on, below those the system gives to outgoing connections: while a member is down, none of
+    those takes its port.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in random.sample(range(PORTS_FROM, _ephemeral_ports_from()), k=PORTS_TRIED):
+            holder = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                holder.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise ClusterError(f"no {count} free ports")
+
+
+def _ephemeral_ports_from() -> int:
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:  # not Linux: as IANA has it
+        lowest = 49152
+    return max(lowest, PORTS_FROM + PORTS_TRIED)

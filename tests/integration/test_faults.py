@@ -81,7 +81,7 @@ def test_an_actor_that_keeps_dying_takes_the_node_down() -> None:
 
 
 def test_sigterm_ends_a_node_cleanly_and_leaves_nothing() -> None:
-    """Exit status 0 within 5 s, under load; no process and no socket file stays; what was acknowledged is there again."""
+    """Exit status 0 within 5 s, under load; no process and no socket file stays; nothing acknowledged is lost."""
     with LocalCluster(nodes=3) as cluster:
         with Writers(cluster.client) as writers:
             writers.wait_for(50)
@@ -115,7 +115,7 @@ def test_all_nodes_killed_at_once_forget_nothing() -> None:
 
 def test_a_member_that_was_away_catches_up_by_log_and_by_snapshot() -> None:
     """A member that missed entries holds the same revisions as the others afterwards, the log cut meanwhile or not."""
-    with LocalCluster(nodes=3, flags=["--snapshot-count", "10"]) as cluster, cluster.client() as kv:
+    with LocalCluster(nodes=3, arguments=["--snapshot-count", "10"]) as cluster, cluster.client() as kv:
         kv.put("before", "1")
         away = (cluster.leader() + 1) % 3
         cluster.kill(away)
@@ -136,8 +136,8 @@ def test_a_member_that_was_away_catches_up_by_log_and_by_snapshot() -> None:
 
 def test_members_of_different_clusters_refuse_each_other() -> None:
     """A node with another initial-cluster-token does not get in, and both logs say so once."""
-    with LocalCluster(nodes=3, tokens=["one", "one", "two"], wait=False) as cluster:
-        wait_until(lambda: cluster.ready(0) and cluster.ready(1), "the two of one cluster serve")
+    with LocalCluster(3, member_arguments={2: ["--initial-cluster-token", "two"]}, wait=False) as cluster:
+        wait_until(lambda: cluster.is_ready(0) and cluster.is_ready(1), "the two of one cluster serve")
         wait_until(lambda: "is of another cluster" in cluster.log(2), "the stranger is told")
         wait_until(lambda: "is of another cluster" in cluster.log(0), "the members are told")
         assert cluster.log(0).count("is of another cluster") == 1
@@ -153,7 +153,7 @@ def test_a_member_that_keeps_nothing_on_disk_is_refilled_by_its_peers() -> None:
             writers.wait_for(50)
             cluster.start(victim)
             writers.wait_for(50)
-            wait_until(lambda: cluster.ready(victim), "the member serves again")
+            wait_until(lambda: cluster.is_ready(victim), "the member serves again")
         writers.verdict().assert_clean()
         with cluster.client() as kv:
             revision = kv.put("last", "1").header.revision
