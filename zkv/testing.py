@@ -12,6 +12,7 @@ power cut would.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -118,6 +119,9 @@ class LocalCluster:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - time.monotonic()))
                 self.kill(number)
+        if self._storage == "memory":
+            for number in range(self.nodes):
+                _forget_memory(self._home / _name(number))
         shutil.rmtree(self._sockets, ignore_errors=True)
         if self._data_dir is None:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -320,6 +324,16 @@ class LocalCluster:
 
 def _name(number: int) -> str:
     return f"n{number + 1}"
+
+
+def _forget_memory(data_dir: Path) -> None:
+    """Remove what a member that was killed has left in memory; the next start on this directory would."""
+    from zkv.actors.datadir import MEMORY_ROOTS
+
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    for root in MEMORY_ROOTS:
+        for left in Path(root).glob(f"zkv-memory-{os.getuid()}-{digest}"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _environment() -> dict[str, str]:
