@@ -50,7 +50,7 @@ def load_curve(server_key: KeyFile, client_key: KeyFile | None) -> Curve:
 
     Raises ConfigError when a file does not hold what it should.
     """
-    from zmq.auth import load_certificate
+    from zmq.auth import load_certificate  # not by zkv.identity, which logs: that import costs a command 100 ms
 
     try:
         server, _ = load_certificate(server_key)
