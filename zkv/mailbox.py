@@ -38,7 +38,7 @@ INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a bat
 DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
-LINGER_MS = 500  # what was posted before the end is given this long to leave
+LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
 class Stop(NamedTuple):
@@ -81,6 +81,7 @@ class Mailbox:
         self.name = name
         self._poller = zmq.Poller()
         self._doors: dict[zmq.Socket[bytes], str] = {}
+        self._connections: set[zmq.Socket[bytes]] = set()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
         self._inbox = self.context.socket(zmq.PULL)
         self._inbox.rcvhwm = INBOX_MESSAGES_MAX
@@ -90,7 +91,6 @@ class Mailbox:
         for neighbour in neighbours:
             outbox = self.context.socket(zmq.PUSH)
             outbox.sndhwm = INBOX_MESSAGES_MAX
-            outbox.linger = LINGER_MS
             outbox.reconnect_ivl = 20
             outbox.connect(_inbox_of(rundir, neighbour))
             self._outboxes[neighbour] = outbox
@@ -101,7 +101,8 @@ class Mailbox:
         self._poller.register(socket, zmq.POLLIN)
 
     def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
-        """The loss of a connection of `socket` comes to the actor as ("monitor", PeerLost)."""
+        """The loss of a connection of `socket` comes to the actor as ("monitor", PeerLost); closed with the mailbox."""
+        self._connections.add(socket)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._monitors[monitor] = name
         self._poller.register(monitor, zmq.POLLIN)
@@ -111,6 +112,7 @@ class Mailbox:
         if socket in self._doors:
             del self._doors[socket]
             self._poller.unregister(socket)
+        self._connections.discard(socket)
         monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
         if monitor is not None:
             self._monitors.pop(monitor, None)
@@ -174,14 +176,14 @@ class Mailbox:
             pass
 
     def close(self) -> None:
-        """Let out what was posted (for LINGER_MS at most) and free every socket."""
-        for monitor in self._monitors:
-            monitor.close(linger=0)
-        for door in self._doors:
-            door.close(linger=LINGER_MS)
-        self._inbox.close(linger=0)
-        for outbox in self._outboxes.values():
-            outbox.close()
+        """Free every socket; what was sent through doors and to the outside has LINGER_MS to leave.
+
+        Mail for neighbours is dropped: nothing rests on it, and at the end of a node they are gone already.
+        """
+        for inner in (self._inbox, *self._monitors, *self._outboxes.values()):
+            inner.close(linger=0)
+        for outer in (*self._doors, *self._connections):
+            outer.close(linger=LINGER_MS)
         self.context.term()
 
 
