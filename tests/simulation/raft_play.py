@@ -59,6 +59,7 @@ class Climate:
 
 class Play:
     def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+        """`tell` hears of each mishap."""
         self._rng = rng = random.Random(seed)
         self._tell = tell
         self._world = World(rng)
@@ -85,13 +86,13 @@ class Play:
         return Climate(
             proposal_every=self._rng.choice((20, 60, 200)),
             read_every=self._rng.choice((30, 100)),
-            cut_every=often(1000, 4000),
+            cut_every=often(700, 2500),
             crash_every=often(800, 3000),
             pause_every=often(2000, 5000),
             compact_every=often(300, 2000),
-            conf_every=often(700, 2000),
-            transfer_every=often(0, 1500),
-            suspect_every=often(0, 1500),
+            conf_every=often(300, 2000),
+            transfer_every=often(1500),
+            suspect_every=often(1500),
             sync_ms=self._rng.choice((0, 2, 10, 150)),
             sync_in_thread=self._rng.random() < 0.3,
         )
@@ -172,6 +173,8 @@ class Play:
     def _cut(self) -> None:
         every = list(self._members)
         some = self._rng.sample(every, self._rng.randint(1, len(every)))
+        if self._rng.random() < 0.4:
+            some = [self._some_leader().id]  # who then leads on for a while, unheard
         others = [member for member in every if member not in some] or every
         self._world.weather.cut.clear()
         self._world.cut_off(some, others, both_ways=self._rng.random() < 0.7)

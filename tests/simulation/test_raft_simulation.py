@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zkv.wire.messages import ConfChange, ConfState, Entry
 
 SEEDS = 300
-SEEDS_TO_CATCH = 200
+SEEDS_TO_CATCH = 300
 """A planted bug must show within so many seeds."""
 
 
