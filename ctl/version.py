@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from zkv.ctl.command import Call, Command
+from zkv.version import VERSION as ZKV_VERSION
 
 API_VERSION = "3.5"
 """The etcd v3 API whose semantics these commands have."""
 
 
-def installed_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("zkv")
-    except PackageNotFoundError:
-        return "unknown (zkv is run from a checkout that was not installed)"
-
-
 def _version(call: Call) -> int:
-    call.out.write(f"zkv version: {installed_version()}\nAPI version: {API_VERSION}\n".encode())
+    call.out.write(f"zkv version: {ZKV_VERSION}\nAPI version: {API_VERSION}\n".encode())
     return 0
 
 

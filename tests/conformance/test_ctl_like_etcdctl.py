@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TABLE_MASK = re.compile(r"^(\d+|\d+\.\d+\.\d+)$")
 TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: ")
 FORMATS = ("simple", "json", "fields", "table")
 
@@ -231,9 +232,6 @@ MASKS = [
     (r'("[vV]ersion" ?: ?)"[\w.+-]+"', r"\1VERSION"),
     (r"(ID, )[\w.+-]+(, SIZE, (true|false), (true|false)), \d+, \d+, \d+", r"\1VERSION\2, N, N, N"),
     (r"\b(\d+m)?[\d.]+(µs|ms|s)\b", "TIME"),
-    (r'"name":"\w+"', '"name":NAME'),
-    (r'("Name" : )"\w+"', r"\1NAME"),
-    (r"started, \w+,", "started, NAME,"),
 ]
 
 
@@ -244,9 +242,9 @@ def masked(text: str) -> str:
 
 
 def table(text: str) -> list[list[str]]:
-    """The cells of a table, whose widths go with addresses and times."""
-    rows = [line.split("|") for line in text.splitlines() if not line.startswith("+")]
-    return [["N" if cell.strip().isdigit() else cell.strip() for cell in row] for row in rows]
+    """The cells of a table, whose widths go with addresses, versions and times."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if not line.startswith("+")]
+    return [[TABLE_MASK.sub("MASKED", cell) for cell in row] for row in rows]
 
 
 def play_etcdctl(endpoint: str, step: Step) -> Outcome:

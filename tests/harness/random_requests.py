@@ -1,0 +1,126 @@
+"""Requests of all kinds at random, from a seed: few keys, so that they meet; past, present and impossible revisions.
+
+Most are sound, some are refused: what is refused, and with which sentence, is part of what a store answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from zkv.client.lanes import writes
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    import random
+
+KEYS: Final = (b"\0", b"a", b"a\0", b"ab", b"abc", b"b", b"ba", b"c", b"\xfe", b"\xff", b"\xff\xff", b"z")
+ENDS: Final = (*KEYS, b"\0", b"\0", b"\0", b"b", b"ac", b"c\xff", b"\xff\xff\0")
+VALUES: Final = (b"", b"0", b"1", b"1", b"10", b"2", b"\0\xff", b"value " * 40)
+UNKNOWN_LEASE: Final = 99
+TXN_DEPTH: Final = 3
+
+
+class RandomRequests:
+    """`revision` and `compacted` are the owner's to keep up: what is asked for lies round about them."""
+
+    def __init__(self, random: random.Random) -> None:
+        self._random = random
+        self.revision = 1
+        self.compacted = 0
+
+    def read(self) -> m.Range | m.Txn:
+        return self.range() if self._random.random() < 0.8 else self.txn(writes=False)
+
+    def write(self) -> m.Put | m.DeleteRange | m.Txn | m.Compact:
+        dice = self._random.random()
+        if dice < 0.45:
+            return self.put()
+        if dice < 0.6:
+            return self.delete_range()
+        if dice < 0.97:
+            txn = self.txn(writes=True)
+            return txn if writes(txn) else self.put()  # a txn that only reads is a read
+        return self.compact()
+
+    def put(self) -> m.Put:
+        ignore_value, ignore_lease = self._seldom(0.1), self._seldom(0.1)
+        value = b"" if ignore_value and not self._seldom(0.1) else self._random.choice(VALUES)
+        lease = UNKNOWN_LEASE if self._seldom(0.02) else 0
+        return m.Put(self._key(), value, lease, self._seldom(0.4), ignore_value, ignore_lease)
+
+    def delete_range(self) -> m.DeleteRange:
+        return m.DeleteRange(self._key(), self._end() if self._seldom(0.3) else b"", self._seldom(0.5))
+
+    def compact(self) -> m.Compact:
+        revision = self._random.choice((self.compacted, self._random.randint(self.compacted - 1, self.revision + 1)))
+        return m.Compact(revision, self._seldom(0.5))
+
+    def range(self) -> m.Range:
+        pick = self._random.choice
+        return m.Range(
+            self._key(),
+            self._end() if self._seldom(0.8) else b"",
+            limit=pick((0, 0, 1, 2, 3, 5, 100, -1)),
+            revision=self._revision() if self._seldom(0.5) else 0,
+            sort_order=pick(tuple(m.SortOrder)),
+            sort_target=pick((m.SortTarget.KEY, *m.SortTarget)),
+            serializable=self._seldom(0.2),
+            keys_only=self._seldom(0.2),
+            count_only=self._seldom(0.1),
+            min_mod_revision=self._revision() if self._seldom(0.15) else 0,
+            max_mod_revision=self._revision() if self._seldom(0.15) else 0,
+            min_create_revision=self._revision() if self._seldom(0.15) else 0,
+            max_create_revision=self._revision() if self._seldom(0.15) else 0,
+        )
+
+    def txn(self, *, writes: bool, depth: int = 0) -> m.Txn:
+        if self._seldom(0.005):
+            return m.Txn((), ((int(m.Op.RANGE), m.Range(b"a")),) * self._random.choice((127, 128, 129)), ())
+        return m.Txn(
+            tuple(self._compare() for _ in range(self._random.choice((0, 0, 1, 1, 2, 3)))),
+            self._branch(writes, depth),
+            self._branch(writes, depth),
+        )
+
+    def _branch(self, writes: bool, depth: int) -> tuple[tuple[int, m.TxnRequest], ...]:
+        return tuple(self._operation(writes, depth) for _ in range(self._random.choice((0, 1, 1, 2, 3, 5))))
+
+    def _operation(self, writes: bool, depth: int) -> tuple[int, m.TxnRequest]:
+        dice = self._random.random()
+        if depth < TXN_DEPTH and dice < 0.15:
+            return int(m.Op.TXN), self.txn(writes=writes, depth=depth + 1)
+        if writes and dice < 0.6:
+            return int(m.Op.PUT), self.put()
+        if writes and dice < 0.7:
+            return int(m.Op.DELETE_RANGE), self.delete_range()
+        return int(m.Op.RANGE), self.range()
+
+    def _compare(self) -> m.Compare:
+        pick = self._random.choice
+        target = pick(tuple(m.CompareTarget))
+        operand: int | bytes
+        match target:
+            case m.CompareTarget.VALUE:
+                operand = pick(VALUES)
+            case m.CompareTarget.VERSION:
+                operand = pick((0, 1, 2, 3))
+            case m.CompareTarget.LEASE:
+                operand = pick((0, 0, 1))
+            case _:
+                operand = pick((0, self._random.randint(0, self.revision)))
+        end = self._end() if self._seldom(0.3) else b""
+        return m.Compare(pick(tuple(m.CompareResult)), target, self._key(), operand, end)
+
+    def _key(self) -> bytes:
+        return b"" if self._seldom(0.005) else self._random.choice(KEYS)
+
+    def _end(self) -> bytes:
+        return self._random.choice(ENDS)
+
+    def _revision(self) -> int:
+        if self._seldom(0.05):
+            return self._random.choice((-1, self.revision + 1, self.revision + 100))
+        return self._random.randint(max(0, self.compacted - 1), self.revision)
+
+    def _seldom(self, chance: float) -> bool:
+        return self._random.random() < chance
