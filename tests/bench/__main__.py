@@ -6,8 +6,8 @@ meets both. All nodes and the load share this machine's cores. Both sync every w
 they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
 zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each.
 
-Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; `--json FILE`
-keeps all of it. The exit code is 0 also where a bar is missed: a figure is no test.
+Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; then where the
+servers' CPU went, and their memory. `--json FILE` keeps all of it. The exit code is 0 also where a bar is missed: a figure is no test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.bench import etcd_load, zkv_load
-from tests.bench.measure import VALUE_BYTES, Load, Measure, tree_pss_bytes
+from tests.bench.measure import VALUE_BYTES, Load, Measure, cpu_seconds, tree_pss_bytes
 from tests.harness import etcd
 
 if TYPE_CHECKING:
@@ -60,9 +60,13 @@ WARM_UP = Load("warm-up", "put", 100, 10, 3_000)
 
 
 class Round(NamedTuple):
-    """What one side did in one round: a measure per row, and memory per node in bytes."""
+    """What one side did in one round.
+
+    Per row a measure, and the servers' CPU in microseconds per request, by process; per node memory in bytes.
+    """
 
     measures: list[Measure]
+    cpu: list[dict[str, float]]
     memory: list[int]
 
 
@@ -94,11 +98,15 @@ def _zkv_round(directory: Path, options: Options) -> Round:
 def _round(run: Callable[[Load], Measure], pids: list[int], scale: float) -> Round:
     run(_scaled(WARM_UP, scale))
     measures = []
+    cpu = []
     memory: list[int] = []
     for row in ROWS:
-        measures.append(run(_scaled(row.load, scale)))
+        load = _scaled(row.load, scale)
+        before = cpu_seconds(pids)
+        measures.append(run(load))
+        cpu.append({name: (used - before[name]) / load.total * 1e6 for name, used in cpu_seconds(pids).items()})
         memory = memory or [tree_pss_bytes(pid) for pid in pids]
-    return Round(measures, memory)
+    return Round(measures, cpu, memory)
 
 
 def _scaled(load: Load, scale: float) -> Load:
@@ -162,6 +170,16 @@ def _print_table(records: list[dict[str, object]], sides: list[str]) -> None:
         print(line)
 
 
+def _print_cpu(found: dict[str, list[Round]]) -> None:
+    """Where the time goes: the last round's CPU per request."""
+    print("\nservers' CPU per request in us:")
+    for number, row in enumerate(ROWS):
+        for side, rounds in found.items():
+            used = rounds[-1].cpu[number]
+            parts = ", ".join(f"{name} {each:.1f}" for name, each in used.items() if each >= sum(used.values()) / 100)
+            print(f"{row.load.name:36} {side:5}{sum(used.values()):8.1f} = {parts}")
+
+
 def _memory(found: dict[str, list[Round]]) -> dict[str, int]:
     """Each side's largest node of all rounds."""
     return {side: max(max(each.memory) for each in rounds) for side, rounds in found.items()}
@@ -202,6 +220,8 @@ def main() -> int:
     print(f"\n{machine}; three nodes and the load on it; values of {VALUE_BYTES} bytes, synced to disk;")
     print(f"medians of {options.rounds} rounds; etcd driven by {tool}")
     _print_table(records, options.sides)
+    _print_cpu(found)
+    print()
     puts = int((MEMORY_PUTS + WARM_UP.total) * options.scale)
     for side, size in memory.items():
         line = f"memory after {puts:,} puts, PSS of {side}'s largest node: {size / 1e6:.0f} MB"
@@ -217,7 +237,9 @@ def main() -> int:
 
 def _write_json(path: Path, summary: dict[str, object], found: dict[str, list[Round]]) -> None:
     rounds = {
-        side: [{"measures": [m._asdict() for m in each.measures], "memory": each.memory} for each in sided]
+        side: [
+            {"measures": [m._asdict() for m in each.measures], "cpu": each.cpu, "memory": each.memory} for each in sided
+        ]
         for side, sided in found.items()
     }
     path.write_text(json.dumps({**summary, "rounds": rounds}, indent=1) + "\n")
