@@ -152,8 +152,10 @@ class Store:
     # --- writing, between begin and end ---
 
     def put(self, request: Put) -> PutAnswer:
-        """Raises KeyNotFound (ignore_value or ignore_lease without a key to keep them from), LeaseNotFound."""
+        """Raises LeaseNotFound, KeyNotFound (ignore_value or ignore_lease without a key to keep them from)."""
         key, value, lease, prev_kv, ignore_value, ignore_lease = request
+        if lease:
+            self.check_lease(lease)
         record = self.current(key)
         if (ignore_value or ignore_lease) and record is None:
             raise KeyNotFound
@@ -166,8 +168,6 @@ class Store:
                 value = record[CURRENT_HEAD_BYTES:]
             if ignore_lease:
                 lease = kept_lease
-        if lease and not ignore_lease:
-            self.check_lease(lease)
         revision, sub, version = self.revision + 1, self._sub, version + 1
         self._set(key, CURRENT_HEAD.pack(revision, sub, create, version, lease) + value)
         self._written += (
