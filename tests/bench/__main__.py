@@ -6,8 +6,9 @@ meets both. All nodes and the load share this machine's cores. Both sync every w
 they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
 zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each.
 
-Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; then where the
-servers' CPU went, and their memory. `--json FILE` keeps all of it. The exit code is 0 also where a bar is missed: a figure is no test.
+Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; then where
+the servers' CPU went, and their memory. `--json FILE` keeps all of it. The exit code is 0 also where a bar is missed: a
+figure is no test.
 """
 
 from __future__ import annotations
