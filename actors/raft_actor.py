@@ -45,7 +45,7 @@ STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk th
 HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
 SNAPSHOT_RESEND_MS = 1_000  # a chunk, or the receiver's word about it, may be lost
 SNAPSHOT_SILENCE_MS = 10_000  # a snapshot whose receiver asks for nothing for so long is given up
-CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's)
+CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
 LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
 
 
@@ -359,8 +359,9 @@ class RaftActor:
         if self._core is None:
             return
         keep_from = self._log.first_index
-        if self._durable - keep_from >= self._snapshot_count + CATCH_UP_ENTRIES:
-            keep_from = self._durable - CATCH_UP_ENTRIES
+        kept = min(CATCH_UP_ENTRIES, self._snapshot_count)
+        if self._durable - keep_from >= self._snapshot_count + kept:
+            keep_from = self._durable - kept
         marks = self._marks
         while marks and self._fed_bytes - marks[0][1] > LOG_KEPT_BYTES:
             keep_from = max(keep_from, marks.popleft()[0])
@@ -443,7 +444,6 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     links = PeerLinks(
         mailbox,
         member_id=node.member_id,
-        incarnation=incarnation,
         cluster_id=node.cluster_id,
         key_file=config.peer_curve_secret_key,
         message_bytes_max=2 * node.limits.uncommitted_bytes_max,
