@@ -9,6 +9,8 @@ import traceback
 
 from tests.simulation.raft_play import Play
 
+SEEDS_A_LINE = 1000
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -26,6 +28,8 @@ def main() -> int:
             print(f"seed {seed} fails; play it again: make simulate SEED={seed}", file=sys.stderr)
             return 1
         committed += outcome.committed
+        if (played := seed - options.seed + 1) % SEEDS_A_LINE == 0:
+            print(f"{played} of {options.seeds} seeds hold", flush=True)
     seconds = time.monotonic() - begun
     print(f"{options.seeds} seeds hold: {committed} entries committed, {seconds / options.seeds:.3f} s a seed")
     return 0
