@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 import zmq
-from zkv.urls import socket_endpoint
 
 from zkv import identity
 from zkv.errors import CorruptionError
+from zkv.urls import socket_endpoint
 from zkv.wire import codec
 
 if TYPE_CHECKING:
@@ -27,17 +27,14 @@ if TYPE_CHECKING:
     from zkv.mailbox import Mailbox
     from zkv.wire.messages import Member
 
-_HEADER = struct.Struct(">4sQQQQ")  # protocol, cluster id, sender, its incarnation, receiver
+_HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv1"
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 DOOR = "peers"
 
 
 class PeerMessage(NamedTuple):
-    """`incarnation` is another after each start of the sender."""
-
     sender: int
-    incarnation: int
     message: NamedTuple
 
 
@@ -49,14 +46,12 @@ class PeerLinks:
         mailbox: Mailbox,
         *,
         member_id: int,
-        incarnation: int,
         cluster_id: int,
         key_file: str,
         message_bytes_max: int,
     ) -> None:
         self._mailbox = mailbox
         self._member_id = member_id
-        self._incarnation = incarnation
         self._cluster_id = cluster_id
         self._key_file = key_file
         self._message_bytes_max = message_bytes_max
@@ -108,7 +103,7 @@ class PeerLinks:
         link = self._links.get(member_id)
         if link is None:
             return False
-        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, self._incarnation, member_id)
+        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
         try:
             link[1].send_multipart((header, codec.encode(message)), zmq.NOBLOCK)
         except zmq.Again:
@@ -119,7 +114,7 @@ class PeerLinks:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
         try:
             header, payload = frames
-            protocol, cluster_id, sender, incarnation, receiver = _HEADER.unpack(header)
+            protocol, cluster_id, sender, receiver = _HEADER.unpack(header)
         except (ValueError, struct.error):
             self._refuse(0, 0, "not a zkv peer")
             return None
@@ -131,7 +126,7 @@ class PeerLinks:
             self._refuse(sender, receiver, "takes this member for another")
         else:
             try:
-                return PeerMessage(sender, incarnation, codec.decode(payload))
+                return PeerMessage(sender, codec.decode(payload))
             except CorruptionError as error:
                 self._refuse(sender, 0, str(error))
         return None

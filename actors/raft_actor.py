@@ -12,8 +12,9 @@ cannot apply must neither vote nor lead. Then each turn goes
 - *Feed*: committed entries go to storage in order, at most `feed_bytes_max` ahead of what it has applied. After a
   restart storage names the index from which it wants to be fed again.
 - *Log*: cut only behind what storage has made durable, and not while it is short.
-- *Snapshots* for members that are too far behind pass through here chunk by chunk between the two storages, each chunk
-  asked for by the receiver (`SnapshotAck`), so heartbeats are never behind more than one of them.
+- *Snapshots* for members that are too far behind pass through here between the two storages (transfers.py).
+- *Membership*: it publishes its name and client urls until the member table shows them; one that keeps
+  nothing on disk comes back by rejoin.py.
 - *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
   others elect one that can serve.
 """
@@ -25,9 +26,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from zkv.actors.wal import Wal
 
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
+from zkv.actors.rejoin import ASK_MS, Passivity, Readmission
+from zkv.actors.transfers import Transfers
+from zkv.actors.wal import Wal
+from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import Raft, RaftConfig, Ready
 from zkv.errors import CorruptionError, NoLeader, TooManyRequests, ZkvError
 from zkv.mailbox import Mailbox, PeerLost, Stop
@@ -42,25 +46,17 @@ if TYPE_CHECKING:
     from zkv.core.raft.log import LogPort
 
 STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
+PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
 HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
-SNAPSHOT_RESEND_MS = 1_000  # a chunk, or the receiver's word about it, may be lost
-SNAPSHOT_SILENCE_MS = 10_000  # a snapshot whose receiver asks for nothing for so long is given up
 CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
 LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
 
 
-class _Transfer(NamedTuple):
-    """A snapshot on its way to a member: which stream, and what comes next."""
-
-    stream: int
-    last: int | None  # the number of the last chunk, once it has been made
-    wanted: int  # the chunk the receiver waits for
-    heard: int  # when it last asked
-    sent: int  # when it was last sent something
-
-
 class RaftActor:
-    """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors."""
+    """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors.
+
+    `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
+    """
 
     def __init__(
         self,
@@ -73,6 +69,8 @@ class RaftActor:
         post: Callable[[str, NamedTuple], bool],
         post_peer: Callable[[int, NamedTuple], bool],
         set_peers: Callable[[Sequence[m.Member]], None],
+        attributes: tuple[str, tuple[str, ...]] | None = None,
+        forgetful: bool = False,
     ) -> None:
         self.finished = False
         self._config = config
@@ -100,7 +98,11 @@ class RaftActor:
         self._fed_bytes = 0
         self._reads: dict[int, tuple[bytes, ...]] = {}
         self._read_context = 0
-        self._transfers: dict[int, _Transfer] = {}
+        self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
+        self._attributes = attributes
+        self._publish_at = 0
+        self._passivity = Passivity(config.member, post_peer) if forgetful else None
+        self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
 
     # --- the actor's face ----------------------------------------------------------------------
@@ -134,14 +136,22 @@ class RaftActor:
             self._refuse(proposals, NoLeader)
             self._refuse(reads, NoLeader)
             return
-        core.tick(now)
+        if self._passivity is None:
+            core.tick(now)
+        else:
+            self._passivity.ask(core.conf, now)
         if proposals:
             self._propose(core, proposals, now)
         if reads:
             self._read(core, reads, now)
+        self._publish(core, now)
+        self._readmission.promote(core, now)
         self._turn(core, now)
         self._feed(core, now)
-        self._tend_transfers(core, now)
+        self._transfers.tend(now, leading=core.leader == self._member_id)
+        if self._passivity is not None and self._passivity.is_over(core.conf):
+            self._logger.info("this member has a vote again")
+            self._passivity = None
         if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
             self._log.sync()
             self.finished = True
@@ -151,7 +161,7 @@ class RaftActor:
             return None
         if self._stalled(now):
             return now + self._config.heartbeat_ms
-        wakeup = self._core.next_wakeup()
+        wakeup = self._core.next_wakeup() if self._passivity is None else now + ASK_MS
         return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
 
     # --- from the other actors of this node --------------------------------------------------------
@@ -166,7 +176,7 @@ class RaftActor:
                 self._members = {member.id: member for member in members}
                 self._set_peers(members)
             case m.SnapshotOut():
-                self._snapshot_out(message, now)
+                self._transfers.out(message, now)
             case m.SnapshotTaken():
                 self._snapshot_taken(message)
             case m.Hello(actor=actor) if actor in ("gateway", "lease"):
@@ -220,7 +230,8 @@ class RaftActor:
         if core is None or self._stalled(now):
             return
         if type(message) is m.Message:
-            core.step(message, now)
+            if self._passivity is None or self._passivity.may_step(message):
+                core.step(message, now)
         elif type(message) is m.Forward:
             proposals.extend(message.frames)
         elif type(message) is m.ForwardRefused:
@@ -229,7 +240,12 @@ class RaftActor:
             if message.meta.index > core.commit:
                 self._post("storage", m.SnapshotIn(sender, message))
         elif type(message) is m.SnapshotAck:
-            self._snapshot_ack(core, sender, message, now)
+            self._transfers.acknowledged(sender, message, now)
+        elif type(message) is m.Rejoin:
+            self._asked_to_rejoin(core, sender, now)
+        elif type(message) is m.RejoinAnswer:
+            if self._passivity is not None:
+                self._passivity.answered(sender, message)
         else:
             self._logger.warning("unexpected message from a peer", peer=f"{sender:x}", kind=type(message).__name__)
 
@@ -307,25 +323,28 @@ class RaftActor:
     def _turn(self, core: Raft, now: int) -> None:
         """Let out what the core has to say; what rests on the disk after one sync for all of it."""
         ready = core.ready()
-        self._publish(core, ready, now)
+        self._let_out(core, ready, now)
         while ready.must_sync:
             self._log.sync()
             ready = core.synced()
-            self._publish(core, ready, now)
+            self._let_out(core, ready, now)
 
-    def _publish(self, core: Raft, ready: Ready, now: int) -> None:
+    def _let_out(self, core: Raft, ready: Ready, now: int) -> None:
         for message in ready.messages:
             if not self._post_peer(message.to, message):
                 core.report_unreachable(message.to)
         self._commit = ready.commit
         for context, index in ready.reads:
+            if self._readmission.confirmed(core, context):
+                continue
             frames = self._reads.pop(context, ())
             if frames and not self._post("storage", m.StampedRead(index, self._stamp(), frames)):
                 self._refuse(frames, TooManyRequests)
         for context in ready.refused_reads:
-            self._refuse(self._reads.pop(context, ()), NoLeader)
+            if not self._readmission.refused(context):
+                self._refuse(self._reads.pop(context, ()), NoLeader)
         for member in ready.snapshots_wanted:
-            self._begin_transfer(member, now)
+            self._transfers.begin(member, now)
         if ready.leader_changed:
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
             self._tell_leader("gateway")
@@ -371,46 +390,9 @@ class RaftActor:
 
     # --- snapshots ---------------------------------------------------------------------------------------
 
-    def _begin_transfer(self, member: int, now: int) -> None:
-        if member not in self._transfers:
-            self._logger.info("sending a snapshot", member=f"{member:x}")
-            stream = self._random.getrandbits(62) + 1
-            self._transfers[member] = _Transfer(stream, None, 0, now, now)
-            self._post("storage", m.SnapshotWanted(member, stream, 0))
-
-    def _snapshot_out(self, out: m.SnapshotOut, now: int) -> None:
-        core, transfer = self._core, self._transfers.get(out.member)
-        if core is None or transfer is None or transfer.stream != out.chunk.stream:
-            return
-        last = out.chunk.sequence if out.chunk.last else transfer.last
-        self._transfers[out.member] = transfer._replace(last=last, sent=now)
-        self._post_peer(out.member, out.chunk)
-
-    def _snapshot_ack(self, core: Raft, member: int, ack: m.SnapshotAck, now: int) -> None:
-        transfer = self._transfers.get(member)
-        if transfer is None or transfer.stream != ack.stream:
-            return
-        if ack.refused:
-            self._end_transfer(core, member, ok=False)
-        elif transfer.last is not None and ack.wanted > transfer.last:
-            self._end_transfer(core, member, ok=True)
-        else:
-            self._transfers[member] = transfer._replace(wanted=ack.wanted, heard=now)
-            self._post("storage", m.SnapshotWanted(member, ack.stream, ack.wanted))
-
-    def _end_transfer(self, core: Raft, member: int, *, ok: bool) -> None:
-        transfer = self._transfers.pop(member)
-        self._logger.info("snapshot sent" if ok else "snapshot given up", member=f"{member:x}")
-        self._post("storage", m.SnapshotWanted(member, transfer.stream, 0, refused=True))
-        core.report_snapshot(member)
-
-    def _tend_transfers(self, core: Raft, now: int) -> None:
-        for member, transfer in list(self._transfers.items()):
-            if now - transfer.heard > SNAPSHOT_SILENCE_MS or core.leader != self._member_id:
-                self._end_transfer(core, member, ok=False)
-            elif now - max(transfer.heard, transfer.sent) > SNAPSHOT_RESEND_MS:
-                self._transfers[member] = transfer._replace(sent=now)
-                self._post("storage", m.SnapshotWanted(member, transfer.stream, transfer.wanted))
+    def _snapshot_ended(self, member: int) -> None:
+        if self._core is not None:
+            self._core.report_snapshot(member)
 
     def _snapshot_taken(self, taken: m.SnapshotTaken) -> None:
         core = self._core
@@ -422,6 +404,30 @@ class RaftActor:
             self._storage_owes_since = None
             self._fed = self._applied = self._durable = taken.installed.index
         self._post_peer(taken.member, taken.ack)
+
+    # --- membership ----------------------------------------------------------------------------------------
+
+    def _publish(self, core: Raft, now: int) -> None:
+        """Tell all members our name and client urls, as etcd's do; done when the member table shows them."""
+        known = self._members.get(self._member_id)
+        if (
+            self._attributes is None
+            or known is None
+            or (known.name, known.client_urls) == self._attributes
+            or not core.leader
+            or now < self._publish_at
+        ):
+            return
+        self._publish_at = now + PUBLISH_MS
+        request = (1, int(m.Op.PUBLISH), m.Publish(self._member_id, *self._attributes))
+        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, (request,)))
+        # incarnation 0 is no gateway's: nobody waits for the answer
+        self._propose(core, [codec.pack(m.Frame(self._member_id, 0, ((0, group),)))], now)
+
+    def _asked_to_rejoin(self, core: Raft, sender: int, now: int) -> None:
+        fresh = core.term == 0 and self._log.last_index == 0
+        self._read_context += 1
+        self._readmission.asked(core, sender, self._read_context, now, fresh=fresh)
 
     # --- the end -----------------------------------------------------------------------------------------
 
@@ -440,7 +446,9 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
     mailbox = Mailbox(node.rundir, "raft", ("storage", "gateway", "lease"))
     config = node.config
-    log = Wal(node.wal_dir, node.limits, m.ConfState(tuple(sorted(member.id for member in node.bootstrap))))
+    conf = m.ConfState(tuple(sorted(member.id for member in node.bootstrap)))
+    in_memory = config.storage == "memory"
+    log: LogPort = MemoryLog(conf) if in_memory else Wal(node.wal_dir, node.limits, conf)
     links = PeerLinks(
         mailbox,
         member_id=node.member_id,
@@ -464,6 +472,8 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         post=mailbox.post,
         post_peer=links.send,
         set_peers=links.set_members,
+        attributes=(config.name, config.advertise_client_urls),
+        forgetful=in_memory,
     )
     links.listen(config.listen_peer_urls)
     for neighbour in ("storage", "gateway", "lease"):

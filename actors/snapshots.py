@@ -1,14 +1,15 @@
 """A whole store on its way from one member's storage to another's, in numbered chunks.
 
-The sender holds an engine snapshot, which stands still, and walks it in key order. The receiver asks for every chunk by its
-number, so nothing is lost by a lost message, and either side may ask or send again:
+The sender holds an engine snapshot, which stands still, and walks it in key order. The receiver asks for every chunk
+by its number, so nothing is lost by a lost message, and either side may ask or send again:
 
     sender   wanted(stream, n) -> chunk n          remembers where each chunk began, so any n can be made anew
     receiver take(chunk n) -> wanted n + 1         writes into a staging store beside the real one
              chunk n is the last -> install        the staging store becomes the store, at once or not at all
 
-Each chunk carries a digest over all pairs up to its end (CRC-32, chained): a receiver that has taken chunk n in order knows
-that it holds exactly what the sender sent. A stream belongs to one engine snapshot; whoever restarts begins a new one.
+Each chunk carries a digest over all pairs up to its end (CRC-32, chained): a receiver that has taken chunk n in order
+knows that it holds exactly what the sender sent. A stream belongs to one engine snapshot; whoever restarts begins a
+new one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import structlog
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
-from zkv.errors import Code, RequestError, StreamLost, TooManyRequests
+from zkv.errors import RequestError, StreamLost, TooManyRequests
 from zkv.mailbox import Mailbox, Stop
 from zkv.version import VERSION
 from zkv.wire import codec

@@ -58,6 +58,7 @@ ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
     "watch": watch_actor.start,
     "gateway": native.start,
 }
+FORGETFUL = ("raft", "storage")  # what --storage memory keeps in memory
 STOP_ORDER = (("gateway",), ("raft",), ("storage", "lease", "watch"))
 
 
@@ -220,9 +221,18 @@ class _Supervisor:
             often = f"died {RESTARTS_MAX} times within {RESTARTS_WINDOW_S:.0f} s"
             self._fail(f"{child.name} {often} ({how}) {child.last_word}")
             return
+        if child.name in FORGETFUL and self._node.config.storage == "memory":
+            self._kill_twin(child)
         pause = 0.0 if len(child.deaths) == 1 else min(RESTART_PAUSE_MAX_S, 0.1 * 2 ** len(child.deaths))
         self._log.warning("actor died, starting it again", died=child.name, how=how, pause_s=pause)
         child.restart_at = now + pause
+
+    def _kill_twin(self, child: _Child) -> None:
+        """Log and store of a member in memory make sense together only: without the one the other goes as well."""
+        for name in FORGETFUL:
+            twin = self._children[name]
+            if twin is not child and twin.pid:
+                os.kill(twin.pid, signal.SIGKILL)
 
     def _fail(self, reason: str) -> None:
         self._reason = self._reason or reason

@@ -431,9 +431,13 @@ class Rejoin(NamedTuple):
 
 
 class RejoinAnswer(NamedTuple):
-    """`fresh`: neither has the member asked voted, nor does its log hold anything; it is starting as well."""
+    """`fresh`: neither has the member asked voted, nor does its log hold anything; it is starting as well.
+
+    `learner_as_of` (from the leader): the asking member is a learner, in the configuration of that index.
+    """
 
     fresh: bool
+    learner_as_of: int | None = None
 
 
 class Forward(NamedTuple):

@@ -156,6 +156,11 @@ class Raft:
         """The leader's best choice for `transfer_leadership`; 0: there is no other voter, or this is no leader."""
         return self._leadership.successor() if self._leadership else 0
 
+    def lag(self, member: int) -> int | None:
+        """How many committed entries `member` has not confirmed to hold; None unless this leads and `member` follows."""
+        progress = self._leadership.progress.get(member) if self._leadership else None
+        return None if progress is None else max(0, self._replica.commit - progress.match)
+
     def next_wakeup(self) -> int:
         """When `tick` is due, ms."""
         if self._leadership:

@@ -1,0 +1,123 @@
+"""How a member that keeps nothing on disk (`--storage memory`) comes back after a restart without harm.
+
+Raft rests on members remembering their votes and what they acknowledged. One that restarts empty has forgotten both,
+and could vote twice in a term or help a leader to power that lacks a committed entry. So it stays *passive*: it takes
+entries, but neither votes nor stands for election, until it is safe for it to count again:
+
+    passive ── all other voters say they are starting too, nothing was ever decided ──▶ active
+       │
+       └─ "I forgot" ──▶ leader: voter? make it a learner ──▶ learner? confirm, by a ReadIndex round begun after
+          (Rejoin)       it asked, that this is how things stand: learner as of conf k ──▶ promote it once it has
+                         caught up ──▶ it sees itself vote in a conf after k ──▶ active
+
+That it became a learner went through the log, so from then on no quorum counts what it forgot (membership changes one
+at a time keep quorums overlapping, thesis 4.1); and whatever votes it may have given before are bound to a
+configuration whose majorities the new one overlaps without it. The price: a cluster in memory first starts when all
+its members are there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zkv.core.raft.membership import is_voter
+from zkv.errors import InvalidRequest, NoLeader, TooManyRequests
+from zkv.wire.messages import ConfChange, ConfChangeKind, ConfState, MessageKind, Rejoin, RejoinAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NamedTuple
+
+    from zkv.core.raft.raft import Raft
+    from zkv.wire.messages import Message
+
+ASK_MS = 200  # how often a passive member says that it forgot
+PROMOTE_LAG = 100  # entries behind the commit index that a learner may be when it is made a voter
+
+_VOTERS_WORK = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE, MessageKind.TIMEOUT_NOW})
+
+
+class Passivity:
+    """The forgetful member's side."""
+
+    def __init__(self, member: int, post_peer: Callable[[int, NamedTuple], bool]) -> None:
+        self._member = member
+        self._post_peer = post_peer
+        self._fresh: set[int] = set()
+        self._learner_as_of: int | None = None
+        self._ask_at = 0
+
+    def is_over(self, conf: ConfState) -> bool:
+        others = set(conf.voters) - {self._member}
+        if conf.index == 0 and others <= self._fresh:
+            return True
+        return self._learner_as_of is not None and conf.index > self._learner_as_of and self._member in conf.voters
+
+    def may_step(self, message: Message) -> bool:
+        """Entries, yes; a say in elections, no."""
+        return message.kind not in _VOTERS_WORK
+
+    def answered(self, sender: int, answer: RejoinAnswer) -> None:
+        if answer.fresh:
+            self._fresh.add(sender)
+        if answer.learner_as_of is not None:
+            self._learner_as_of = max(self._learner_as_of or 0, answer.learner_as_of)
+
+    def ask(self, conf: ConfState, now: int) -> None:
+        if now >= self._ask_at:
+            self._ask_at = now + ASK_MS
+            for member in {*conf.voters, *conf.voters_outgoing} - {self._member}:
+                self._post_peer(member, Rejoin())
+
+
+class Readmission:
+    """Everybody else's side; the leader's above all."""
+
+    def __init__(self, post_peer: Callable[[int, NamedTuple], bool]) -> None:
+        self._post_peer = post_peer
+        self._asking: dict[int, int] = {}  # context of a read round -> who asked
+        self._returning: set[int] = set()
+
+    def asked(self, core: Raft, sender: int, context: int, now: int, *, fresh: bool) -> bool:
+        """`sender` forgot. Returns whether a ReadIndex round called `context` was begun for it."""
+        if fresh:
+            self._post_peer(sender, RejoinAnswer(fresh=True))
+            return False
+        if core.leader != core.id:
+            return False
+        try:
+            if is_voter(core.conf, sender):
+                change = ConfChange(((ConfChangeKind.ADD_LEARNER, sender, ()),))
+                core.propose_conf_change(change, now)
+            elif sender in core.conf.learners:
+                core.read_index(context, now)
+                self._asking[context] = sender
+                return True
+        except (NoLeader, TooManyRequests, InvalidRequest):
+            pass  # another change is under way, or we lead no more: it will ask again
+        return False
+
+    def confirmed(self, core: Raft, context: int) -> bool:
+        """A ReadIndex round has come back: was it one of ours?"""
+        sender = self._asking.pop(context, None)
+        if sender is None:
+            return False
+        if sender in core.conf.learners:
+            self._returning.add(sender)
+            self._post_peer(sender, RejoinAnswer(fresh=False, learner_as_of=core.conf.index))
+        return True
+
+    def refused(self, context: int) -> bool:
+        return self._asking.pop(context, None) is not None
+
+    def promote(self, core: Raft, now: int) -> None:
+        """Let those who have caught up vote again."""
+        for member in list(self._returning):
+            lag = core.lag(member)
+            if lag is None or member not in core.conf.learners:
+                self._returning.discard(member)
+            elif lag <= PROMOTE_LAG:
+                try:
+                    core.propose_conf_change(ConfChange(((ConfChangeKind.ADD_VOTER, member, ()),)), now)
+                except (NoLeader, TooManyRequests, InvalidRequest):
+                    return
