@@ -21,6 +21,9 @@ oldest holds, or frames behind it do, all that the missing ones said.
 sync had not returned); any other damage is a CorruptionError. What was found is then made durable before
 anyone may rest on it: a process killed between write and sync leaves a frame that reads well and is not on the disk.
 
+One sync of an entry of 1, 64, 256 KiB takes 0.16, 0.4, 0.7 ms at best (2 cores, ext4 on a virtual disk, segments used
+before), 0.1, 0.2, 0.5 ms of them this process's; opening 60 MiB of log takes 0.1 to 0.3 s.
+
 After a DiskError the log refuses everything: what is on the disk is not known, and only opening it again tells.
 """
 

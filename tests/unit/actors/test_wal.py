@@ -364,6 +364,18 @@ def test_stale_frames_of_a_reused_segment_are_never_taken_for_new_ones() -> None
         assert picture(log) == found
 
 
+def test_a_frame_is_read_only_under_its_own_nonce_and_number() -> None:
+    """Bytes of a segment's former life, and frames out of their order, are nothing."""
+    change = wal_format.Change(hard_state=HardState(1, 2, 3), first=1)
+    data, _ = wal_format.encode_frame(b"8 bytes.", 7, change, [entry(1)])
+    frame = wal_format.decode_frame(data, 0, b"8 bytes.", 7)
+    assert frame is not None
+    assert (frame.change, [found for _, found in frame.entries], frame.end) == (change, [entry(1)], len(data))
+    assert wal_format.decode_frame(data, 0, b"8 bytes.", 8) is None
+    assert wal_format.decode_frame(data, 0, b"another!", 7) is None
+    assert all(wal_format.decode_frame(data[:size], 0, b"8 bytes.", 7) is None for size in range(len(data)))
+
+
 def test_an_entry_larger_than_a_segment_has_one_of_its_own() -> None:
     disk = FaultyDisk(random.Random(9))
     log = wal(disk)
