@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,6 +54,8 @@ HELP: dict[str, dict[str, str]] = {
         "log_level": "Log level: debug, info, warn, error, panic or fatal.",
     },
 }
+PORT_PATIENCE_S = 1.0
+"""A node that was killed whole leaves its ports a moment later; a start right behind it waits that long for them."""
 FLAGS = {name.replace("_", "-"): name for group in HELP.values() for name in group}
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NodeConfig) if field.default is not MISSING}
 
@@ -203,11 +206,24 @@ def check_ports(config: NodeConfig) -> None:
             trial = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                trial.bind((host, endpoint.port))
-                trial.listen(1)
+                _bind(trial, host, endpoint.port)
             except OSError as error:
                 why = "address already in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
                 raise ConfigError(f"listen tcp {host}:{endpoint.port}: bind: {why.lower()}") from None
+
+
+def _bind(trial: socket.socket, host: str, port: int) -> None:
+    deadline = time.monotonic() + PORT_PATIENCE_S
+    while True:
+        try:
+            trial.bind((host, port))
+            trial.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def begin_logging(level: str) -> None:

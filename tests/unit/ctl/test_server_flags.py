@@ -23,6 +23,11 @@ ETCD_NAMES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PORT_PATIENCE_S", 0.0)
+
+
 def settled(*arguments: str) -> tuple[NodeConfig, list[str]]:
     """What a command line (and the environment) comes to."""
     given: dict[str, Any] = dict(server.server.make_context("server", list(arguments)).params)
