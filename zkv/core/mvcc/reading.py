@@ -30,7 +30,7 @@ Part: TypeAlias = bytes
 
 
 class Stream:
-    """One request answered in parts. `step` gives the next part, or None when it did a bounded piece of work towards it.
+    """One request answered in parts. `step` gives the next part, or None after a bounded piece of work towards it.
 
     `done`: the part that `step` gave was the last.
     """

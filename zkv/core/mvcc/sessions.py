@@ -5,7 +5,7 @@ writes from the client's `floor` on. A write found there gets its answer again a
 floor is a late copy of what the client has taken for answered, and gets SessionExpired.
 
 **Never twice.** Sessions that fall idle are forgotten, and then a late copy of a write would look new. So the
-name of a session says when it was born: its first eight bytes are (big endian) the index of a log entry that a member had
+name of a session says when it was born: its first eight bytes are (big endian) the index of an entry that a member had
 applied *before* the client made the name up, the other eight are random. The table remembers `horizon`: the
 newest entry that ever opened a session since forgotten. A session that is not in the table and was born
 - at or after the horizon, was never forgotten (it would have been opened after its birth, and the horizon would
