@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
 FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
+SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
 
@@ -108,7 +109,7 @@ class _Flow:
 
 
 class _WaitingRead(NamedTuple):
-    index: int
+    at: int  # the index that must be applied
     order: int
     read: m.StampedRead
 
@@ -140,6 +141,9 @@ class StorageActor:
         self._durable = self._machine.applied  # what was found on the disk is durable
         self._flushing: int | None = None  # the place that the flush under way will make durable
         self._unflushed_bytes = 0
+        self._unsaid_bytes = 0  # applied since raft was last told, and ...
+        self._say_at: int | None = None  # ... when it is told at the latest
+        self._events: list[tuple[int, tuple[m.Event, ...]]] = []
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
         self._flows: deque[_Flow] = deque()
@@ -174,26 +178,31 @@ class StorageActor:
                 heapq.heappush(self._waiting, _WaitingRead(message.index, self._reads_taken, message))
             else:
                 if entries:  # what came before this message counts before it
-                    self._apply(entries, term)
+                    self._apply(entries, term, now)
                     entries = []
                 self._mail(message, now)
         if entries:
-            self._apply(entries, term)
-        while self._waiting and self._waiting[0].index <= self._machine.applied:
+            self._apply(entries, term, now)
+        while self._waiting and self._waiting[0].at <= self._machine.applied:
             self._read(heapq.heappop(self._waiting).read, now)
         self._step_flows(now)
         if self._machine.compaction.is_due(self._machine.store.compacted):
             self._machine.compaction_step()
             self._release_held()
         self._tend_flush()
+        if self._say_at is not None and self._say_at <= now:
+            self._say()
 
     def next_wakeup(self, now: int) -> int | None:
         machine = self._machine
         if machine.compaction.is_due(machine.store.compacted) or any(self._can_step(flow) for flow in self._flows):
             return now
+        wakeups = [flow.heard + FLOW_PATIENCE_MS for flow in self._flows]
         if self._flushing is not None or self._stopping:
-            return now + FLUSH_POLL_MS
-        return min((flow.heard + FLOW_PATIENCE_MS for flow in self._flows), default=None)
+            wakeups.append(now + FLUSH_POLL_MS)
+        if self._say_at is not None:
+            wakeups.append(self._say_at)
+        return min(wakeups, default=None)
 
     def _mail(self, message: object, now: int) -> None:
         match message:
@@ -220,19 +229,31 @@ class StorageActor:
 
     # --- writes ----------------------------------------------------------------------------------
 
-    def _apply(self, entries: list[m.Entry], term: int) -> None:
+    def _say(self) -> None:
+        """Tell raft and watch how far the store has come."""
+        self._unsaid_bytes, self._say_at = 0, None
+        self._post("raft", m.StorageAt(self._machine.applied, self._durable))
+        self._post("watch", m.Applied(self._machine.revision, tuple(self._events)))
+        self._events.clear()
+
+    def _apply(self, entries: list[m.Entry], term: int, now: int) -> None:
         machine = self._machine
         if entries[0].index > machine.applied + 1:
             # What lies between was lost on the way (raft had sent it to our predecessor): have it fed again.
             self._begin()
             return
         outcome = machine.apply(entries, term)
-        self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * sum(len(entry.body) for entry in entries)
+        size = sum(len(entry.body) for entry in entries)
+        self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
+        self._events += outcome.events
         self._answer(outcome.answers)
         if outcome.members_changed:
             self._tell_members()
-        self._post("raft", m.StorageAt(machine.applied, self._durable))
-        self._post("watch", m.Applied(machine.revision, tuple(outcome.events)))
+        self._unsaid_bytes += size
+        if self._unsaid_bytes >= self._limits.feed_bytes_max // 4:
+            self._say()
+        elif self._say_at is None:
+            self._say_at = now + SAY_MS
 
     def _answer(self, answers: list[Answered]) -> None:
         """To the gateway, in one message for each of its incarnations (there is one, but just after a restart)."""
@@ -327,7 +348,7 @@ class StorageActor:
             if not self._flusher.is_done():
                 return
             self._durable, self._flushing = self._flushing, None
-            self._post("raft", m.StorageAt(machine.applied, self._durable))
+            self._say()
         if self._stopping and self._durable == machine.applied:
             self._store.engine.close()
             self.finished = True

@@ -157,6 +157,7 @@ class _Supervisor:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
+            ours.close()  # else the actor would hold its own lifeline, and never see the supervisor's end
             self._become(name, theirs)
         theirs.close()
         child.pid, child.end = pid, ours

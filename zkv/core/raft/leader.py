@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from zkv.core.raft.config import RaftConfig
     from zkv.core.raft.replica import Replica
 
+TOLD = 1
+"""`context` of an append that only brings the commit index to who goes abreast: an answer would say nothing
+new, and cost both sides a turn for each batch."""
+
 Parts: TypeAlias = "dict[int, tuple[tuple[Entry, ...], int]]"
 """Parts of the log as they are sent, by first index: entries, and their bytes."""
 
@@ -276,10 +280,12 @@ class Leadership:
             while progress.next <= last and progress.may_append() and self._send_append(member, progress, shared, now):
                 pass
             tell = progress.state is State.REPLICATE and progress.told < min(commit, progress.next - 1)
-            if tell or (progress.nudged and progress.state is not State.SNAPSHOT):
+            if progress.nudged and progress.state is not State.SNAPSHOT:
                 self._send_append(member, progress, {progress.next: ((), 0)}, now)
+            elif tell:
+                self._send_append(member, progress, {progress.next: ((), 0)}, now, context=TOLD)
 
-    def _send_append(self, member: int, progress: Progress, shared: Parts, now: int) -> bool:
+    def _send_append(self, member: int, progress: Progress, shared: Parts, now: int, context: int = 0) -> bool:
         """Returns whether there may be more to send."""
         log, low = self._replica.log, progress.next
         try:
@@ -295,7 +301,15 @@ class Leadership:
             shared[low] = tuple(taken), sum(len(entry.body) for entry in taken)
         entries, size = shared[low]
         commit = self._replica.commit
-        self._send(MessageKind.APPEND, member, index=low - 1, log_term=previous_term, commit=commit, entries=entries)
+        self._send(
+            MessageKind.APPEND,
+            member,
+            index=low - 1,
+            log_term=previous_term,
+            commit=commit,
+            entries=entries,
+            context=context,
+        )
         progress.sent(low - 1 + len(entries), size, commit)
         return True
 

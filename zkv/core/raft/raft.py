@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.config import RaftConfig
-from zkv.core.raft.leader import Leadership
+from zkv.core.raft.leader import TOLD, Leadership
 from zkv.core.raft.quorum import Vote
 from zkv.core.raft.read_index import ReadQuestions
 from zkv.core.raft.replica import Replica
@@ -488,7 +488,8 @@ class Raft:
         elif replica.accept(message.index, message.log_term, message.entries):
             match = message.index + len(message.entries)
             replica.commit_to(min(message.commit, match))
-            self._acknowledge(match)
+            if message.context != TOLD:
+                self._acknowledge(match)
         else:
             hint = replica.agreement(message.index, message.log_term)
             self._reject_append(message, hint)
