@@ -24,8 +24,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rocksdict import (
     BlockBasedOptions,
@@ -59,38 +58,24 @@ def _mapped(error: Exception) -> Exception:
     return OSError(errno.EIO, text)
 
 
-class _Cursor:
-    def __init__(self, cursor: Any, keep: object) -> None:
-        self._cursor = cursor
-        self._keep = keep
-
-    def _here(self) -> tuple[bytes, bytes] | None:
-        cursor = self._cursor
-        if cursor.valid():
-            return cursor.key(), cursor.value()
-        try:
-            cursor.status()  # an iterator stops at damage as it does at the end; only this tells
-        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
-            raise _mapped(error) from None
-        return None
-
-    def seek(self, key: bytes) -> tuple[bytes, bytes] | None:
-        self._cursor.seek(key)
-        return self._here()
-
-    def seek_before(self, key: bytes) -> tuple[bytes, bytes] | None:
-        cursor = self._cursor
-        cursor.seek_for_prev(key)
-        if cursor.valid() and cursor.key() == key:
-            cursor.prev()
-        return self._here()
-
-
 class _View:
-    """A RocksDB snapshot."""
+    """The store as it was when this was made.
 
-    def __init__(self, database: Rdict) -> None:
+    Its one iterator sees to that: RocksDB's stand still from their making. (What rocksdict makes of a snapshot to
+    iterate does not, it shows the store as it is then; so only single keys are read from the snapshot.) Scans and jumps
+    share the iterator; a scan that finds it moved by another goes back to its place.
+    """
+
+    __slots__ = ("_iterator", "_moved", "_snapshot")
+
+    def __init__(self, database: Rdict, end: bytes | None = None) -> None:
+        """With `end`, nothing from there on can be seen, nor has to be passed over where it was deleted."""
+        options = ReadOptions()
+        if end is not None:
+            options.set_iterate_upper_bound(end)
+        self._iterator = database.iter(options)
         self._snapshot = database.snapshot()
+        self._moved = 0  # how often the iterator has changed hands
 
     def get(self, key: bytes) -> bytes | None:
         try:
@@ -104,57 +89,76 @@ class _View:
         return [self.get(key) for key in keys]
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        if start >= end:
-            return iter(())
-        if reverse:
-            return self._backwards(self._snapshot.items(backwards=True, from_key=end), start, end)
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
-        return self._forwards(self._snapshot.items(from_key=start, read_opt=options), start, end)
+        return self._backwards(start, end) if reverse else self._forwards(start, end)
 
-    def _forwards(self, pairs: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """RocksDB's fast iterators stop at damage as they do at the end: make sure which it was."""
-        key = None
-        for pair in pairs:
-            key = pair[0]
-            yield pair
-        found = self.cursor().seek(start if key is None else key + b"\0")
-        if found is not None and found[0] < end:
-            raise CorruptionError("a scan broke off")
-
-    def _backwards(self, pairs: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        # rocksdict takes a lower bound for an upper one, so it is looked for here.
-        key = end
-        for pair in pairs:
-            if pair[0] < start:
-                return
-            if pair[0] < end:
-                key = pair[0]
-                yield pair
-        found = self.cursor().seek_before(key)
-        if found is not None and found[0] >= start:
-            raise CorruptionError("a scan broke off")
+    def _forwards(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        value = self._iterator.value
+        for key in self.keys(start, end):
+            yield key, value()
 
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
-        if start >= end:
-            return iter(())
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
-        names: Iterator[bytes] = iter(self._snapshot.keys(from_key=start, read_opt=options))  # type: ignore[arg-type]
-        return chain.from_iterable(self._key_parts(names, start, end))
+        iterator = self._iterator
+        valid, here, step = iterator.valid, iterator.key, iterator.next
+        moved = self._move()
+        iterator.seek(start)
+        while valid():
+            key = here()
+            if key >= end:
+                return
+            yield key
+            if self._moved == moved:
+                step()
+            else:
+                moved = self._move()
+                iterator.seek(key + b"\0")
+        self._check()
 
-    def _key_parts(self, names: Iterator[bytes], start: bytes, end: bytes) -> Iterator[list[bytes]]:
-        """As `_forwards`, but by the hundred, since counting is all that keys are read for."""
-        last = None
-        while part := list(islice(names, 256)):
-            last = part[-1]
-            yield part
-        found = self.cursor().seek(start if last is None else last + b"\0")
-        if found is not None and found[0] < end:
-            raise CorruptionError("a scan broke off")
+    def _backwards(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        iterator = self._iterator
+        found = self.seek_before(end)
+        moved = self._moved
+        while found is not None and found[0] >= start:
+            yield found
+            if self._moved == moved:
+                iterator.prev()
+                found = self._here()
+            else:
+                found = self.seek_before(found[0])
+                moved = self._moved
 
-    def cursor(self) -> _Cursor:
-        return _Cursor(self._snapshot.iter(), self._snapshot)
+    def cursor(self) -> _View:
+        return self
+
+    def seek(self, key: bytes) -> tuple[bytes, bytes] | None:
+        self._move()
+        self._iterator.seek(key)
+        return self._here()
+
+    def seek_before(self, key: bytes) -> tuple[bytes, bytes] | None:
+        self._move()
+        iterator = self._iterator
+        iterator.seek_for_prev(key)
+        if iterator.valid() and iterator.key() == key:
+            iterator.prev()
+        return self._here()
+
+    def _move(self) -> int:
+        self._moved += 1
+        return self._moved
+
+    def _here(self) -> tuple[bytes, bytes] | None:
+        iterator = self._iterator
+        if iterator.valid():
+            return iterator.key(), iterator.value()
+        self._check()
+        return None
+
+    def _check(self) -> None:
+        """An iterator stops at damage as it does at the end; only its status tells."""
+        try:
+            self._iterator.status()
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
 
 
 class RocksEngine:
@@ -187,12 +191,12 @@ class RocksEngine:
             raise _mapped(error) from None
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return _View(self._database).scan(start, end, reverse=reverse)
+        return _View(self._database, end).scan(start, end, reverse=reverse)
 
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
-        return _View(self._database).keys(start, end)
+        return _View(self._database, end).keys(start, end)
 
-    def cursor(self) -> _Cursor:
+    def cursor(self) -> _View:
         return _View(self._database).cursor()
 
     def snapshot(self) -> _View:

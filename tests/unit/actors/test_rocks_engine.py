@@ -99,6 +99,29 @@ def test_memory_keeps_its_order_over_many_leaves(gone, step):
     assert [key for key, _ in engine.scan(b"", TOP, reverse=True)] == left[::-1]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_snapshot_stands_still_while_others_write_and_read_it(tmp_path: Path, reverse: bool) -> None:
+    """Begun before a write or after it, whole or with jumps in between: a scan shows what was there."""
+    memory, rocks = MemoryEngine(), RocksEngine(tmp_path / "db")
+    shown = []
+    for engine in (memory, rocks):
+        engine.write([(b"%03d" % i, b"old") for i in range(9)], ())
+        snapshot = engine.snapshot()
+        begun = snapshot.scan(b"002", b"009", reverse=reverse)
+        found = [next(begun)]
+        engine.write([(b"%03d" % i, b"new") for i in range(4, 20)], [b"002", b"003"])
+        engine.flush()
+        found += [next(begun), snapshot.cursor().seek(b"007"), snapshot.cursor().seek_before(b"005")]
+        found += snapshot.scan(b"", TOP, reverse=reverse)
+        names = snapshot.keys(b"", TOP)
+        found += [next(names), *begun, *names, snapshot.get(b"002"), snapshot.get(b"010")]
+        shown.append(found)
+    assert shown[0] == shown[1]
+    assert b"new" not in [found[1] for found in shown[1] if found]
+    del snapshot, begun, names
+    rocks.close()
+
+
 def test_unflushed_writes_are_lost_with_the_process(tmp_path):
     """There is no second log: only flush makes durable."""
     engine = RocksEngine(tmp_path / "db")
