@@ -164,6 +164,8 @@ class Sessions:
 
     def _forget(self, before: int, forget_max: int) -> None:
         """Forget sessions unused since `before`, looking at LOOKS_MAX of those queued under that or earlier."""
+        if before < 0:
+            return  # the cluster is younger than that
         for key in self._front(before):
             name = key[-16:]
             session = self._cached(name)
