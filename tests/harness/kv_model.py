@@ -1,11 +1,15 @@
-"""The store as a reader would write it on one page: every revision as a whole dict. What the real one is held against."""
+"""The store as one would write it on a page: every revision as a whole dict. What the real one is held against."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from zkv.errors import Compacted, FutureRevision, KeyNotFound, ZkvError
 from zkv.wire.messages import Compare, DeleteRange, KeyValue, Op, Put, Range, Txn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 State = dict[bytes, KeyValue]
 FIELD = (3, 1, 2, 4, 5)  # of KeyValue, by CompareTarget
@@ -106,7 +110,7 @@ class Model:
         kvs = kvs[:limit] if limit else kvs
         return tuple(kv._replace(value=b"") if request.keys_only else kv for kv in kvs), more, count
 
-    def _path(self, txn: Txn):  # type: ignore[no-untyped-def]
+    def _path(self, txn: Txn) -> Iterator[bool]:
         taken = all(self._holds(compare) for compare in txn.compares)
         yield taken
         for _, request in txn.success if taken else txn.failure:
@@ -127,7 +131,7 @@ class Model:
         )[compare.result]
         return all(map(holds, values))
 
-    def _check(self, txn: Txn, path) -> None:  # type: ignore[no-untyped-def]
+    def _check(self, txn: Txn, path: Iterator[bool]) -> None:
         requests = list(self._flat(txn, path))
         for request in requests:
             if (
@@ -143,18 +147,19 @@ class Model:
                 if request.revision < self.compacted:
                     raise Compacted
 
-    def _flat(self, txn: Txn, path):  # type: ignore[no-untyped-def]
+    def _flat(self, txn: Txn, path: Iterator[bool]) -> Iterator[object]:
         for _, request in txn.success if next(path) else txn.failure:
             if isinstance(request, Txn):
                 yield from self._flat(request, path)
             else:
                 yield request
 
-    def _txn(self, txn: Txn, state: State, changes: list[int], path) -> object:  # type: ignore[no-untyped-def]
+    def _txn(self, txn: Txn, state: State, changes: list[int], path: Iterator[bool]) -> object:
         taken = next(path)
         responses: list[object] = []
         for op, request in txn.success if taken else txn.failure:
-            nested = isinstance(request, Txn)
-            answer = self._txn(request, state, changes, path) if nested else self._one(request, state, changes)
-            responses.append((int(op), answer))
+            if isinstance(request, Txn):
+                responses.append((int(op), self._txn(request, state, changes, path)))
+            else:
+                responses.append((int(op), self._one(request, state, changes)))
         return taken, tuple(responses)

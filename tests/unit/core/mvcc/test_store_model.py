@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.harness.kv_log import OP_OF, Feeder, answers_of, entries_of, entry, everything, group, machine, same
 from tests.harness.kv_model import Model
 from zkv.core.mvcc.engine import MemoryEngine
-from zkv.core.mvcc.machine import StateMachine
 from zkv.limits import Limits
 from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from zkv.core.mvcc.machine import StateMachine
 
 KEYS = st.sampled_from([b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"\0", b"\xff", b"\xff\xff"])
 ENDS = st.just(b"") | st.just(b"\0") | KEYS
