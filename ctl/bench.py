@@ -211,5 +211,6 @@ zkv benchmark --conns 100 --clients 1000 put --total 100000 --val-size 256
 zkv benchmark put --sequential-keys --key-space-size 100000 --total 100000 --rate 5000
 zkv benchmark range /config/motd --consistency s --total 100000 -w json""",
     flags=FLAGS,
+    words=("put", "range"),
     run=_run,
 )

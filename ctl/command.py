@@ -26,6 +26,8 @@ class Command(NamedTuple):
     run: Callable[[Call], int]
     flags: tuple[Flag, ...] = ()
     description: str = ""
+    words: tuple[str, ...] = ()
+    """What a shell offers as an argument, where only a few words make sense."""
 
     @property
     def all_flags(self) -> tuple[Flag, ...]:

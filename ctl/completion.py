@@ -28,7 +28,7 @@ def places() -> list[Place]:
     for name in COMMANDS:
         command = load(name)
         if isinstance(command, Command):
-            words = tuple((shell, "") for shell in SCRIPTS) if name == "completion" else ()
+            words = _words("") if name == "help" else tuple((word, "") for word in command.words)
             found.append(Place(name, words, command.all_flags))
         else:
             found += _places_of_click(name, command)
@@ -209,5 +209,6 @@ COMPLETION = Command(
 source <(zkv completion bash)
 zkv completion zsh > "${fpath[1]}/_zkv"
 zkv completion fish > ~/.config/fish/completions/zkv.fish""",
+    words=tuple(SCRIPTS),
     run=_completion,
 )

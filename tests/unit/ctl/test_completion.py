@@ -47,6 +47,8 @@ def test_commands_are_offered_first() -> None:
     assert complete("zkv", "--hex", "me") == {"member"}
     assert complete("zkv", "endpoint", "h") == {"health", "hashkv"}
     assert complete("zkv", "completion", "") >= set(SCRIPTS)
+    assert complete("zkv", "benchmark", "r") == {"range"}
+    assert complete("zkv", "help", "e") == {"endpoint"}
 
 
 @needs_bash
