@@ -220,6 +220,7 @@ class RaftActor:
         self._durable = at.durable
         self._outstanding.clear()
         self._outstanding_bytes = 0
+        self._transfers.broken_off()
         if self._core is None:
             self._core = Raft(self._config, log, self._random, now)
 
@@ -239,6 +240,8 @@ class RaftActor:
         elif type(message) is m.SnapshotChunk:
             if message.meta.index > core.commit:
                 self._post("storage", m.SnapshotIn(sender, message))
+            else:  # its last word was lost, or it came by the log meanwhile
+                self._post_peer(sender, m.SnapshotAck(message.stream, 0, refused=True))
         elif type(message) is m.SnapshotAck:
             self._transfers.acknowledged(sender, message, now)
         elif type(message) is m.Rejoin:

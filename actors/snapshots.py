@@ -103,9 +103,14 @@ class SnapshotDesk:
     def wanted(
         self, member: int, stream: int, sequence: int, place: Callable[[], tuple[SnapshotMeta, Reader]]
     ) -> SnapshotChunk | None:
-        """The chunk `member` asks for; a stream not known begins with the store as `place()` gives it now."""
+        """The chunk `member` asks for; a stream not known begins with the store as `place()` gives it now.
+
+        None in the middle of a stream that is not known: it was a predecessor's.
+        """
         outgoing = self._outgoing.get(member)
         if outgoing is None or outgoing.stream != stream:
+            if sequence:
+                return None
             meta, reader = place()
             outgoing = self._outgoing[member] = OutgoingSnapshot(stream, meta, reader, self._chunk_bytes)
         return outgoing.chunk(sequence)
@@ -115,6 +120,10 @@ class SnapshotDesk:
         outgoing = self._outgoing.get(member)
         if outgoing is not None and outgoing.stream == stream:
             del self._outgoing[member]
+
+    def end_all(self) -> None:
+        """Who asked for them has forgotten, or the store they are taken from goes."""
+        self._outgoing.clear()
 
     def take(self, chunk: SnapshotChunk) -> tuple[SnapshotAck, Engine | None]:
         """The answer to a chunk, and, with the last one, the staging engine that holds the whole store."""

@@ -216,6 +216,7 @@ class StorageActor:
                 self._snapshot_in(message)
             case m.Hello(actor="raft"):
                 self._waiting.clear()  # raft's predecessor let them pass; the gateway has given them up
+                self._desk.end_all()
                 self._begin()
             case m.Hello(actor="gateway"):
                 self._flows.clear()
@@ -371,17 +372,25 @@ class StorageActor:
         installed = None
         if staging is not None:
             if coming.chunk.meta.index > self._machine.applied and self._flushing is None:
-                self._store.swap_in(staging)
-                self._machine = self._open()
-                self._durable = self._machine.applied
-                self._unflushed_bytes = 0
-                self._flows.clear()
+                self._swap_in(staging)
                 installed = self._machine.place
                 self._logger.info("store replaced by a snapshot", applied=installed.index)
                 self._tell_members()
             else:
                 staging.close()
         self._post("raft", m.SnapshotTaken(coming.member, ack, installed))
+
+    def _swap_in(self, staging: Engine) -> None:
+        """Whoever reads the store of before is told that it is gone: an engine in use cannot be closed."""
+        for flow in self._flows:
+            self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
+        self._flows.clear()
+        self._desk.end_all()
+        self._store.swap_in(staging)
+        self._machine = self._open()
+        self._durable = self._machine.applied
+        self._unflushed_bytes = 0
+        self._release_held()
 
 
 class _DiskStore:

@@ -78,6 +78,11 @@ class Transfers:
             self._under_way[member] = transfer._replace(wanted=ack.wanted, heard=now)
             self._post("storage", SnapshotWanted(member, ack.stream, ack.wanted))
 
+    def broken_off(self) -> None:
+        """Our storage has restarted, and with it went what its predecessor was sending: all begin anew."""
+        for member in list(self._under_way):
+            self._end(member, "snapshot broken off")
+
     def tend(self, now: int, *, leading: bool) -> None:
         """Ask again for what got lost; give up who is silent, or all, when another member leads."""
         for member, transfer in list(self._under_way.items()):
