@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STEP_EVENTS: Final = 1000
 STEP_BYTES: Final = 4 << 20
+HASH_OF_NOTHING: Final = zlib.crc32(b"zkv")
+"""Not 0, which etcdctl's JSON leaves out: an empty store has a hash as any other."""
 
 
 class Compaction:
@@ -63,7 +65,7 @@ class Compaction:
 
 def hash_events(reader: Reader, revision: int) -> Iterator[int | None]:
     """None now and then, at last the CRC-32 of all events up to `revision`."""
-    checksum = held = 0
+    checksum, held = HASH_OF_NOTHING, 0
     for seen, (name, record) in enumerate(reader.scan(layout.event_key(0, 0), layout.event_key(revision + 1, 0)), 1):
         checksum = zlib.crc32(record, zlib.crc32(name, checksum))
         held += len(record)
