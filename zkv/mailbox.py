@@ -18,6 +18,7 @@ its end: when the supervisor is gone the actor leaves at once, whatever it was d
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -230,6 +231,8 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the supervisor decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Batches are thousands of short-lived tuples: a collector at its default pace walks them again and again.
+    gc.set_threshold(100_000, 50, 100)
     log = structlog.get_logger().bind(actor=name)
     status = 1
     try:

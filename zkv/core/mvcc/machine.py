@@ -243,6 +243,12 @@ class StateMachine:
             if number <= skip:
                 parts.append(failed(request, errors.Unavailable(), store.revision))
                 continue
+            if op == _OP_PUT and _is_plain(fields):
+                part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
+                if session is not None:
+                    session.remember(request, part, store.revision, self._limits)
+                parts.append(part)
+                continue
             if op != _OP_PUT and len(store.pending) > 0:
                 self._begun = number
                 self._make_room(op, fields, session)
@@ -333,6 +339,15 @@ class StateMachine:
 
 
 _READS: Final = frozenset((m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST))
+
+
+_NO_PREVIOUS: Final = m.PutAnswer()
+_NO_OPTIONS: Final = m.Put(b"", b"")[2:]
+
+
+def _is_plain(fields: Any) -> bool:
+    """A put of bytes to a key, and nothing else to it."""
+    return (len(fields) == 2 or fields[2:] == _NO_OPTIONS) and type(fields[0]) is type(fields[1]) is bytes
 
 
 def _check(group: _Group) -> None:

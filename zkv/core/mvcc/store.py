@@ -185,6 +185,30 @@ class Store:
             self._events_now.append(Event(False, KeyValue(key, create, revision, version, value, lease), previous))
         return PutAnswer(previous if prev_kv else None)
 
+    def put_plain(self, key: bytes, value: bytes) -> int:
+        """`begin`, `put` without any option, and `end` in one: the request that is made most, and cannot fail.
+
+        Returns its revision.
+        """
+        record = self.current(key)
+        revision = self.revision = self.revision + 1
+        if record is None:
+            before = before_sub = 0
+            create, version = revision, 1
+        else:
+            before, before_sub, create, version, _ = CURRENT_HEAD.unpack_from(record)
+            version += 1
+        self.pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
+        head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, 0, before, before_sub, len(key))
+        written = self._written
+        written.append((EVENT_KEY.pack(EVENT, revision, 0), b"".join((head, key, value))))
+        written.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
+        if self.want_events:
+            previous = None if record is None else layout.current_kv(key, record)
+            put = Event(False, KeyValue(key, create, revision, version, value, 0), previous)
+            self.events.append((revision, (put,)))
+        return revision
+
     def check_lease(self, lease: int) -> None:
         if self.engine.get(layout.lease_key(lease)) is None:
             raise LeaseNotFound
