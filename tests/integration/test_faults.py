@@ -199,10 +199,15 @@ def test_members_of_different_clusters_refuse_each_other() -> None:
         assert cluster.log(0).count("is of another cluster") == 1
 
 
+def has_a_vote(cluster: LocalCluster, number: int) -> bool:
+    return "this member has a vote again" in cluster.log(number)
+
+
 def test_a_member_that_keeps_nothing_on_disk_is_refilled_by_its_peers() -> None:
     """--storage memory: a member killed and started again rejoins and holds what the others hold."""
     with LocalCluster(nodes=3, storage="memory") as cluster:
         with Writers(cluster.client) as writers:
+            wait_until(lambda: all(has_a_vote(cluster, number) for number in range(3)), "all members count")
             writers.wait_for(50)
             victim = cluster.leader()
             cluster.kill(victim)
