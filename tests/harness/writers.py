@@ -11,11 +11,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import zkv
 from zkv.errors import ZkvError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
+
+    import zkv
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Writers:
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True) for number in range(count)]
 
-    def __enter__(self) -> Writers:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

@@ -395,7 +395,7 @@ class MessageKind(IntEnum):
     PRE_VOTE_ANSWER = 6
     VOTE = 7
     VOTE_ANSWER = 8
-    SNAPSHOT = 9  # "I need a snapshot": a joining member's answer to an append; the chunks travel as SnapshotChunk
+    SNAPSHOT = 9  # "I need a snapshot": a joining member answers an append so; SnapshotChunks follow
     READ_INDEX = 10
     READ_INDEX_ANSWER = 11
     TIMEOUT_NOW = 12

@@ -157,7 +157,7 @@ class Raft:
         return self._leadership.successor() if self._leadership else 0
 
     def lag(self, member: int) -> int | None:
-        """How many committed entries `member` has not confirmed to hold; None unless this leads and `member` follows."""
+        """Committed entries that `member` has not confirmed to hold; None unless this leads and `member` follows."""
         progress = self._leadership.progress.get(member) if self._leadership else None
         return None if progress is None else max(0, self._replica.commit - progress.match)
 
