@@ -427,7 +427,7 @@ class Message(NamedTuple):
 
 
 class Rejoin(NamedTuple):
-    """From a member that keeps nothing on disk and has just started: whatever it once acknowledged, it has forgotten."""
+    """From a member that keeps nothing on disk and has just started: it has forgotten all it ever acknowledged."""
 
 
 class RejoinAnswer(NamedTuple):
