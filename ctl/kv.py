@@ -73,13 +73,15 @@ def prefix_end(prefix: bytes) -> bytes:
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else ALL_KEYS
 
 
-def _key_and_end(values: Values, arguments: Sequence[str], nothing: str) -> tuple[bytes, bytes]:
+def _choose_one(values: Values, one: str, other: str) -> None:
+    """Raises CommandError."""
+    if values.is_on(one) and values.is_on(other):
+        raise CommandError(f"`--{one}` and `--{other}` cannot be set at the same time, choose one", EXIT_BAD_ARGS)
+
+
+def _key_and_end(values: Values, arguments: Sequence[str]) -> tuple[bytes, bytes]:
     """The range that arguments, --prefix and --from-key name. Raises CommandError."""
-    if not arguments:
-        raise CommandError(nothing, EXIT_BAD_ARGS)
     prefix, from_key = values.is_on("prefix"), values.is_on("from-key")
-    if prefix and from_key:
-        raise CommandError("`--prefix` and `--from-key` cannot be set at the same time, choose one", EXIT_BAD_ARGS)
     if len(arguments) > 1 and (prefix or from_key):
         raise CommandError(
             "too many arguments, only accept one argument when `--prefix` or `--from-key` is set", EXIT_BAD_ARGS
@@ -125,12 +127,14 @@ def put_request(values: Values, arguments: Sequence[str], stdin: IO[bytes] | Non
 
 def get_request(values: Values, arguments: Sequence[str]) -> m.Range:
     """What `get` with these words asks for. Raises CommandError."""
+    if not arguments:
+        raise CommandError("get command needs one argument as key and an optional argument as range_end", EXIT_BAD_ARGS)
+    _choose_one(values, "prefix", "from-key")
+    _choose_one(values, "keys-only", "count-only")
     consistency = values.text("consistency")
-    if arguments and consistency not in {"l", "s"}:
+    if consistency not in {"l", "s"}:
         raise CommandError(f'unknown consistency flag "{consistency}"', EXIT_BAD_FEATURE)
-    key, range_end = _key_and_end(
-        values, arguments, "get command needs one argument as key and an optional argument as range_end"
-    )
+    key, range_end = _key_and_end(values, arguments)
     order, target = values.text("order"), values.text("sort-by")
     if order.upper() not in _ORDERS:
         raise CommandError(f"bad sort order {order}", EXIT_BAD_FEATURE)
@@ -154,10 +158,10 @@ def get_request(values: Values, arguments: Sequence[str]) -> m.Range:
 
 def delete_request(values: Values, arguments: Sequence[str]) -> m.DeleteRange:
     """What `del` with these words asks for. Raises CommandError."""
-    wrong_count = "del command needs one argument as key and an optional argument as range_end"
-    if len(arguments) > 2:
-        raise CommandError(wrong_count, EXIT_BAD_ARGS)
-    key, range_end = _key_and_end(values, arguments, wrong_count)
+    if not 1 <= len(arguments) <= 2:
+        raise CommandError("del command needs one argument as key and an optional argument as range_end", EXIT_BAD_ARGS)
+    _choose_one(values, "prefix", "from-key")
+    key, range_end = _key_and_end(values, arguments)
     return m.DeleteRange(key, range_end, prev_kv=values.is_on("prev-kv"))
 
 

@@ -133,7 +133,8 @@ def _parse_switch(text: str) -> bool:
 
 
 def parse_int(text: str, base: int = 10) -> int:
-    """An int64 as Go reads it; `base` 0 goes by the prefix (0x, 0o, 0b, and a plain leading 0 is octal too).
+    """An int64 as Go reads it; `base` 0 goes by the prefix (0x, 0o, 0b, and a plain leading 0 is octal too), and then
+    `_` may stand before a digit that is not the first.
 
     Raises ValueError with Go's words.
     """
@@ -151,6 +152,8 @@ def parse_int(text: str, base: int = 10) -> int:
 
 
 def _base_of(digits: str) -> tuple[int, str]:
+    if digits[:1] != "_" and digits[-1:] != "_" and "__" not in digits:
+        digits = digits.replace("_", "")
     if digits[:2] in _BASES:
         return _BASES[digits[:2]], digits[2:]
     return (8, digits[1:]) if digits.startswith("0") and digits != "0" else (10, digits)

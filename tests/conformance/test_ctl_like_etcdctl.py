@@ -6,7 +6,7 @@ what zkv printed, and its exit code, are etcdctl's. So revisions, versions and c
 
 Of an error, the sentence must begin as etcdctl's; ours may go on to say what to do. Not copied:
 - etcdctl prints the whole help when a flag is wrong, and its client's log to stderr;
-- it runs a put, del or txn whose result it then refuses to print (`-w table`): here none of them writes;
+- it runs what it then refuses to print (`-w table`, `--count-only`): here neither writes nor reads;
 - it cuts words in '...' of a txn to the number of words in the line;
 - it panics on `lease("key") = ...` in a txn, and on unknown operators;
 - it takes no notice of an unknown subcommand, and takes no arguments for `txn`.
@@ -107,6 +107,9 @@ SESSION = [
     Step("get a -w=json"),
     Step("get a -wjson"),
     Step("--write-out json get a"),
+    Step("get a --limit=1_0 --rev 0x_4"),
+    Step("get a --limit=_1"),
+    Step("get a --limit=1__0"),
     Step("get k1 k2 k3"),
     Step("get -"),
     Step("get -- a"),
@@ -116,6 +119,9 @@ SESSION = [
     Step("get ''"),
     Step("get '' x"),
     Step("get k --prefix --from-key"),
+    Step("get k --keys-only --count-only -w fields"),
+    Step("get k l --prefix --from-key --consistency x"),
+    Step("get k l --prefix --consistency x"),
     Step("get k l --prefix"),
     Step("get k l --from-key"),
     Step("get k --prefix true"),

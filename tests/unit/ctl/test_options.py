@@ -94,6 +94,8 @@ def test_a_commands_own_flags_are_not_read_from_the_environment() -> None:
         ("0x1F", 0, 31),
         ("0b11", 0, 3),
         ("0o17", 0, 15),
+        ("1_000", 0, 1000),
+        ("0x_1f", 0, 31),
         ("017", 0, 15),
         ("0", 0, 0),
         (str(INT64_MAX), 10, INT64_MAX),
