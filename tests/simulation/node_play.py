@@ -1,0 +1,272 @@
+"""One seed, one play of whole nodes: real actors, clients with sessions, and everything that can go wrong between them.
+
+Act one is trouble: nodes lose their power, single processes are killed, the network loses, delays and cuts, disks
+are slow; clients write keys of their own, each once, and read. Act two: all is healed, every client must get done.
+
+What must hold:
+- a write that was acknowledged is there at the end, at the revision its answer named;
+- none was made twice: every key has version 1;
+- a linearizable read shows at least the newest revision that any client had been told of before it was asked;
+- stores that have come to the same place in the log hold the same bytes.
+
+    python -m tests.simulation --play nodes --seed 4711 --trace
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from tests.harness.raft_world import Weather, World
+from tests.harness.simulated_node import ACTORS, Letter, SimulatedNode
+from zkv.client.session import Session
+from zkv.limits import Limits
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zkv.client.ticket import Ticket
+    from zkv.core.mvcc.machine import StateMachine
+
+TROUBLE_MS = 10_000
+HEALING_MS = 40_000
+DEADLINE_MS = 8_000
+WATCH_EVERY_MS = 250
+
+
+class BrokenPromise(AssertionError):
+    """What the cluster owes its clients, it did not do."""
+
+
+class SimulatedClient:
+    """Writes keys of its own, a few at a time, and reads in between; remembers what it was told."""
+
+    def __init__(self, world: World, number: int, members: list[int], play: NodePlay) -> None:
+        self.address = b"client %d" % number
+        self.acknowledged: dict[bytes, int] = {}
+        self.asked = 0
+        self.busy: list[tuple[Ticket, bytes, int]] = []  # ticket, the key it writes (b"": it reads), what a read owes
+        self._world = world
+        self._members = members
+        self._play = play
+        self._session = Session(len(members), world.rng.randbytes(16), world.rng.getrandbits(64), now=world.now)
+        for endpoint in range(len(members)):
+            self._session.connected(endpoint, world.now)
+        world.processes[self.address] = self
+
+    def ask(self) -> None:
+        deadline = self._world.now + DEADLINE_MS
+        rng = self._world.rng
+        for _ in range(rng.choice((1, 1, 4))):
+            if rng.random() < 0.3:
+                ticket = self._session.submit(m.Range(b"w/", b"w0", limit=1), deadline)
+                self.busy.append((ticket, b"", self._play.newest))
+            else:
+                key = b"w/%s/%d" % (self.address, self.asked)
+                ticket = self._session.submit(m.Put(key, rng.randbytes(rng.choice((8, 8, 300)))), deadline)
+                self.busy.append((ticket, key, 0))
+            self.asked += 1
+        self.carry()
+
+    def deliver(self, letter: object) -> None:
+        assert isinstance(letter, Letter)
+        self._session.received(self._members.index(letter.sender), letter.content, self._world.now)
+        self.carry()
+
+    def reconnected(self, member: int) -> None:
+        endpoint = self._members.index(member)
+        self._session.disconnected(endpoint, self._world.now)
+        self._session.connected(endpoint, self._world.now)
+
+    def carry(self) -> None:
+        now = self._world.now
+        self._session.tick(now)
+        for endpoint, data in self._session.outgoing(now):
+            self._world.send(self.address, ("door", self._members[endpoint]), Letter(self.address, data))
+        for done in [each for each in self.busy if each[0].done]:
+            self.busy.remove(done)
+            self._finished(*done)
+
+    def _finished(self, ticket: Ticket, key: bytes, owed: int) -> None:
+        if ticket.error is not None:
+            return
+        if key:
+            self.acknowledged[key] = ticket.revision
+            self._play.newest = max(self._play.newest, ticket.revision)
+        elif ticket.revision < owed:
+            raise BrokenPromise(f"stale read: revision {ticket.revision} after {owed} was known")
+
+
+class NodePlay:
+    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+        """`tell` hears of each mishap."""
+        self._rng = rng = random.Random(seed)
+        self._tell = tell
+        self._world = World(rng)
+        self.newest = 0  # the newest revision that any client has been told of
+        self._doom = rng.choice((0.0, 0.0, 0.002, 0.01))
+        ids = list(range(1, rng.choice((1, 3, 3, 3, 5)) + 1))
+        members = tuple(m.Member(each, "", (f"tcp://{each}",), (), False) for each in ids)
+        limits = Limits()._replace(
+            flush_bytes=rng.choice((500, 5_000, 100_000)),
+            feed_bytes_max=rng.choice((400, 100_000)),
+            entry_bytes_max=rng.choice((300, 100_000)),
+            append_bytes_max=rng.choice((300, 100_000)),
+            chunk_bytes=rng.choice((200, 2_000)),
+        )
+        count, flush_ms = rng.choice((2, 10, 1000)), rng.choice((0, 30, 500))
+        self._nodes = {
+            each: SimulatedNode(
+                self._world, each, members, limits,
+                snapshot_count=count, flush_ms=flush_ms, doomed=self._is_doomed, told=self._say,
+            )
+            for each in ids
+        }  # fmt: skip
+        self._world.weather = self._weather = Weather(
+            lost=rng.choice((0.0, 0.01, 0.1)), late=rng.choice((0.0, 0.05)), late_ms=rng.choice((20, 300, 1500))
+        )
+        self._clients = [SimulatedClient(self._world, number, ids, self) for number in range(3)]
+
+    def _is_doomed(self) -> bool:
+        return self._world.now < TROUBLE_MS and self._rng.random() < self._doom
+
+    def _say(self, what: str) -> None:
+        if self._tell:
+            self._tell(f"{self._world.now:6} {what}")
+
+    # --- act one ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """How many writes were acknowledged. Raises BrokenPromise."""
+        rng = self._rng
+        for node in self._nodes.values():
+            node.start()
+        self._every(30, self._ask)
+        for mean, mishap in (
+            (rng.choice((0, 1000, 3000)), self._crash),
+            (rng.choice((0, 500, 2000)), self._kill),
+            (rng.choice((0, 1500, 4000)), self._cut),
+        ):
+            if mean:
+                self._every(mean, mishap)
+        self._watch()
+        self._world.run(TROUBLE_MS)
+        return self._heal()
+
+    def _every(self, mean: int, mishap: Callable[[], None]) -> None:
+        def happen() -> None:
+            if self._world.now < TROUBLE_MS:
+                mishap()
+                self._every(mean, mishap)
+
+        self._world.plan(1 + int(self._rng.expovariate(1 / mean)), happen)
+
+    def _ask(self) -> None:
+        client = self._rng.choice(self._clients)
+        if len(client.busy) < 10:
+            client.ask()
+
+    def _crash(self) -> None:
+        rng = self._rng
+        nodes = list(self._nodes.values())
+        for node in nodes if rng.random() < 0.2 else [rng.choice(nodes)]:
+            self._say(f"crash {node.id}")
+            node.crash()
+            self._world.plan(rng.choice((1, 100, 1000, 4000)), node.start)
+            self._disconnect(node.id)
+
+    def _kill(self) -> None:
+        node, name = self._rng.choice(list(self._nodes.values())), self._rng.choice(ACTORS)
+        self._say(f"kill {name} of {node.id}")
+        node.kill(name)
+        self._world.plan(self._rng.choice((1, 20, 300)), lambda: node.start_actor(name))
+        self._disconnect(node.id)
+
+    def _disconnect(self, member: int) -> None:
+        for other in self._nodes.values():
+            if other.id != member:
+                other.lost(member)
+        for client in self._clients:
+            client.reconnected(member)
+
+    def _cut(self) -> None:
+        every = list(self._nodes)
+        some = self._rng.sample(every, self._rng.randint(1, len(every)))
+        others = [member for member in every if member not in some]
+        self._say(f"cut {some} | {others}")
+        self._world.weather.cut.clear()
+        self._world.cut_off(some, others, both_ways=self._rng.random() < 0.7)
+        self._world.plan(self._rng.randint(100, 5000), self._world.weather.cut.clear)
+
+    # --- act two ---------------------------------------------------------------------------------------
+
+    def _heal(self) -> int:
+        self._say("heal")
+        self._world.weather = Weather()
+        for node in self._nodes.values():
+            node.start()
+        deadline = self._world.now + HEALING_MS
+        written = self._write_last()
+        while not (self._are_idle() and written in {key for c in self._clients for key in c.acknowledged}):
+            self._world.run(self._world.now + 200)
+            for client in self._clients:
+                client.carry()
+            if self._are_idle() and not self._clients[0].acknowledged.get(written):
+                written = self._write_last()
+            if self._world.now > deadline:
+                raise BrokenPromise(f"no progress: healed for {HEALING_MS} ms, and clients wait")
+        while len({machine.applied for machine in self._machines()}) > 1:
+            self._world.run(self._world.now + 200)
+            if self._world.now > deadline:
+                places = {node.id: node.actors["storage"]._machine.applied for node in self._nodes.values()}
+                raise BrokenPromise(f"no progress: members stay behind: {places}")
+        self._compare()
+        return self._check_writes()
+
+    def _write_last(self) -> bytes:
+        client = self._clients[0]
+        asked = client.asked
+        while not any(key for _, key, _ in client.busy[-1:]) or client.asked == asked:
+            client.ask()
+        return client.busy[-1][1]
+
+    def _are_idle(self) -> bool:
+        return not any(client.busy for client in self._clients)
+
+    def _machines(self) -> list[StateMachine]:
+        return [node.actors["storage"]._machine for node in self._nodes.values() if "storage" in node.actors]
+
+    def _watch(self) -> None:
+        """At any time: stores at the same place are the same. Clients' own clocks tick here, too."""
+        self._compare()
+        for client in self._clients:
+            client.carry()
+        if self._world.now < TROUBLE_MS:
+            self._world.plan(WATCH_EVERY_MS, self._watch)
+
+    def _compare(self) -> None:
+        stores: dict[int, tuple[int, list[tuple[bytes, bytes]]]] = {}
+        for node in self._nodes.values():
+            if "storage" not in node.actors:
+                continue
+            machine = node.actors["storage"]._machine
+            held = list(machine.engine.scan(b"", b"\xff" * 8))
+            other, theirs = stores.setdefault(machine.applied, (node.id, held))
+            if theirs != held:
+                differ = sorted(set(theirs) ^ set(held))[:4]
+                raise BrokenPromise(f"{other} and {node.id} differ at place {machine.applied}: {differ}")
+
+    def _check_writes(self) -> int:
+        node = next(iter(self._nodes.values()))
+        answer = node.actors["storage"]._machine.store.range(m.Range(b"w/", b"w0"))
+        found = {kv.key: kv for kv in (m.KeyValue(*kv) for kv in answer[0])}
+        told = {key: revision for client in self._clients for key, revision in client.acknowledged.items()}
+        for key, revision in told.items():
+            if key not in found:
+                raise BrokenPromise(f"lost: {key!r}, acknowledged at revision {revision}")
+            if found[key].mod_revision != revision:
+                raise BrokenPromise(f"{key!r} was made at {found[key].mod_revision}, its answer said {revision}")
+        if twice := [kv for kv in found.values() if kv.version != 1]:
+            raise BrokenPromise(f"made twice: {twice}")
+        return len(told)
