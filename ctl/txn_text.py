@@ -40,7 +40,7 @@ _OPERATORS = {
     ">": m.CompareResult.GREATER,
     "<": m.CompareResult.LESS,
 }
-_WORD = re.compile(r""" "(?:\\.|[^"\\])*" | '[^']*' | [^\s"']\S* """, re.VERBOSE)
+_WORD = re.compile(r""" "(?:\\.|[^"\\])*" | '[^']*' | [^\s"']\S* """, re.VERBOSE | re.ASCII)  # spaces are ASCII's
 _PIECE = re.compile(r""" (?: "(?:\\.|[^"\\])*" | '[^']*' | [^;\n] )+ """, re.VERBOSE)
 
 

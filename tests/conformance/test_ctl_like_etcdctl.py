@@ -1,10 +1,8 @@
 """The `zkv` command against etcdctl 3.5.1: same words, same output.
 
 Both play `SESSION`, a list of command lines in order, each on an empty cluster of its own. Then each line is a test:
-what zkv printed, and its exit code, are etcdctl's. So revisions, versions and counts must agree too; what cannot agree
-(ids, addresses, times, sizes) is masked, alike in both, and keeps its shape.
-
-Of an error, the sentence must begin as etcdctl's; ours may go on to say what to do. Not copied:
+what zkv printed, and its exit code, are etcdctl's. So revisions, versions and counts must agree too (what is masked,
+tests/harness/ctl.py says). Not copied:
 - etcdctl prints the whole help when a flag is wrong, and its client's log to stderr;
 - it runs what it then refuses to print (`-w table`, `--count-only`): here neither writes nor reads;
 - it cuts words in '...' of a txn to the number of words in the line;
@@ -14,37 +12,17 @@ Of an error, the sentence must begin as etcdctl's; ours may go on to say what to
 
 from __future__ import annotations
 
-import io
 import json
-import re
-import shlex
-import subprocess
-import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.etcd import EtcdCluster, binary, free_ports
-from tests.harness.processes import wait_until
-from zkv.ctl.command import Streams
-from zkv.ctl.main import run
+from tests.harness.ctl import FORMATS, Outcome, Step, assert_alike, each_format, play_etcdctl, play_zkv
+from tests.harness.etcd import EtcdCluster, binary
+from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-TABLE_MASK = re.compile(r"^(\d+|\d+\.\d+\.\d+)$")
-TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: ")
-FORMATS = ("simple", "json", "fields", "table")
-
-
-class Step(NamedTuple):
-    line: str
-    stdin: str = ""
-
-
-def each_format(*lines: str) -> list[Step]:
-    return [Step(f"{line} -w {name}") for line in lines for name in FORMATS]
 
 
 def txn(*sections: str, flags: str = "") -> Step:
@@ -179,6 +157,7 @@ SESSION = [
     txn("", "get a --order z", ""),
     txn("", "put k", ""),
     txn("", "get a"),
+    txn("", "put \u00a0n \u00a0v;get \u00a0n", ""),
     Step("txn"),
     Step("txn -w nonsense"),
     # del
@@ -218,60 +197,6 @@ SESSION = [
 ]
 
 
-class Outcome(NamedTuple):
-    stdout: str
-    stderr: str
-    code: int
-
-
-MASKS = [
-    (r"127\.0\.0\.1:(?!1\b)\d+", "ADDRESS"),
-    (r"(http|tcp)://", "SCHEME://"),
-    (r"\b[0-9a-f]{13,16}\b", "ID"),
-    (r'("(ClusterID|MemberID|ID|Leader)" : )[1-9]\d+', r"\1ID"),
-    (r'"(cluster_id|member_id|ID|leader)":[1-9]\d+', r'"\1":ID'),
-    (r'("?(Raft|raft)_?(Term|Index|AppliedIndex|term)"? ?: ?)[1-9]\d*', r"\1N"),
-    (r"\b[\d.]+ ?([kM]?B)\b", "SIZE"),
-    (r'("DBSize" : |"dbSize(InUse)?":)\d+', r"\1SIZE"),
-    (r'("Hash" : |"hash":)\d+', r"\1HASH"),
-    (r"(ADDRESS, )\d+$", r"\1HASH"),
-    (r'("[vV]ersion" ?: ?)"[\w.+-]+"', r"\1VERSION"),
-    (r"(ID, )[\w.+-]+(, SIZE, (true|false), (true|false)), \d+, \d+, \d+", r"\1VERSION\2, N, N, N"),
-    (r"\b(\d+m)?[\d.]+(µs|ms|s)\b", "TIME"),
-]
-
-
-def masked(text: str) -> str:
-    for pattern, mask in MASKS:
-        text = re.sub(pattern, mask, text, flags=re.MULTILINE)
-    return text
-
-
-def table(text: str) -> list[list[str]]:
-    """The cells of a table, whose widths go with addresses, versions and times."""
-    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if not line.startswith("+")]
-    return [[TABLE_MASK.sub("MASKED", cell) for cell in row] for row in rows]
-
-
-def play_etcdctl(endpoint: str, step: Step) -> Outcome:
-    program = binary("etcdctl")
-    assert program is not None
-    words = shlex.split(step.line)
-    if "--endpoints" not in words:
-        words = ["--endpoints", endpoint, *words]
-    done = subprocess.run([program, *words], input=step.stdin.encode(), capture_output=True, check=False, timeout=60)
-    return Outcome(done.stdout.decode(), done.stderr.decode(), done.returncode)
-
-
-def play_zkv(endpoint: str, step: Step) -> Outcome:
-    streams = Streams(io.BytesIO(step.stdin.encode()), io.BytesIO(), io.BytesIO())
-    code = run(shlex.split(step.line), streams, {"ZKV_ENDPOINTS": endpoint})
-    out, err = streams.out, streams.err
-    assert isinstance(out, io.BytesIO)
-    assert isinstance(err, io.BytesIO)
-    return Outcome(out.getvalue().decode(), err.getvalue().decode(), code)
-
-
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if binary("etcdctl") is None:
@@ -281,63 +206,22 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def zkv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    client, peer = free_ports(2)
-    directory = tmp_path_factory.mktemp("zkv")
-    with (directory / "log").open("wb") as log, start_zkv(directory, client, peer, log) as server:
-        try:
-            endpoint = f"127.0.0.1:{client}"
-            probe = Step("--command-timeout 1s --dial-timeout 1s endpoint health")
-            wait_until(lambda: server.poll() is not None or play_zkv(endpoint, probe).code == 0, "zkv serves")
-            assert server.poll() is None, (directory / "log").read_text()
-            yield endpoint
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
-
-
-def start_zkv(directory: Path, client: int, peer: int, log: io.BufferedWriter) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            sys.executable, "-m", "zkv", "server", "--name", "e1", "--data-dir", directory / "data",
-            "--listen-client-urls", f"tcp://127.0.0.1:{client}",
-            "--advertise-client-urls", f"tcp://127.0.0.1:{client}",
-            "--listen-peer-urls", f"tcp://127.0.0.1:{peer}",
-            "--initial-advertise-peer-urls", f"tcp://127.0.0.1:{peer}",
-            "--initial-cluster", f"e1=tcp://127.0.0.1:{peer}",
-        ],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+def zkv() -> Iterator[str]:
+    with LocalCluster(nodes=1) as cluster:
+        yield cluster.endpoints[0].removeprefix("tcp://")
 
 
 @pytest.fixture(scope="module")
 def outcomes(etcd: str, zkv: str) -> list[tuple[Outcome, Outcome]]:
-    """(etcdctl's, zkv's) for each step of the session."""
-    return [(play_etcdctl(etcd, step), play_zkv(zkv, step)) for step in SESSION]
+    """(zkv's, etcdctl's) for each step of the session."""
+    return [(play_zkv(zkv, step), play_etcdctl(etcd, step)) for step in SESSION]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", range(len(SESSION)), ids=[f"{at}: {step.line}" for at, step in enumerate(SESSION)])
 def test_zkv_prints_what_etcdctl_prints(at: int, outcomes: list[tuple[Outcome, Outcome]]) -> None:
     """Output, exit code and error sentence of this line of the session are etcdctl's."""
-    theirs, ours = outcomes[at]
-    assert ours.code == theirs.code, ours.stderr
-    if theirs.stdout.startswith("NAME:"):
-        assert not ours.stdout
-    elif theirs.stdout.startswith("+--"):
-        assert table(masked(ours.stdout)) == table(masked(theirs.stdout))
-    else:
-        assert masked(ours.stdout) == masked(theirs.stdout)
-    assert_same_complaints(ours, theirs)
-
-
-def assert_same_complaints(ours: Outcome, theirs: Outcome) -> None:
-    """Each line of trouble begins as etcdctl's, which says some twice, and has its log and help between."""
-    wanted = dict.fromkeys(line for line in theirs.stderr.splitlines() if TROUBLE.match(line))
-    found = [line for line in ours.stderr.splitlines() if not line.startswith("Run 'zkv ")]
-    assert len(found) == len(wanted), ours.stderr + theirs.stderr
-    for line, sentence in zip(found, wanted, strict=True):
-        assert masked(line).startswith(masked(sentence).replace("etcdctl", "zkv").rstrip(")"))
+    assert_alike(*outcomes[at])
 
 
 def test_the_jq_line_of_every_runbook_works(zkv: str) -> None:

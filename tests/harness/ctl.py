@@ -1,0 +1,115 @@
+"""`zkv` and `etcdctl` given the same command line, and what they print compared.
+
+What cannot agree (ids, names, addresses, times, sizes) is masked, alike in both, and keeps its shape. Of an error, the
+sentence must begin as etcdctl's; ours may go on to say what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+from typing import NamedTuple
+
+from tests.harness.etcd import binary
+from zkv.ctl.command import Streams
+from zkv.ctl.main import run
+
+FORMATS = ("simple", "json", "fields", "table")
+TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: ")
+MASKS = [
+    (r": no connection within [\w.]+", ""),
+    (r"127\.0\.0\.1:(?!1\b)\d+", "ADDRESS"),
+    (r"(http|tcp)://", "SCHEME://"),
+    (r"\b[0-9a-f]{13,16}\b", "ID"),
+    (r'("(ClusterID|MemberID|ID|Leader)" : )[1-9]\d+', r"\1ID"),
+    (r'"(cluster_id|member_id|ID|leader)":[1-9]\d+', r'"\1":ID'),
+    (r'("?(Raft|raft)_?(Term|Index|AppliedIndex|term)"? ?: ?)[1-9]\d*', r"\1N"),
+    (r"\b[\d.]+ ?([kM]?B)\b", "SIZE"),
+    (r'("DBSize" : |"dbSize(InUse)?":)\d+', r"\1SIZE"),
+    (r'("Hash" : |"hash":)\d+', r"\1HASH"),
+    (r"(ADDRESS, )\d+$", r"\1HASH"),
+    (r'("[vV]ersion" ?: ?)"[\w.+-]+"', r"\1VERSION"),
+    (r"(ID, )[\w.+-]+(, SIZE, (true|false), (true|false)), \d+, \d+, \d+", r"\1VERSION\2, N, N, N"),
+    (r"\b(\d+m)?[\d.]+(µs|ms|s)\b", "TIME"),
+    (r'("name":|"Name" : )"[en][123]"', r"\1NAME"),
+    (r"started, [en][123],", "started, NAME,"),
+]
+CELL_MASK = re.compile(r"^(\d+|\d+\.\d+\.\d+|[en][123])$")
+
+
+class Step(NamedTuple):
+    line: str
+    stdin: str = ""
+
+
+class Outcome(NamedTuple):
+    stdout: str
+    stderr: str
+    code: int
+
+
+def each_format(*lines: str) -> list[Step]:
+    return [Step(f"{line} -w {name}") for line in lines for name in FORMATS]
+
+
+def play_etcdctl(endpoints: str, step: Step) -> Outcome:
+    program = binary("etcdctl")
+    assert program is not None
+    words = shlex.split(step.line)
+    if "--endpoints" not in words:
+        words = ["--endpoints", endpoints, *words]
+    done = subprocess.run([program, *words], input=step.stdin.encode(), capture_output=True, check=False, timeout=60)
+    return Outcome(done.stdout.decode(), done.stderr.decode(), done.returncode)
+
+
+def play_zkv(endpoints: str, step: Step) -> Outcome:
+    streams = Streams(io.BytesIO(step.stdin.encode()), io.BytesIO(), io.BytesIO())
+    code = run(shlex.split(step.line), streams, {"ZKV_ENDPOINTS": endpoints})
+    out, err = streams.out, streams.err
+    assert isinstance(out, io.BytesIO)
+    assert isinstance(err, io.BytesIO)
+    return Outcome(out.getvalue().decode(), err.getvalue().decode(), code)
+
+
+def assert_alike(ours: Outcome, theirs: Outcome, *, in_order: bool = True) -> None:
+    """Output, exit code and complaints. Not `in_order`: members may come in another order, which goes by their ids."""
+    arranged = list if in_order else sorted
+    assert ours.code == theirs.code, ours.stderr
+    if theirs.stdout.startswith("NAME:"):
+        assert not ours.stdout  # etcdctl's help
+    elif theirs.stdout.startswith("+--"):
+        assert arranged(_rows(ours.stdout)) == arranged(_rows(theirs.stdout))
+    else:
+        assert arranged(_parts(ours.stdout)) == arranged(_parts(theirs.stdout))
+    _assert_same_complaints(ours, theirs)
+
+
+def _masked(text: str) -> str:
+    for pattern, mask in MASKS:
+        text = re.sub(pattern, mask, text, flags=re.MULTILINE)
+    return text
+
+
+def _rows(text: str) -> list[list[str]]:
+    """The cells of a table, whose widths go with addresses, versions and times."""
+    lines = [line for line in _masked(text).splitlines() if not line.startswith("+")]
+    return [[CELL_MASK.sub("MASKED", cell.strip()) for cell in line.split("|")] for line in lines]
+
+
+def _parts(text: str) -> list[str]:
+    """What belongs to one member, be it a line, lines up to an empty one, or an object."""
+    masked = _masked(text)
+    if masked.startswith(("[", "{")):
+        return re.split(r"(?<=\}),(?=\{)", masked.strip("[]\n"))
+    return masked.split("\n\n" if '" : ' in masked else "\n")
+
+
+def _assert_same_complaints(ours: Outcome, theirs: Outcome) -> None:
+    """Each line of trouble begins as etcdctl's, which says some twice, and has its log and help between."""
+    wanted = dict.fromkeys(line for line in theirs.stderr.splitlines() if TROUBLE.match(line))
+    found = [line for line in ours.stderr.splitlines() if not line.startswith("Run 'zkv ")]
+    assert len(found) == len(wanted), ours.stderr + theirs.stderr
+    for line, sentence in zip(found, wanted, strict=True):
+        assert _masked(line).startswith(_masked(sentence).replace("etcdctl", "zkv").rstrip(")"))
