@@ -1,0 +1,360 @@
+"""The storage actor without its sockets: what it is told and what it says, turn by turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from tests.harness.kv_log import answers_of, entry, everything, group
+from tests.harness.simulated_node import Disk
+from zkv.actors.storage_actor import FLOW_PATIENCE_MS, SAY_MS, StorageActor
+from zkv.errors import Code, StreamLost, TooManyRequests
+from zkv.limits import Limits
+from zkv.mailbox import Stop
+from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zkv.core.mvcc.engine import Engine
+
+T = TypeVar("T")
+
+INCARNATION = 1  # the gateway's, as in the frames of kv_log
+ALL = m.Range(b"k", b"l", serializable=True)
+MEMBERS = (m.Member(1, "", ("tcp://a:1",), (), is_learner=False), m.Member(2, "", ("tcp://b:1",), (), is_learner=False))
+
+
+class HandFlusher:
+    """A flush is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.done = False
+
+    def begin(self, engine: Engine) -> None:
+        self.begun += 1
+        self.done = False
+        engine.flush()
+
+    def is_done(self) -> bool:
+        return self.done
+
+
+class House:
+    """The actor of member 1, and what it has posted to whom."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.posted: list[tuple[str, Any]] = []
+        self.disk = Disk()
+        self.flusher = HandFlusher()
+        self.now = 0
+        self.applied = 0
+        self.actor = StorageActor(
+            store=self.disk,
+            limits=Limits(**limits),
+            cluster_id=9,
+            member_id=1,
+            bootstrap=MEMBERS,
+            flusher=self.flusher,
+            post=lambda to, message: self.posted.append((to, message)) or True,  # type: ignore[func-returns-value]
+        )
+
+    def hear(self, *messages: object, after_ms: int = 0) -> None:
+        self.now += after_ms
+        self.actor.handle([("node", message) for message in messages], self.now)
+
+    def write(self, *requests: Any) -> None:
+        self.applied += 1
+        self.hear(m.Apply(1, (entry(self.applied, group(*requests)),)))
+
+    def read(self, request: Any, *, index: int = 0, gid: int = 7) -> None:
+        frame = pack(m.Frame(1, INCARNATION, ((gid, group(request)),)))
+        self.hear(m.StampedRead(index, None, (frame,)))
+
+    def take(self, to: str, kind: type[T]) -> list[T]:
+        """What was posted of this kind to this neighbour, once."""
+        taken = [message for neighbour, message in self.posted if neighbour == to and isinstance(message, kind)]
+        self.posted = [(neighbour, message) for neighbour, message in self.posted if message not in taken]
+        return taken
+
+    def answers(self) -> list[tuple[int, Sequence[Any], bool]]:
+        """(gid, [(revision, body or error) ..], is it the last) of each answer to the gateway."""
+        found = [each for mail in self.take("gateway", m.GatewayAnswers) for each in mail.answers]
+        return [(gid, answers_of(packed), last) for gid, packed, last in found]
+
+    def chunks(self, turns: int = 20) -> list[tuple[int, int, bool]]:
+        """(keys, code, is it the last) of the chunks that leave in so many turns."""
+        for _ in range(turns):
+            self.hear()
+        found = [each for mail in self.take("gateway", m.GatewayAnswers) for each in mail.answers]
+        parts = [(unpack(packed)[4], last) for _, packed, last in found]
+        return [(len(body[0]), code, last) for (((_, code, _, body),), last) in parts]
+
+    def fill(self, keys: int) -> None:
+        self.write(*(m.Put(b"k%04d" % number, bytes(100)) for number in range(keys)))
+        self.posted.clear()
+
+
+@pytest.fixture
+def house() -> House:
+    return House(chunk_bytes=1000, flush_bytes=10_000)
+
+
+def test_it_says_where_it_stands_when_it_starts_and_when_raft_does(house: House) -> None:
+    """Raft feeds it from there, and knows its peers from the member table."""
+    for _ in range(2):
+        (at,) = house.take("raft", m.StorageAt)
+        assert (at.applied, at.durable, at.feed) == (house.applied, 0, True)
+        assert at.base is not None
+        assert at.base.index == house.applied
+        assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS)]
+        house.write(m.Put(b"a", b"1"))
+        house.posted.clear()
+        house.hear(m.Hello("raft", 5))
+
+
+def test_a_write_is_answered_when_it_is_applied_and_raft_hears_of_it_soon(house: House) -> None:
+    """Its own gateway's only: a frame of another member's is that member's to answer."""
+    house.write(m.Put(b"a", b"1"))
+    assert [(gid, revision) for gid, ((revision, _),), _ in house.answers()] == [(1000, 2)]
+    house.posted.clear()
+    house.hear(m.Apply(1, (entry(2, group(m.Put(b"a", b"2")), member=2),)))
+    assert house.answers() == []
+    assert house.actor.next_wakeup(house.now) == SAY_MS
+    house.hear(after_ms=SAY_MS)
+    assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 0)]
+    assert house.take("watch", m.Applied)[0].revision == 3
+
+
+def test_a_read_waits_until_its_index_is_applied(house: House) -> None:
+    """And then sees what was written there; one that waits for less is answered before."""
+    house.write(m.Put(b"a", b"1"))
+    house.answers()
+    house.read(m.Range(b"a"), index=3, gid=30)
+    house.read(m.Range(b"a"), index=2, gid=20)
+    house.read(m.Range(b"a"), index=1, gid=10)
+    assert [gid for gid, *_ in house.answers()] == [10]
+    house.write(m.Put(b"a", b"2"))
+    assert [gid for gid, *_ in house.answers()] == [2000, 20]
+    house.write(m.Put(b"a", b"3"))
+    _, (gid, ((revision, body),), last) = house.answers()
+    assert (gid, revision, body[0][0][4], last) == (30, 4, b"3", True)
+
+
+def test_reads_that_wait_are_forgotten_with_the_raft_that_let_them_pass(house: House) -> None:
+    """Their index meant something in its life only; the gateway has ended them."""
+    house.read(m.Range(b"a"), index=1)
+    house.hear(m.Hello("raft", 5))
+    house.write(m.Put(b"a", b"1"))
+    assert [gid for gid, *_ in house.answers()] == [1000]
+
+
+def test_what_lies_between_is_fed_again(house: House) -> None:
+    """An entry after a gap is not applied; entries that were applied already are passed over."""
+    house.write(m.Put(b"a", b"1"))
+    house.posted.clear()
+    house.hear(m.Apply(1, (entry(3, group(m.Put(b"a", b"3"))),)))
+    (at,) = house.take("raft", m.StorageAt)
+    assert (at.applied, at.feed) == (1, True)
+    assert house.answers() == []
+    house.hear(m.Apply(1, tuple(entry(index, group(m.Put(b"a", b"x"))) for index in (1, 2, 3))))
+    assert [gid for gid, *_ in house.answers()] == [2000, 3000]
+
+
+def test_a_big_range_leaves_in_chunks_as_credit_comes(house: House) -> None:
+    """No more than the client has room for, and all of it in the end."""
+    house.fill(50)
+    house.read(ALL)
+    first = house.chunks()
+    assert [code for _, code, _ in first] == [Code.CHUNK] * Limits().chunk_credit
+    assert house.chunks() == []
+    house.hear(m.StreamCredit(7, 1, 2))
+    assert len(house.chunks()) == 2
+    house.hear(m.StreamCredit(7, 1, 100))
+    rest = house.chunks()
+    assert [last for *_, last in rest] == [False] * (len(rest) - 1) + [True]
+    assert rest[-1][1] == Code.OK
+    house.read(ALL)
+    house.hear(m.StreamCredit(7, 1, 100))
+    assert sum(keys for keys, *_ in house.chunks()) == 50
+
+
+def test_writes_go_on_while_a_stream_waits_and_do_not_show_in_it(house: House) -> None:
+    """A stream is of one revision."""
+    house.fill(50)
+    house.read(ALL)
+    shown = sum(keys for keys, *_ in house.chunks())
+    house.write(m.DeleteRange(b"k", b"l"))
+    assert [gid for gid, *_ in house.answers()] == [2000]
+    house.hear(m.StreamCredit(7, 1, 100))
+    assert shown + sum(keys for keys, *_ in house.chunks()) == 50
+
+
+def test_a_stream_ends_when_nobody_wants_more() -> None:
+    """By word (credit 0), or by silence, which the gateway is told."""
+    house = House(chunk_bytes=1000)
+    house.fill(50)
+    house.read(ALL, gid=7)
+    house.read(ALL, gid=8)
+    house.chunks()
+    house.hear(m.StreamCredit(7, 1, 0))
+    house.hear(m.StreamCredit(7, 1, 100), after_ms=SAY_MS)
+    assert house.chunks() == []
+    assert house.actor.next_wakeup(house.now) == FLOW_PATIENCE_MS
+    house.hear(after_ms=FLOW_PATIENCE_MS + 1)
+    assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (8,))]
+
+
+def test_too_many_streams_are_refused() -> None:
+    """Each holds a snapshot of the store."""
+    house = House(chunk_bytes=1000, streams_max=1)
+    house.fill(50)
+    house.read(ALL, gid=7)
+    house.read(ALL, gid=8)
+    assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, TooManyRequests.code, (8,))]
+
+
+def test_streams_and_held_answers_go_with_their_gateway(house: House) -> None:
+    house.fill(50)
+    house.read(ALL)
+    house.chunks()
+    house.hear(m.Hello("gateway", 6), m.StreamCredit(7, 1, 100))
+    assert house.chunks() == []
+
+
+def test_a_physical_compaction_is_answered_when_it_has_come_to_its_end(house: House) -> None:
+    """A plain one at once; the work is done beside, a step a turn."""
+    for number in range(300):
+        house.write(*(m.Put(b"k%d" % key, b"%d" % number) for key in range(4)))
+    house.posted.clear()
+    house.write(m.Compact(100))
+    assert [gid for gid, *_ in house.answers()] == [301_000]
+    house.write(m.Compact(1200, physical=True))
+    turns = 0
+    while not (found := house.answers()):
+        assert house.actor.next_wakeup(house.now) == house.now
+        house.hear()
+        turns += 1
+    assert turns
+    assert [gid for gid, *_ in found] == [302_000]
+
+
+def test_what_is_applied_is_durable_when_its_flush_is_done(house: House) -> None:
+    """Flushes begin by bytes written; one covers what was applied when it began, and raft hears when it has ended."""
+    house.write(m.Put(b"a", bytes(5000)))
+    assert house.flusher.begun == 1
+    house.write(m.Put(b"b", b""))
+    house.posted.clear()
+    house.hear(after_ms=SAY_MS)
+    assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 0)]
+    house.flusher.done = True
+    house.hear()
+    assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 1)]
+
+
+def test_it_stops_when_all_is_flushed(house: House) -> None:
+    house.write(m.Put(b"a", b""))
+    house.actor.handle([("supervisor", Stop())], house.now)
+    assert not house.actor.finished
+    house.flusher.done = True
+    house.hear()
+    assert house.actor.finished
+
+
+def carried(source: House, target: House, stream: int = 99) -> m.SnapshotTaken:
+    """A snapshot from one to the other, chunk by chunk as it is asked for; what the last chunk came to."""
+    wanted = 0
+    while True:
+        source.hear(m.SnapshotWanted(2, stream, wanted))
+        (out,) = source.take("raft", m.SnapshotOut)
+        target.hear(m.SnapshotIn(1, out.chunk))
+        (taken,) = target.take("raft", m.SnapshotTaken)
+        assert taken.ack == m.SnapshotAck(stream, wanted + 1)
+        if out.chunk.last:
+            return taken
+        assert taken.installed is None
+        wanted += 1
+
+
+def test_a_snapshot_makes_the_other_store_the_same(house: House) -> None:
+    """As of when it was begun, whatever is written meanwhile; it is in force, and durable, with its last chunk."""
+    house.fill(100)
+    house.hear(m.SnapshotWanted(2, 99, 0))
+    house.take("raft", m.SnapshotOut)
+    before = list(everything(house.disk.engine))
+    house.write(m.DeleteRange(b"k", b"l"))
+    other = House(chunk_bytes=1000)
+    taken = carried(house, other)
+    assert taken.installed is not None
+    assert taken.installed.index == 1
+    assert list(everything(other.disk.engine)) == before
+    other.hear(m.Apply(1, (entry(2, group(m.DeleteRange(b"k", b"l"))),)))
+    assert list(everything(other.disk.engine)) == list(everything(house.disk.engine))
+
+
+def test_streams_of_a_store_that_is_replaced_are_lost_and_told_so(house: House) -> None:
+    house.fill(100)
+    house.write(m.Put(b"z", b""))
+    other = House(chunk_bytes=1000)
+    other.fill(50)
+    other.read(ALL)
+    other.chunks()
+    assert carried(house, other).installed is not None
+    assert other.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (7,))]
+
+
+def test_a_snapshot_that_is_not_ahead_is_not_installed(house: House) -> None:
+    """The log came first."""
+    house.fill(10)
+    other = House(chunk_bytes=1000)
+    other.fill(10)
+    assert carried(house, other).installed is None
+
+
+def test_chunks_of_an_unknown_stream_are_not_made_up(house: House) -> None:
+    """What a predecessor was sending cannot be gone on with: raft is told at the start, and begins another."""
+    house.fill(10)
+    house.hear(m.SnapshotWanted(2, 99, 3))
+    assert house.take("raft", m.SnapshotOut) == []
+    house.hear(m.SnapshotIn(1, m.SnapshotChunk(m.SnapshotMeta(9, 1, 0, m.ConfState(())), 5, 3, (), 0, last=False)))
+    assert house.take("raft", m.SnapshotTaken) == [m.SnapshotTaken(1, m.SnapshotAck(5, 0))]
+
+
+@pytest.mark.parametrize("keys", [100, 10_000])
+def test_opening_reads_as_much_whatever_the_store_holds(keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few records: a restart takes no time that grows with the number of keys."""
+    house = House(flush_bytes=1 << 30)
+    house.fill(keys)
+    engine: Any = house.disk.engine
+    touched = 0
+
+    def counted(name: str) -> None:
+        original = getattr(engine, name)
+
+        def read(*arguments: Any, **options: Any) -> Any:
+            nonlocal touched
+            found = original(*arguments, **options)
+            touched += 1
+            if not hasattr(found, "__next__"):
+                return found
+
+            def steps() -> Any:
+                nonlocal touched
+                for each in found:
+                    touched += 1
+                    yield each
+
+            return steps()
+
+        monkeypatch.setattr(engine, name, read)
+
+    for name in ("get", "get_many", "scan", "keys", "cursor"):
+        counted(name)
+    house.actor = StorageActor(
+        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=(), flusher=house.flusher,
+        post=lambda *_: True,
+    )  # fmt: skip
+    assert 0 < touched < 20
