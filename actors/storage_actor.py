@@ -143,6 +143,7 @@ class StorageActor:
         self._unflushed_bytes = 0
         self._unsaid_bytes = 0  # applied since raft was last told, and ...
         self._say_at: int | None = None  # ... when it is told at the latest
+        self._must_begin = False  # raft's queue was full when it was to be told where the store stands
         self._events: list[tuple[int, tuple[m.Event, ...]]] = []
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
@@ -158,11 +159,13 @@ class StorageActor:
 
     def _begin(self) -> None:
         """Tell raft where the store stands: it will be fed from there."""
-        self._post("raft", m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place))
+        at = m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place)
+        self._must_begin = not self._post("raft", at)
         self._tell_members()
 
     def _tell_members(self) -> None:
-        self._post("raft", m.MembersAre(self._machine.members.all()))
+        if not self._post("raft", m.MembersAre(self._machine.members.all())):
+            self._must_begin = True
 
     # --- the actor's face ----------------------------------------------------------------------
 
@@ -189,9 +192,11 @@ class StorageActor:
         if self._machine.compaction.is_due(self._machine.store.compacted):
             self._machine.compaction_step()
             self._release_held()
-        self._tend_flush()
+        self._tend_flush(now)
+        if self._must_begin:
+            self._begin()
         if self._say_at is not None and self._say_at <= now:
-            self._say()
+            self._say(now)
 
     def next_wakeup(self, now: int) -> int | None:
         machine = self._machine
@@ -202,6 +207,8 @@ class StorageActor:
             wakeups.append(now + FLUSH_POLL_MS)
         if self._say_at is not None:
             wakeups.append(self._say_at)
+        if self._must_begin:
+            wakeups.append(now + SAY_MS)
         return min(wakeups, default=None)
 
     def _mail(self, message: object, now: int) -> None:
@@ -230,10 +237,11 @@ class StorageActor:
 
     # --- writes ----------------------------------------------------------------------------------
 
-    def _say(self) -> None:
-        """Tell raft and watch how far the store has come."""
-        self._unsaid_bytes, self._say_at = 0, None
-        self._post("raft", m.StorageAt(self._machine.applied, self._durable))
+    def _say(self, now: int) -> None:
+        """Tell raft and watch how far the store has come. Raft feeds no more than a window: it must come to know."""
+        self._unsaid_bytes = 0
+        told = self._post("raft", m.StorageAt(self._machine.applied, self._durable))
+        self._say_at = None if told else now + SAY_MS
         self._post("watch", m.Applied(self._machine.revision, tuple(self._events)))
         self._events.clear()
 
@@ -252,7 +260,7 @@ class StorageActor:
             self._tell_members()
         self._unsaid_bytes += size
         if self._unsaid_bytes >= self._limits.feed_bytes_max // 4:
-            self._say()
+            self._say(now)
         elif self._say_at is None:
             self._say_at = now + SAY_MS
 
@@ -343,13 +351,13 @@ class StorageActor:
 
     # --- what lasts --------------------------------------------------------------------------------
 
-    def _tend_flush(self) -> None:
+    def _tend_flush(self, now: int) -> None:
         machine = self._machine
         if self._flushing is not None:
             if not self._flusher.is_done():
                 return
             self._durable, self._flushing = self._flushing, None
-            self._say()
+            self._say(now)
         if self._stopping and self._durable == machine.applied:
             self._store.engine.close()
             self.finished = True

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 ACTORS = ("storage", "raft", "gateway")
 CLUSTER = 77
-QUEUE_MAX = 60
-"""Mail waiting for one actor: more is not taken."""
+QUEUE_MAX = 20
+"""Mail from neighbours waiting for one actor: more is not taken."""
 
 
 class PowerLoss(Exception):
@@ -234,7 +234,7 @@ class SimulatedNode:
         if isinstance(to, tuple):
             self._world.send(("door", self.id), to[1], Letter(self.id, message))
         elif to in ACTORS:
-            if len(self._mail[to]) >= QUEUE_MAX:
+            if sum(source == "node" for source, _ in self._mail[to]) >= QUEUE_MAX:
                 return False
             self._take(to, ("node", codec.decode(codec.encode(message))))
         return True

@@ -54,7 +54,7 @@ def _asks_nobody(self: RaftActor, core: object, frames: Sequence[bytes], now: in
     self._post("storage", StampedRead(0, self._stamp(), tuple(frames)))
 
 
-def _lies_about_flushes(self: StorageActor) -> None:
+def _lies_about_flushes(self: StorageActor, now: int) -> None:
     """What is applied is called durable."""
     self._durable = self._machine.applied
 

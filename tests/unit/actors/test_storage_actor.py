@@ -48,6 +48,7 @@ class House:
 
     def __init__(self, **limits: Any) -> None:
         self.posted: list[tuple[str, Any]] = []
+        self.full: set[str] = set()  # whose queues take nothing
         self.disk = Disk()
         self.flusher = HandFlusher()
         self.now = 0
@@ -59,8 +60,14 @@ class House:
             member_id=1,
             bootstrap=MEMBERS,
             flusher=self.flusher,
-            post=lambda to, message: self.posted.append((to, message)) or True,  # type: ignore[func-returns-value]
+            post=self._post,
         )
+
+    def _post(self, to: str, message: Any) -> bool:
+        if to in self.full:
+            return False
+        self.posted.append((to, message))
+        return True
 
     def hear(self, *messages: object, after_ms: int = 0) -> None:
         self.now += after_ms
@@ -127,6 +134,21 @@ def test_a_write_is_answered_when_it_is_applied_and_raft_hears_of_it_soon(house:
     house.hear(after_ms=SAY_MS)
     assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 0)]
     assert house.take("watch", m.Applied)[0].revision == 3
+
+
+def test_raft_comes_to_know_where_the_store_stands_though_its_queue_was_full(house: House) -> None:
+    """It feeds no more than a window, and its own life begins with that word: it must not get lost."""
+    house.full.add("raft")
+    house.hear(m.Hello("raft", 5))
+    house.write(m.Put(b"a", b"1"))
+    house.posted.clear()
+    house.hear(after_ms=SAY_MS)
+    house.full.clear()
+    assert house.actor.next_wakeup(house.now) == house.now + SAY_MS
+    house.hear(after_ms=SAY_MS)
+    assert [(at.applied, at.feed) for at in house.take("raft", m.StorageAt)] == [(1, True), (1, False)]
+    assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS)]
+    assert house.actor.next_wakeup(house.now) is None
 
 
 def test_a_read_waits_until_its_index_is_applied(house: House) -> None:
