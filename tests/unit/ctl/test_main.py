@@ -146,6 +146,12 @@ def test_debug_shows_the_flags_in_force() -> None:
     assert len(lines) == len(GLOBAL_FLAGS) - 1  # --help is no setting
 
 
+def test_keys_without_names_makes_what_a_cluster_needs(tmp_path: object) -> None:
+    """A pair for servers, one for a client, one that all members share."""
+    made = zkv("keys", "--dir", f"{tmp_path}")
+    assert [line.partition(":")[0] for line in made.out.splitlines()] == ["server", "client", "peer"]
+
+
 def test_keys_makes_pairs_and_overwrites_none(tmp_path: object) -> None:
     """Two files a name; a second time it refuses."""
     first = zkv("keys", "--dir", f"{tmp_path}", "server", "alice")
