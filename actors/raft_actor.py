@@ -135,6 +135,7 @@ class RaftActor:
         if self._stalled(now):
             self._refuse(proposals, NoLeader)
             self._refuse(reads, NoLeader)
+            self.finished = self._stop_by is not None
             return
         if self._passivity is None:
             core.tick(now)

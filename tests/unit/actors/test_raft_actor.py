@@ -1,0 +1,275 @@
+"""The raft actor without its sockets: what it takes, what it passes on, and to whom."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import pytest
+
+from zkv.actors.peers import DOOR, PeerMessage
+from zkv.actors.raft_actor import STORAGE_STALL_MS, RaftActor
+from zkv.core.raft.log import MemoryLog
+from zkv.core.raft.raft import RaftConfig
+from zkv.errors import CorruptionError, NoLeader
+from zkv.limits import Limits
+from zkv.mailbox import Stop
+from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
+
+T = TypeVar("T")
+
+GATEWAY = 5  # its incarnation
+
+
+def frame(gid: int, size: int = 10, member: int = 1) -> bytes:
+    return pack(m.Frame(member, GATEWAY, ((gid, bytes(size)),)))
+
+
+class House:
+    """Member `member` of `voters`, and what it has posted to whom: names are actors of its node, numbers peers."""
+
+    def __init__(self, *voters: int, member: int = 1, snapshot_count: int = 1000, **limits: Any) -> None:
+        self.posted: list[tuple[str | int, Any]] = []
+        self.log = MemoryLog(m.ConfState(voters))
+        self.now = 0
+        self.actor = RaftActor(
+            config=RaftConfig(member), log=self.log, limits=Limits(**limits), snapshot_count=snapshot_count, seed=1,
+            post=self._post, post_peer=self._post, set_peers=lambda _: None,
+        )  # fmt: skip
+
+    def _post(self, to: str | int, message: Any) -> bool:
+        self.posted.append((to, message))
+        return True
+
+    def hear(self, *messages: object, after_ms: int = 0) -> None:
+        self.now += after_ms
+        self.actor.handle([("node", message) for message in messages], self.now)
+
+    def hear_peer(self, sender: int, message: Any) -> None:
+        self.actor.handle([(DOOR, PeerMessage(sender, message))], self.now)
+
+    def take(self, to: str | int, kind: type[T]) -> list[T]:
+        """What was posted of this kind to this neighbour, once."""
+        taken = [message for other, message in self.posted if other == to and isinstance(message, kind)]
+        self.posted = [each for each in self.posted if not (each[0] == to and isinstance(each[1], kind))]
+        return taken
+
+    def fed(self) -> list[m.Entry]:
+        return [entry for apply in self.take("storage", m.Apply) for entry in apply.entries]
+
+    def stored(self, applied: int, durable: int = 0, *, feed: bool = False) -> None:
+        self.hear(m.StorageAt(applied, durable, feed))
+
+    def begin(self) -> None:
+        """Storage is there, and has nothing; alone, the member leads, and has its first entry fed."""
+        self.stored(0, feed=True)
+        self.posted.clear()
+        if self.actor.next_wakeup(self.now) == self.now:
+            self.hear()
+
+    def follow(self, leader: int) -> None:
+        self.hear_peer(leader, m.Message(m.MessageKind.HEARTBEAT, 1, leader, 1))
+        self.posted.clear()
+
+
+@pytest.fixture
+def leader() -> House:
+    """Alone; its first entry, the empty one of a new leader, is applied."""
+    house = House(1)
+    house.begin()
+    house.stored(1)
+    house.posted.clear()
+    return house
+
+
+@pytest.fixture
+def follower() -> House:
+    """Member 1, that hears of leader 2."""
+    house = House(1, 2, 3)
+    house.begin()
+    house.follow(2)
+    return house
+
+
+def test_it_takes_part_in_nothing_before_storage_has_said_where_it_stands() -> None:
+    """A node that cannot apply must neither vote nor lead."""
+    house = House(1, 2, 3)
+    house.hear(m.Propose(frame(1)), m.Read(frame(2)), after_ms=60_000)
+    house.hear_peer(2, m.Message(m.MessageKind.VOTE, 1, 2, 9))
+    assert [refused.gids for refused in house.take("gateway", m.Refused)] == [(1,), (2,)]
+    assert house.posted == []
+    assert house.actor.next_wakeup(house.now) is None
+    house.stored(0, feed=True)
+    assert house.actor.next_wakeup(house.now) is not None
+
+
+def test_the_writes_of_a_turn_become_one_entry(leader: House) -> None:
+    """As the frames they came in, unopened; large ones a few entries."""
+    leader.hear(m.Propose(frame(1)), m.Propose(frame(2)))
+    (entry,) = leader.fed()
+    assert (entry.index, unpack(entry.body)) == (2, (frame(1), frame(2)))
+    house = House(1, entry_bytes_max=100)
+    house.begin()
+    house.hear(*(m.Propose(frame(gid, 40)) for gid in range(4)), m.Propose(frame(9, 500)))
+    assert [len(unpack(entry.body)) for entry in house.fed() if entry.body] == [2, 2, 1]
+
+
+def test_the_reads_of_a_turn_share_one_round(leader: House) -> None:
+    """And go on with the index that must be applied, and who leads."""
+    leader.hear(m.Propose(frame(1)))
+    leader.hear(m.Read(frame(2)), m.Read(frame(3)))
+    (stamped,) = leader.take("storage", m.StampedRead)
+    assert (stamped.index, stamped.frames) == (2, (frame(2), frame(3)))
+    assert stamped.stamp == m.Stamp(1, 1, 2, is_learner=False)
+
+
+def test_a_local_read_is_stamped_at_once_whoever_leads(follower: House) -> None:
+    """Status must tell of a member that has no leader as well."""
+    follower.hear(m.Read(frame(1), local=True))
+    assert follower.take("storage", m.StampedRead) == [
+        m.StampedRead(0, m.Stamp(1, 2, 0, is_learner=False), (frame(1),))
+    ]
+    house = House(1, 2, 3)
+    house.hear(m.Read(frame(1), local=True))
+    assert house.take("storage", m.StampedRead) == [m.StampedRead(0, m.Stamp(0, 0, 0, is_learner=False), (frame(1),))]
+
+
+def test_a_follower_forwards_what_is_its_own(follower: House) -> None:
+    """What another forwarded to it goes back: it does not lead any more."""
+    follower.hear(m.Propose(frame(1)), m.Propose(frame(2)))
+    assert follower.take(2, m.Forward) == [m.Forward((frame(1), frame(2)))]
+    follower.hear_peer(3, m.Forward((frame(7, member=3),)))
+    assert follower.take(3, m.ForwardRefused) == [m.ForwardRefused(NoLeader.code, (frame(7, member=3),))]
+    assert follower.take(2, m.Forward) == []
+
+
+def test_what_the_leader_refuses_its_gateway_is_told(follower: House) -> None:
+    follower.hear_peer(2, m.ForwardRefused(NoLeader.code, (frame(1),)))
+    assert follower.take("gateway", m.Refused) == [m.Refused(GATEWAY, NoLeader.code, (1,))]
+
+
+def test_without_a_leader_all_is_refused() -> None:
+    house = House(1, 2, 3)
+    house.begin()
+    house.hear(m.Propose(frame(1)), m.Read(frame(2)))
+    assert [refused.gids for refused in house.take("gateway", m.Refused)] == [(1,), (2,)]
+
+
+def test_storage_is_fed_no_more_than_a_window_ahead() -> None:
+    """What it has not applied stays in the log; in order and without a gap."""
+    house = House(1, feed_bytes_max=400, entry_bytes_max=1)
+    house.begin()
+    house.hear(*(m.Propose(frame(gid, 100)) for gid in range(20)))
+    indices = [entry.index for entry in house.fed()]
+    assert len(indices) < 10
+    while indices[-1] < 21:
+        house.stored(indices[-1])
+        indices += [entry.index for entry in house.fed()]
+    assert indices == list(range(2, 22))
+
+
+def test_a_restarted_storage_is_fed_from_where_it_stands(leader: House) -> None:
+    leader.hear(m.Propose(frame(1)))
+    leader.hear(m.Propose(frame(2)))
+    leader.stored(3, 1)
+    leader.posted.clear()
+    leader.stored(1, 1, feed=True)
+    assert [entry.index for entry in leader.fed()] == [2, 3]
+
+
+def test_a_store_that_does_not_fit_the_log_stops_the_node(leader: House) -> None:
+    """It has what the log lost, or lacks what the log has cut: nobody may serve from that."""
+    with pytest.raises(CorruptionError, match="the log lost entries"):
+        leader.stored(9, feed=True)
+    leader.log.reset(m.SnapshotMeta(50, 1, 0, m.ConfState((1,))))
+    with pytest.raises(CorruptionError, match="the store lost data"):
+        leader.stored(9, feed=True)
+
+
+def test_a_snapshot_that_became_the_store_is_where_the_log_begins() -> None:
+    """The node went down after the one and before the other."""
+    house = House(1, 2, 3)
+    base = m.SnapshotMeta(50, 3, 7, m.ConfState((1, 2, 3)))
+    house.hear(m.StorageAt(50, 50, feed=True, base=base))
+    assert (house.log.base, house.log.last_index) == (base, 50)
+
+
+def test_the_log_is_cut_behind_what_is_durable() -> None:
+    """Once it is longer than wanted; some is kept for who is a little behind."""
+    house = House(1, snapshot_count=10)
+    house.begin()
+    for gid in range(40):
+        house.hear(m.Propose(frame(gid)))
+    last = house.log.last_index
+    house.stored(last, 0)
+    assert house.log.first_index == 1
+    house.stored(last, 15)
+    assert house.log.first_index == 1
+    house.stored(last, 30)
+    assert house.log.first_index in {20, 21}
+
+
+def test_a_member_whose_storage_is_stuck_falls_silent() -> None:
+    """So the others elect one that can serve; it comes back with its storage."""
+    house = House(1)
+    house.begin()
+    house.hear(m.Propose(frame(1)), after_ms=STORAGE_STALL_MS + 1)
+    house.posted.clear()
+    house.hear(m.Propose(frame(2)), m.Read(frame(3)))
+    assert [refused.gids for refused in house.take("gateway", m.Refused)] == [(2,), (3,)]
+    house.stored(house.log.last_index)
+    house.hear(m.Propose(frame(4)))
+    assert house.take("gateway", m.Refused) == []
+
+
+def test_who_asks_is_told_who_leads(follower: House) -> None:
+    """A gateway that has just started has missed it."""
+    follower.hear(m.Hello("gateway", 6))
+    assert follower.take("gateway", m.LeaderIs) == [m.LeaderIs(1, 2)]
+
+
+def test_chunks_go_to_storage_while_they_are_of_use(follower: House) -> None:
+    """A snapshot of what is committed here anyway is refused, so that its sender stops."""
+    meta = m.SnapshotMeta(9, 1, 0, m.ConfState((1, 2, 3)))
+    chunk = m.SnapshotChunk(meta, 4, 0, (), 0, last=True)
+    follower.hear_peer(2, chunk)
+    assert follower.take("storage", m.SnapshotIn) == [m.SnapshotIn(2, chunk)]
+    follower.hear(m.SnapshotTaken(2, m.SnapshotAck(4, 1), installed=meta))
+    assert follower.take(2, m.SnapshotAck) == [m.SnapshotAck(4, 1)]
+    assert follower.log.base == meta
+    follower.hear_peer(2, chunk)
+    assert follower.take("storage", m.SnapshotIn) == []
+    assert follower.take(2, m.SnapshotAck) == [m.SnapshotAck(4, 0, refused=True)]
+
+
+def test_a_leader_alone_stops_at_once(leader: House) -> None:
+    leader.actor.handle([("supervisor", Stop())], leader.now)
+    assert leader.actor.finished
+
+
+def test_a_stopping_leader_hands_over() -> None:
+    """Another leads when it leaves."""
+    houses = {member: House(1, 2, 3, member=member) for member in (1, 2, 3)}
+    for house in houses.values():
+        house.begin()
+
+    def play(until_ms: int) -> None:
+        """Let time pass; what is posted to a peer arrives, and storage applies at once."""
+        for _ in range(until_ms // 10):
+            for member, house in houses.items():
+                house.hear(after_ms=10)
+                while house.posted:
+                    to, message = house.posted.pop(0)
+                    if isinstance(to, int):
+                        houses[to].hear_peer(member, message)
+                    elif isinstance(message, m.Apply):
+                        house.stored(message.entries[-1].index)
+
+    play(3000)
+    (leading,) = {house.actor._stamp().leader for house in houses.values()}
+    house = houses[leading]
+    house.actor.handle([("supervisor", Stop())], house.now)
+    play(100)
+    assert house.actor.finished
+    (successor,) = {other.actor._stamp().leader for member, other in houses.items() if member != leading}
+    assert successor not in {0, leading}
