@@ -388,7 +388,8 @@ class RaftActor:
         marks = self._marks
         while marks and self._fed_bytes - marks[0][1] > LOG_KEPT_BYTES:
             keep_from = max(keep_from, marks.popleft()[0])
-        keep_from = min(keep_from, self._durable, self._commit)
+        # not what is still to be fed: a storage that has just said where it began may be further already
+        keep_from = min(keep_from, self._durable, self._commit, self._fed)
         if keep_from > self._log.first_index:
             self._core.compact(keep_from)
 

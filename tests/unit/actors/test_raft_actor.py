@@ -209,6 +209,17 @@ def test_the_log_is_cut_behind_what_is_durable() -> None:
     assert house.log.first_index in {20, 21}
 
 
+def test_what_is_to_be_fed_is_not_cut() -> None:
+    """A restarted storage says where it began, then how far it has come by mail that had waited for it; both at once."""
+    house = House(1, snapshot_count=2)
+    house.begin()
+    for gid in range(20):
+        house.hear(m.Propose(frame(gid)))
+    house.fed()
+    house.hear(m.StorageAt(5, 5, feed=True), m.StorageAt(20, 20))
+    assert [entry.index for entry in house.fed()] == list(range(6, 22))
+
+
 def test_a_member_whose_storage_is_stuck_falls_silent() -> None:
     """So the others elect one that can serve; it comes back with its storage."""
     house = House(1)
