@@ -210,7 +210,7 @@ def test_the_log_is_cut_behind_what_is_durable() -> None:
 
 
 def test_what_is_to_be_fed_is_not_cut() -> None:
-    """A restarted storage says where it began, then how far it has come by mail that had waited for it; both at once."""
+    """A restarted storage says where it began, then how far it has come by mail that waited for it; both at once."""
     house = House(1, snapshot_count=2)
     house.begin()
     for gid in range(20):
