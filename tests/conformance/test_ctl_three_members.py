@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOKS = each_format("endpoint status --cluster", "endpoint health --cluster", "endpoint hashkv --cluster")
-IMPATIENT = "--dial-timeout 500ms --command-timeout 1s"
+IMPATIENT = "--dial-timeout 1s --command-timeout 1500ms"
 
 WHOLE = [
     Step("put a 1"),
@@ -58,6 +58,13 @@ class Side:
         (outcome,) = self.ask([Step("endpoint status -w json")])
         return [found["Status"] for found in json.loads(outcome.stdout)]
 
+    def wait_until_members_know_each_other(self) -> None:
+        """Names and client urls are published only once a member runs."""
+        wait_until(
+            lambda: self.ask([Step("member list")])[0].stdout.count(", started, ") == len(self.endpoints),
+            "all members have published their names",
+        )
+
     def lose_a_follower(self) -> None:
         leads = [status["leader"] == status["header"]["member_id"] for status in self.status()]  # type: ignore[index]
         self._ends.pop(leads.index(False))()
@@ -80,6 +87,8 @@ def test_a_cluster_in_trouble_is_shown_as_etcdctl_shows_it(tmp_path: Path) -> No
         zkv_endpoints = [endpoint.removeprefix("tcp://") for endpoint in cluster.endpoints]
         theirs = Side(etcd.endpoints, [node.kill for node in etcd.nodes], play_etcdctl)
         ours = Side(zkv_endpoints, [lambda at=at: cluster.kill(at) for at in range(3)], play_zkv)  # type: ignore[misc]
+        for side in (ours, theirs):
+            side.wait_until_members_know_each_other()
         compare(WHOLE, ours, theirs)
         for side in (ours, theirs):
             side.lose_a_follower()
