@@ -430,6 +430,8 @@ class RaftActor:
         self._propose(core, [codec.pack(m.Frame(self._member_id, 0, ((0, group),)))], now)
 
     def _asked_to_rejoin(self, core: Raft, sender: int, now: int) -> None:
+        if self._passivity is not None:
+            self._passivity.asked(sender)
         fresh = core.term == 0 and self._log.last_index == 0
         self._read_context += 1
         self._readmission.asked(core, sender, self._read_context, now, fresh=fresh)

@@ -57,6 +57,14 @@ class Passivity:
         """Entries, yes; a say in elections, no."""
         return message.kind not in _VOTERS_WORK
 
+    def asked(self, sender: int) -> None:
+        """Who asks is passive, and so has not voted since it started.
+
+        Whoever is answered by all others has been heard by all others: so of a cluster that starts, nobody is left
+        behind passive because the first two were quicker to elect one of them.
+        """
+        self._fresh.add(sender)
+
     def answered(self, sender: int, answer: RejoinAnswer) -> None:
         if answer.fresh:
             self._fresh.add(sender)

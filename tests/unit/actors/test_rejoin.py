@@ -1,0 +1,64 @@
+"""A member that forgets all at a restart: when it may vote again, and what the others do for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zkv.actors.rejoin import Passivity
+from zkv.wire.messages import ConfState, Message, MessageKind, Rejoin, RejoinAnswer
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+BOOTSTRAP = ConfState((1, 2, 3))
+
+
+def passive(posted: list[tuple[int, NamedTuple]] | None = None) -> Passivity:
+    def post(member: int, message: NamedTuple) -> bool:
+        if posted is not None:
+            posted.append((member, message))
+        return True
+
+    return Passivity(1, post)
+
+
+def test_all_starting_together_may_vote_once_each_has_heard_all_others() -> None:
+    """An answer "I am fresh too" and a question of one's own say the same."""
+    member = passive()
+    member.answered(2, RejoinAnswer(fresh=True))
+    assert not member.is_over(BOOTSTRAP)
+    member.asked(3)
+    assert member.is_over(BOOTSTRAP)
+
+
+def test_one_that_is_not_fresh_keeps_it_passive() -> None:
+    """Somebody has voted since: this member may have been asked to, and have forgotten it."""
+    member = passive()
+    member.answered(2, RejoinAnswer(fresh=True))
+    member.answered(3, RejoinAnswer(fresh=False))
+    assert not member.is_over(BOOTSTRAP)
+
+
+def test_it_votes_again_in_a_configuration_after_the_one_that_made_it_a_learner() -> None:
+    """A configuration in which it votes counts only if it is newer: older ones come by while the log is replayed."""
+    member = passive()
+    assert not member.is_over(ConfState((1, 2, 3), index=5)), "an old promotion, met while the log is replayed"
+    member.answered(2, RejoinAnswer(fresh=False, learner_as_of=7))
+    assert not member.is_over(ConfState((1, 2, 3), index=5))
+    assert not member.is_over(ConfState((2, 3), (1,), index=7))
+    assert member.is_over(ConfState((1, 2, 3), index=9))
+
+
+def test_it_takes_entries_but_has_no_say_in_elections() -> None:
+    member = passive()
+    for kind in MessageKind:
+        says = kind in {MessageKind.VOTE, MessageKind.PRE_VOTE, MessageKind.TIMEOUT_NOW}
+        assert member.may_step(Message(kind, 1, 2, 1)) is not says
+
+
+def test_it_asks_all_others_and_not_at_every_turn() -> None:
+    posted: list[tuple[int, NamedTuple]] = []
+    member = passive(posted)
+    member.ask(BOOTSTRAP, 1000)
+    member.ask(BOOTSTRAP, 1001)
+    assert posted == [(2, Rejoin()), (3, Rejoin())]
