@@ -101,7 +101,9 @@ class RaftActor:
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
         self._attributes = attributes
         self._publish_at = 0
-        self._passivity = Passivity(config.member, post_peer) if forgetful else None
+        self._forgetful = forgetful
+        self._incarnation = seed
+        self._passivity = Passivity(config.member, seed, post_peer) if forgetful else None
         self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
 
@@ -153,6 +155,9 @@ class RaftActor:
         if self._passivity is not None and self._passivity.is_over(core.conf):
             self._logger.info("this member has a vote again")
             self._passivity = None
+        elif self._passivity is None and self._forgetful and core.is_learner:
+            # a leader took it at its word just as it learned that all are starting: now it must ask for its vote
+            self._passivity = Passivity(self._member_id, self._incarnation, self._post_peer)
         if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
             self._log.sync()
             self.finished = True
@@ -246,7 +251,7 @@ class RaftActor:
         elif type(message) is m.SnapshotAck:
             self._transfers.acknowledged(sender, message, now)
         elif type(message) is m.Rejoin:
-            self._asked_to_rejoin(core, sender, now)
+            self._asked_to_rejoin(core, sender, message.incarnation, now)
         elif type(message) is m.RejoinAnswer:
             if self._passivity is not None:
                 self._passivity.answered(sender, message)
@@ -429,12 +434,12 @@ class RaftActor:
         # incarnation 0 is no gateway's: nobody waits for the answer
         self._propose(core, [codec.pack(m.Frame(self._member_id, 0, ((0, group),)))], now)
 
-    def _asked_to_rejoin(self, core: Raft, sender: int, now: int) -> None:
+    def _asked_to_rejoin(self, core: Raft, sender: int, incarnation: int, now: int) -> None:
         if self._passivity is not None:
             self._passivity.asked(sender)
         fresh = core.term == 0 and self._log.last_index == 0
         self._read_context += 1
-        self._readmission.asked(core, sender, self._read_context, now, fresh=fresh)
+        self._readmission.asked(core, sender, incarnation, self._read_context, now, fresh=fresh)
 
     # --- the end -----------------------------------------------------------------------------------------
 

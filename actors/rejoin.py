@@ -40,8 +40,9 @@ _VOTERS_WORK = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE, MessageKind.TI
 class Passivity:
     """The forgetful member's side."""
 
-    def __init__(self, member: int, post_peer: Callable[[int, NamedTuple], bool]) -> None:
+    def __init__(self, member: int, incarnation: int, post_peer: Callable[[int, NamedTuple], bool]) -> None:
         self._member = member
+        self._incarnation = incarnation
         self._post_peer = post_peer
         self._fresh: set[int] = set()
         self._learner_as_of: int | None = None
@@ -75,7 +76,7 @@ class Passivity:
         if now >= self._ask_at:
             self._ask_at = now + ASK_MS
             for member in {*conf.voters, *conf.voters_outgoing} - {self._member}:
-                self._post_peer(member, Rejoin())
+                self._post_peer(member, Rejoin(self._incarnation))
 
 
 class Readmission:
@@ -85,16 +86,25 @@ class Readmission:
         self._post_peer = post_peer
         self._asking: dict[int, int] = {}  # context of a read round -> who asked
         self._returning: set[int] = set()
+        self._incarnations: dict[int, int] = {}  # of those who asked: which start of theirs it was that did, ...
+        self._learners_as_of: dict[int, int] = {}  # ... and since which conf that start of theirs was a learner
 
-    def asked(self, core: Raft, sender: int, context: int, now: int, *, fresh: bool) -> bool:
+    def asked(self, core: Raft, sender: int, incarnation: int, context: int, now: int, *, fresh: bool) -> bool:
         """`sender` forgot. Returns whether a ReadIndex round called `context` was begun for it."""
         if fresh:
             self._post_peer(sender, RejoinAnswer(fresh=True))
             return False
         if core.leader != core.id:
             return False
+        if self._incarnations.get(sender) != incarnation:
+            self._incarnations[sender] = incarnation
+            self._learners_as_of.pop(sender, None)
         try:
-            if is_voter(core.conf, sender):
+            if is_voter(core.conf, sender) and sender in self._learners_as_of:
+                # it has its vote back, and has not come to the entry that says so: taking it away again helps nobody
+                answer = RejoinAnswer(fresh=False, learner_as_of=self._learners_as_of[sender])
+                self._post_peer(sender, answer)
+            elif is_voter(core.conf, sender):
                 change = ConfChange(((ConfChangeKind.ADD_LEARNER, sender, ()),))
                 core.propose_conf_change(change, now)
             elif sender in core.conf.learners:
@@ -112,6 +122,7 @@ class Readmission:
             return False
         if sender in core.conf.learners:
             self._returning.add(sender)
+            self._learners_as_of[sender] = core.conf.index
             self._post_peer(sender, RejoinAnswer(fresh=False, learner_as_of=core.conf.index))
         return True
 

@@ -86,7 +86,7 @@ class SlowFlusher:
 
 
 class SimulatedNode:
-    """`doomed` is asked at each sync of the log whether the power goes just now."""
+    """`doomed` is asked at each sync of the log whether the power goes just now; who is `forgetful` keeps nothing."""
 
     def __init__(
         self,
@@ -97,12 +97,13 @@ class SimulatedNode:
         *,
         snapshot_count: int,
         flush_ms: int,
+        forgetful: bool,
         doomed: Callable[[], bool],
         told: Callable[[str], None],
     ) -> None:
         self.id = member
-        self.log = FaultyLog(m.ConfState(tuple(sorted(each.id for each in members))))
-        self.disk = Disk()
+        self._doomed = doomed
+        self._forgetful = forgetful
         self.actors: dict[str, Any] = {}
         self._world = world
         self._members = tuple(members)
@@ -115,16 +116,21 @@ class SimulatedNode:
         self._turn_planned = dict.fromkeys(ACTORS, False)
         self._wakeup_planned = dict.fromkeys(ACTORS, 0)
         self._linked = False  # raft knows its peers
+        self._new_disks()
+        world.processes[member] = self
+        world.processes["door", member] = _Door(self)
+
+    def _new_disks(self) -> None:
+        self.disk = Disk()
+        self.log = FaultyLog(m.ConfState(tuple(sorted(each.id for each in self._members))))
         sync = self.log.sync
 
         def sync_or_die() -> None:
-            if doomed():
+            if self._doomed():
                 raise PowerLoss
             sync()
 
         self.log.sync = sync_or_die  # type: ignore[method-assign]
-        world.processes[member] = self
-        world.processes["door", member] = _Door(self)
 
     # --- life and death ------------------------------------------------------------------------------
 
@@ -139,6 +145,14 @@ class SimulatedNode:
             self.kill(name)
         for mail in self._mail.values():
             mail.clear()
+        if self._forgetful:
+            self._new_disks()
+
+    @property
+    def counts(self) -> bool:
+        """Does it take part, with a vote?"""
+        raft = self.actors.get("raft")
+        return raft is not None and raft._core is not None and raft._passivity is None and not raft._core.is_learner
 
     def kill(self, name: str) -> None:
         """`kill -9` of one process. Of what it had not made durable some or all is lost."""
@@ -205,6 +219,7 @@ class SimulatedNode:
             post=post,
             post_peer=self._post_peer,
             set_peers=self._set_peers,
+            forgetful=self._forgetful,
         )
 
     # --- mail --------------------------------------------------------------------------------------------

@@ -105,7 +105,8 @@ class NodePlay:
         self._tell = tell
         self._world = World(rng)
         self.newest = 0  # the newest revision that any client has been told of
-        self._doom = rng.choice((0.0, 0.0, 0.002, 0.01))
+        self._in_memory = rng.random() < 0.2
+        self._doom = 0.0 if self._in_memory else rng.choice((0.0, 0.0, 0.002, 0.01))
         ids = list(range(1, rng.choice((1, 3, 3, 3, 5)) + 1))
         members = tuple(m.Member(each, "", (f"tcp://{each}",), (), False) for each in ids)
         limits = Limits()._replace(
@@ -119,7 +120,8 @@ class NodePlay:
         self._nodes = {
             each: SimulatedNode(
                 self._world, each, members, limits,
-                snapshot_count=count, flush_ms=flush_ms, doomed=self._is_doomed, told=self._say,
+                snapshot_count=count, flush_ms=flush_ms, forgetful=self._in_memory,
+                doomed=self._is_doomed, told=self._say,
             )
             for each in ids
         }  # fmt: skip
@@ -170,14 +172,17 @@ class NodePlay:
     def _crash(self) -> None:
         rng = self._rng
         nodes = list(self._nodes.values())
-        for node in nodes if rng.random() < 0.2 else [rng.choice(nodes)]:
+        if self._in_memory:  # one at a time: what a majority forgets is gone
+            nodes = [rng.choice(nodes)] if all(node.counts for node in nodes) and len(nodes) > 1 else []
+        for node in nodes if rng.random() < 0.2 else nodes and [rng.choice(nodes)]:
             self._say(f"crash {node.id}")
             node.crash()
             self._world.plan(rng.choice((1, 100, 1000, 4000)), node.start)
             self._disconnect(node.id)
 
     def _kill(self) -> None:
-        node, name = self._rng.choice(list(self._nodes.values())), self._rng.choice(ACTORS)
+        node = self._rng.choice(list(self._nodes.values()))
+        name = "gateway" if self._in_memory else self._rng.choice(ACTORS)
         self._say(f"kill {name} of {node.id}")
         node.kill(name)
         self._world.plan(self._rng.choice((1, 20, 300)), lambda: node.start_actor(name))

@@ -427,7 +427,12 @@ class Message(NamedTuple):
 
 
 class Rejoin(NamedTuple):
-    """From a member that keeps nothing on disk and has just started: it has forgotten all it ever acknowledged."""
+    """From a member that keeps nothing on disk and has started: whatever it once acknowledged, it has forgotten.
+
+    `incarnation` is another after each start: who was given its vote back and asks on has but not heard of it yet.
+    """
+
+    incarnation: int = 0
 
 
 class RejoinAnswer(NamedTuple):
