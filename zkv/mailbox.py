@@ -153,10 +153,10 @@ class Mailbox:
 
     def _drain_inbox(self, received: list[tuple[str, object]]) -> None:
         receive = self._inbox.recv
-        received.append(("node", codec.decode(receive(zmq.NOBLOCK))))
-        if not _has_more(self._inbox):
-            return
         try:
+            received.append(("node", codec.decode(receive(zmq.NOBLOCK))))
+            if not _has_more(self._inbox):
+                return
             for _ in range(DRAIN_MESSAGES):
                 received.append(("node", codec.decode(receive(zmq.NOBLOCK))))  # noqa: PERF401 - what came before Again stays
         except zmq.Again:
@@ -165,20 +165,16 @@ class Mailbox:
     def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         name = self._doors[socket]
         receive = socket.recv_multipart
-        frames = receive(zmq.NOBLOCK)
-        received.append((name, frames))
-        if not _has_more(socket):
-            return
-        size = len(frames[-1])
+        size = 0
         try:
-            for _ in range(DRAIN_MESSAGES):
-                if size > DRAIN_BYTES:
-                    break
+            for taken in range(DRAIN_MESSAGES):
                 frames = receive(zmq.NOBLOCK)
                 received.append((name, frames))
                 size += len(frames[-1])
+                if size > DRAIN_BYTES or (taken == 0 and not _has_more(socket)):
+                    break
         except zmq.Again:
-            pass
+            pass  # it may come at once: what poll has seen can be taken back with its connection
 
     def _drain_monitor(self, monitor: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         try:
