@@ -96,9 +96,9 @@ class ThreadFlusher:
 
 
 class _Flow:
-    """A group whose answers are under way."""
+    """A group whose answers are under way. `unsent`: one that the gateway's queue had no room for; it goes first."""
 
-    __slots__ = ("credit", "gid", "heard", "incarnation", "streams")
+    __slots__ = ("credit", "gid", "heard", "incarnation", "streams", "unsent")
 
     def __init__(self, incarnation: int, gid: int, streams: list[Stream], credit: int, now: int) -> None:
         self.incarnation = incarnation
@@ -106,6 +106,7 @@ class _Flow:
         self.streams = deque(streams)
         self.credit = credit
         self.heard = now
+        self.unsent: m.GatewayAnswers | None = None
 
 
 class _WaitingRead(NamedTuple):
@@ -209,6 +210,8 @@ class StorageActor:
             wakeups.append(self._say_at)
         if self._must_begin:
             wakeups.append(now + SAY_MS)
+        if any(flow.unsent for flow in self._flows):
+            wakeups.append(now + SAY_MS)
         return min(wakeups, default=None)
 
     def _mail(self, message: object, now: int) -> None:
@@ -302,28 +305,33 @@ class StorageActor:
                 if outcome.streams and len(self._flows) >= self._limits.streams_max:
                     self._post("gateway", m.Refused(incarnation, TooManyRequests.code, (gid,)))
                     continue
+                if not outcome.streams:
+                    answers.append((gid, machine.packed(outcome.parts), True))
+                    continue
+                # a first chunk, if there was one, is paid for already
+                credit = self._limits.chunk_credit - len(outcome.parts)
+                flow = _Flow(incarnation, gid, outcome.streams, credit, now)
+                self._flows.append(flow)
                 if outcome.parts:
-                    answers.append((gid, machine.packed(outcome.parts), not outcome.streams))
-                if outcome.streams:
-                    # a first chunk, if there was one, is paid for already
-                    credit = self._limits.chunk_credit - len(outcome.parts)
-                    self._flows.append(_Flow(incarnation, gid, outcome.streams, credit, now))
+                    self._let_flow(flow, outcome.parts)
         if answers:
             self._post("gateway", m.GatewayAnswers(incarnation, tuple(answers)))
 
     def _can_step(self, flow: _Flow) -> bool:
-        return flow.credit > 0
+        return flow.credit > 0 and flow.unsent is None
 
     def _step_flows(self, now: int) -> None:
         for _ in range(min(FLOW_STEPS, len(self._flows))):
             flow = self._flows.popleft()
-            if self._can_step(flow):
+            if flow.unsent is not None and self._post("gateway", flow.unsent):
+                flow.unsent = None
+            if self._can_step(flow) and flow.streams:
                 flow.heard = now
                 self._step_flow(flow)
             elif now - flow.heard > FLOW_PATIENCE_MS:
                 self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
                 continue
-            if flow.streams:
+            if flow.streams or flow.unsent is not None:
                 self._flows.append(flow)
 
     def _step_flow(self, flow: _Flow) -> None:
@@ -335,9 +343,12 @@ class StorageActor:
             flow.streams.popleft()
         else:
             flow.credit -= 1
-        answers = ((flow.gid, self._machine.packed([part]), not flow.streams),)
-        if not self._post("gateway", m.GatewayAnswers(flow.incarnation, answers)):
-            flow.streams.clear()  # a gateway that takes nothing more will end the group at its deadline
+        self._let_flow(flow, [part])
+
+    def _let_flow(self, flow: _Flow, parts: list[bytes]) -> None:
+        answers = m.GatewayAnswers(flow.incarnation, ((flow.gid, self._machine.packed(parts), not flow.streams),))
+        if not self._post("gateway", answers):
+            flow.unsent = answers  # to go before all that follows: a range with a hole must not look whole
 
     def _credit(self, gid: int, chunks: int, now: int) -> None:
         for flow in self._flows:

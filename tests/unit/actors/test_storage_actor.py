@@ -186,6 +186,19 @@ def test_what_lies_between_is_fed_again(house: House) -> None:
     assert [gid for gid, *_ in house.answers()] == [2000, 3000]
 
 
+def test_a_chunk_that_the_gateway_had_no_room_for_leaves_later(house: House) -> None:
+    """A range with a hole must not look whole, and one that stood still must not stand still for ever."""
+    house.fill(30)
+    house.full.add("gateway")
+    house.read(ALL)
+    assert house.chunks() == []
+    house.full.clear()
+    house.hear(m.StreamCredit(7, 1, 100))
+    chunks = house.chunks()
+    assert sum(keys for keys, *_ in chunks) == 30
+    assert [last for *_, last in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
 def test_a_big_range_leaves_in_chunks_as_credit_comes(house: House) -> None:
     """No more than the client has room for, and all of it in the end."""
     house.fill(50)
