@@ -19,7 +19,7 @@ def passive(posted: list[tuple[int, NamedTuple]] | None = None) -> Passivity:
             posted.append((member, message))
         return True
 
-    return Passivity(1, post)
+    return Passivity(1, 77, post)
 
 
 def test_all_starting_together_may_vote_once_each_has_heard_all_others() -> None:
@@ -61,4 +61,4 @@ def test_it_asks_all_others_and_not_at_every_turn() -> None:
     member = passive(posted)
     member.ask(BOOTSTRAP, 1000)
     member.ask(BOOTSTRAP, 1001)
-    assert posted == [(2, Rejoin()), (3, Rejoin())]
+    assert posted == [(2, Rejoin(77)), (3, Rejoin(77))]
