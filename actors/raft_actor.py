@@ -142,7 +142,7 @@ class RaftActor:
         if self._passivity is None:
             core.tick(now)
         else:
-            self._passivity.ask(core.conf, now)
+            self._passivity.ask(core.conf, now, fresh=self._is_fresh(core))
         if proposals:
             self._propose(core, proposals, now)
         if reads:
@@ -251,7 +251,7 @@ class RaftActor:
         elif type(message) is m.SnapshotAck:
             self._transfers.acknowledged(sender, message, now)
         elif type(message) is m.Rejoin:
-            self._asked_to_rejoin(core, sender, message.incarnation, now)
+            self._asked_to_rejoin(core, sender, message, now)
         elif type(message) is m.RejoinAnswer:
             if self._passivity is not None:
                 self._passivity.answered(sender, message)
@@ -434,12 +434,16 @@ class RaftActor:
         # incarnation 0 is no gateway's: nobody waits for the answer
         self._propose(core, [codec.pack(m.Frame(self._member_id, 0, ((0, group),)))], now)
 
-    def _asked_to_rejoin(self, core: Raft, sender: int, incarnation: int, now: int) -> None:
+    def _is_fresh(self, core: Raft) -> bool:
+        """Nothing was ever decided here, nor voted."""
+        return core.term == 0 and self._log.last_index == 0
+
+    def _asked_to_rejoin(self, core: Raft, sender: int, question: m.Rejoin, now: int) -> None:
         if self._passivity is not None:
-            self._passivity.asked(sender)
-        fresh = core.term == 0 and self._log.last_index == 0
+            self._passivity.asked(sender, question)
         self._read_context += 1
-        self._readmission.asked(core, sender, incarnation, self._read_context, now, fresh=fresh)
+        fresh = self._is_fresh(core)
+        self._readmission.asked(core, sender, question.incarnation, self._read_context, now, fresh=fresh)
 
     # --- the end -----------------------------------------------------------------------------------------
 

@@ -58,13 +58,14 @@ class Passivity:
         """Entries, yes; a say in elections, no."""
         return message.kind not in _VOTERS_WORK
 
-    def asked(self, sender: int) -> None:
-        """Who asks is passive, and so has not voted since it started.
+    def asked(self, sender: int, question: Rejoin) -> None:
+        """A question that says "fresh" is as good as an answer that does.
 
         Whoever is answered by all others has been heard by all others: so of a cluster that starts, nobody is left
         behind passive because the first two were quicker to elect one of them.
         """
-        self._fresh.add(sender)
+        if question.fresh:
+            self._fresh.add(sender)
 
     def answered(self, sender: int, answer: RejoinAnswer) -> None:
         if answer.fresh:
@@ -72,11 +73,11 @@ class Passivity:
         if answer.learner_as_of is not None:
             self._learner_as_of = max(self._learner_as_of or 0, answer.learner_as_of)
 
-    def ask(self, conf: ConfState, now: int) -> None:
+    def ask(self, conf: ConfState, now: int, *, fresh: bool) -> None:
         if now >= self._ask_at:
             self._ask_at = now + ASK_MS
             for member in {*conf.voters, *conf.voters_outgoing} - {self._member}:
-                self._post_peer(member, Rejoin(self._incarnation))
+                self._post_peer(member, Rejoin(self._incarnation, fresh))
 
 
 class Readmission:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from zkv.core.mvcc.layout import BOUND
 from zkv.wire import codec
 from zkv.wire.messages import SnapshotAck, SnapshotChunk, SnapshotMeta
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Engine, Reader
 
 _FIRST_KEY = b""
-_BEHIND_ALL_KEYS = b"\xff"  # no key of the layout begins so
 
 
 class _Start(NamedTuple):
@@ -54,7 +54,7 @@ class OutgoingSnapshot:
         pairs: list[tuple[bytes, bytes]] = []
         size = 0
         following = None
-        for pair in self._reader.scan(start.key, _BEHIND_ALL_KEYS):
+        for pair in self._reader.scan(start.key, BOUND):
             if size >= self._chunk_bytes:
                 following = pair[0]
                 break

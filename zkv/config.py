@@ -1,6 +1,6 @@
 """Every setting and every limit, each saying what turning it does. Frozen, checked once.
 
-Environment and files are read in `ctl/` only; here are the values and what must hold between them.
+Flags, environment variables and files are read in `ctl/` only; here are the values and what must hold between them.
 """
 
 from __future__ import annotations

@@ -86,8 +86,6 @@ def _meta(fields: Any) -> m.SnapshotMeta:
 def _message(message: Any) -> NamedTuple:
     if message.entries:
         message = message._replace(entries=tuple(m.Entry(*entry) for entry in message.entries))
-    if message.snapshot is not None:
-        message = message._replace(snapshot=_meta(message.snapshot))
     return cast("m.Message", message)
 
 

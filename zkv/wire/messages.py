@@ -420,7 +420,6 @@ class Message(NamedTuple):
     reject: bool = False
     reject_hint: int = 0
     context: int = 0
-    snapshot: SnapshotMeta | None = None
 
 
 # Beside raft's own messages, members tell each other (all inside a PeerFrame):
@@ -430,9 +429,11 @@ class Rejoin(NamedTuple):
     """From a member that keeps nothing on disk and has started: whatever it once acknowledged, it has forgotten.
 
     `incarnation` is another after each start: who was given its vote back and asks on has but not heard of it yet.
+    `fresh`: it has not voted since it started, and its log is empty.
     """
 
     incarnation: int = 0
+    fresh: bool = False
 
 
 class RejoinAnswer(NamedTuple):

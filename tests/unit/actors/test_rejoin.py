@@ -27,7 +27,9 @@ def test_all_starting_together_may_vote_once_each_has_heard_all_others() -> None
     member = passive()
     member.answered(2, RejoinAnswer(fresh=True))
     assert not member.is_over(BOOTSTRAP)
-    member.asked(3)
+    member.asked(3, Rejoin(5, fresh=False))
+    assert not member.is_over(BOOTSTRAP), "who has voted since may ask as well"
+    member.asked(3, Rejoin(5, fresh=True))
     assert member.is_over(BOOTSTRAP)
 
 
@@ -59,6 +61,6 @@ def test_it_takes_entries_but_has_no_say_in_elections() -> None:
 def test_it_asks_all_others_and_not_at_every_turn() -> None:
     posted: list[tuple[int, NamedTuple]] = []
     member = passive(posted)
-    member.ask(BOOTSTRAP, 1000)
-    member.ask(BOOTSTRAP, 1001)
-    assert posted == [(2, Rejoin(77)), (3, Rejoin(77))]
+    member.ask(BOOTSTRAP, 1000, fresh=True)
+    member.ask(BOOTSTRAP, 1001, fresh=True)
+    assert posted == [(2, Rejoin(77, fresh=True)), (3, Rejoin(77, fresh=True))]
