@@ -87,7 +87,7 @@ def _shapes(record: Any, *types: type) -> frozenset[tuple[type, ...]]:
 
 
 _RANGE = _shapes(m.Range, bytes, bytes, int, int, int, int, bool, bool, bool, int, int, int, int)
-_PUT = _shapes(m.Put, bytes, bytes, int, bool, bool, bool)
+_PUT = _shapes(m.Put, bytes, bytes, int, bool, bool, bool, int)
 _DELETE_RANGE = _shapes(m.DeleteRange, bytes, bytes, bool)
 _TXN = _shapes(m.Txn, tuple, tuple, tuple)
 _COMPARE = _shapes(m.Compare, int, int, bytes, int, bytes) | _shapes(m.Compare, int, int, bytes, bytes, bytes)

@@ -63,6 +63,22 @@ class Limits(NamedTuple):
     session_bytes_max: int = 256 * 1024
     """Bytes of the answers kept per session; an answer that does not fit is not kept either."""
 
+    watch_streams_max: int = 10_000
+    """Connections with watches on one node."""
+    watches_max: int = 1_000_000
+    """Watches of one node."""
+    watch_window_bytes: int = MEBIBYTE
+    """Watch answers on their way to one client that it has not said to have taken; beyond it waits for history."""
+    watch_silence_ms: int = 60_000
+    """A client with watches that says nothing for so long is gone (the library speaks every third of it), and one that
+    is owed events and takes none for so long has its watches cancelled."""
+    history_bytes: int = MEBIBYTE
+    """One slice of history, read for all watchers that catch up."""
+    lease_keys_max: int = 1_000
+    """Keys deleted by one log entry for leases that expire; the rest of a larger lease follow in the next."""
+    leases_per_entry_max: int = 1_000
+    """Leases expired, or renewed, by one log entry."""
+
     def checked(self) -> Self:
         """Itself, if what must hold between the limits does."""
         assert self.chunk_bytes <= self.answer_bytes_max

@@ -30,6 +30,8 @@ KINDS: dict[int, type[NamedTuple]] = dict(
                 m.Hello, m.Propose, m.Read, m.Refused, m.StampedRead, m.StorageAt, m.Apply, m.GatewayAnswers,
                 m.StreamCredit, m.LeaderIs, m.Applied, m.SnapshotWanted, m.SnapshotOut, m.SnapshotIn, m.SnapshotTaken,
                 m.MembersAre, m.RejoinAnswer,
+                m.WatchNeeds, m.HistoryWanted, m.History, m.WatchWords, m.WatchOut, m.LeaseRequests, m.LeaseNews,
+                m.Relay,
             ),
         ),
         start=1,

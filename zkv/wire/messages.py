@@ -38,6 +38,13 @@ class Op(IntEnum):
     STATUS = 7
     MEMBER_LIST = 8
     PUBLISH = 9  # by members only: a client's is refused at the door
+    LEASE_GRANT = 10
+    LEASE_REVOKE = 11
+    LEASE_KEEP_ALIVE = 12  # answered by the leader's lease actor
+    LEASE_TIME_TO_LIVE = 13
+    LEASE_LIST = 14
+    LEASE_RENEW = 15  # by members only
+    LEASE_EXPIRE = 16  # by members only
 
 
 class SortOrder(IntEnum):
@@ -101,12 +108,15 @@ class Range(NamedTuple):
 
 
 class Put(NamedTuple):
+    """`ttl` seconds, if not 0: the key lives so long, by a lease of its own (then `lease` is 0)."""
+
     key: bytes
     value: bytes
     lease: int = 0
     prev_kv: bool = False
     ignore_value: bool = False
     ignore_lease: bool = False
+    ttl: int = 0
 
 
 class DeleteRange(NamedTuple):
@@ -166,8 +176,74 @@ class Publish(NamedTuple):
     client_urls: tuple[str, ...]
 
 
+class LeaseGrant(NamedTuple):
+    """A lease of `ttl` seconds. `id` 0: one is chosen. `ttl_min` is the door's: a client's must be 0."""
+
+    ttl: int
+    id: int = 0
+    ttl_min: int = 0
+
+
+class LeaseRevoke(NamedTuple):
+    """End a lease, and with it, at one revision, all its keys."""
+
+    id: int
+
+
+class LeaseKeepAlive(NamedTuple):
+    """Let the lease live for its whole TTL from now on."""
+
+    id: int
+
+
+class LeaseTimeToLive(NamedTuple):
+    id: int
+    keys: bool = False
+
+
+class LeaseList(NamedTuple):
+    pass
+
+
+class LeaseRenew(NamedTuple):
+    """The leader's lease actor logs that leases may live `until` (cluster clock, ms): (id, until) each.
+
+    Void unless its entry's term is `term`. Without leases it only carries the cluster clock on.
+    """
+
+    term: int
+    leases: tuple[tuple[int, int], ...]
+
+
+class LeaseExpire(NamedTuple):
+    """The leader's lease actor ends leases, each only if it may still live just `until`: (id, until) each.
+
+    Void unless its entry's term is `term`.
+    """
+
+    term: int
+    leases: tuple[tuple[int, int], ...]
+
+
 TxnRequest: TypeAlias = Range | Put | DeleteRange | Txn
-Request: TypeAlias = Range | Put | DeleteRange | Txn | Compact | HashKV | Status | MemberList | Publish
+Request: TypeAlias = (
+    Range
+    | Put
+    | DeleteRange
+    | Txn
+    | Compact
+    | HashKV
+    | Status
+    | MemberList
+    | Publish
+    | LeaseGrant
+    | LeaseRevoke
+    | LeaseKeepAlive
+    | LeaseTimeToLive
+    | LeaseList
+    | LeaseRenew
+    | LeaseExpire
+)
 
 REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.RANGE: Range,
@@ -179,6 +255,13 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.STATUS: Status,
     Op.MEMBER_LIST: MemberList,
     Op.PUBLISH: Publish,
+    Op.LEASE_GRANT: LeaseGrant,
+    Op.LEASE_REVOKE: LeaseRevoke,
+    Op.LEASE_KEEP_ALIVE: LeaseKeepAlive,
+    Op.LEASE_TIME_TO_LIVE: LeaseTimeToLive,
+    Op.LEASE_LIST: LeaseList,
+    Op.LEASE_RENEW: LeaseRenew,
+    Op.LEASE_EXPIRE: LeaseExpire,
 }
 
 
@@ -191,7 +274,10 @@ class RangeAnswer(NamedTuple):
 
 
 class PutAnswer(NamedTuple):
+    """`lease`: the one that a put with a `ttl` made."""
+
     prev_kv: KeyValue | None = None
+    lease: int = 0
 
 
 class DeleteRangeAnswer(NamedTuple):
@@ -241,8 +327,46 @@ class MemberListAnswer(NamedTuple):
     members: tuple[Member, ...]
 
 
+class LeaseGrantAnswer(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseRevokeAnswer(NamedTuple):
+    pass
+
+
+class LeaseKeepAliveAnswer(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseTimeToLiveAnswer(NamedTuple):
+    """`ttl` is what is left, in whole seconds; -1: there is no such lease."""
+
+    id: int
+    ttl: int
+    granted_ttl: int
+    keys: tuple[bytes, ...] = ()
+
+
+class LeaseListAnswer(NamedTuple):
+    leases: tuple[int, ...]
+
+
 TxnAnswerBody: TypeAlias = RangeAnswer | PutAnswer | DeleteRangeAnswer | TxnAnswer
-AnswerBody: TypeAlias = TxnAnswerBody | CompactAnswer | HashKVAnswer | StatusAnswer | MemberListAnswer
+AnswerBody: TypeAlias = (
+    TxnAnswerBody
+    | CompactAnswer
+    | HashKVAnswer
+    | StatusAnswer
+    | MemberListAnswer
+    | LeaseGrantAnswer
+    | LeaseRevokeAnswer
+    | LeaseKeepAliveAnswer
+    | LeaseTimeToLiveAnswer
+    | LeaseListAnswer
+)
 
 ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.RANGE: RangeAnswer,
@@ -254,6 +378,13 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.STATUS: StatusAnswer,
     Op.MEMBER_LIST: MemberListAnswer,
     Op.PUBLISH: CompactAnswer,
+    Op.LEASE_GRANT: LeaseGrantAnswer,
+    Op.LEASE_REVOKE: LeaseRevokeAnswer,
+    Op.LEASE_KEEP_ALIVE: LeaseKeepAliveAnswer,
+    Op.LEASE_TIME_TO_LIVE: LeaseTimeToLiveAnswer,
+    Op.LEASE_LIST: LeaseListAnswer,
+    Op.LEASE_RENEW: CompactAnswer,
+    Op.LEASE_EXPIRE: CompactAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
@@ -268,6 +399,10 @@ class ClientKind(IntEnum):
     CREDIT = 2
     CANCEL = 3
     PING = 4
+    WATCH = 5
+    UNWATCH = 6
+    WATCH_CREDIT = 7
+    WATCH_PROGRESS = 8
 
 
 class Requests(NamedTuple):
@@ -304,6 +439,57 @@ class Ping(NamedTuple):
     token: int
 
 
+class Watch(NamedTuple):
+    """Tell me what happens in [key, range_end) from `start_revision` on (0: from now on).
+
+    `id`, 1 or more, is the client's; no two watches of one connection share it. `no_put`, `no_delete`: events not
+    wanted. `progress_notify`: say now and then how far the store is, when nothing else was to be said. `fragment`: the
+    events of one revision may come in several answers where they are large.
+    """
+
+    id: int
+    key: bytes
+    range_end: bytes = b""
+    start_revision: int = 0
+    prev_kv: bool = False
+    no_put: bool = False
+    no_delete: bool = False
+    progress_notify: bool = False
+    fragment: bool = False
+
+
+class Watches(NamedTuple):
+    """Client to gateway, kind WATCH: watches begun at once."""
+
+    watches: tuple[Watch, ...]
+
+
+class Unwatch(NamedTuple):
+    """The client wants no more of the watch `id`; answered by CANCELLED."""
+
+    id: int
+
+
+class WatchCredit(NamedTuple):
+    """The client has taken so many more bytes of messages with watch answers; 0: it is still there."""
+
+    taken: int
+
+
+class WatchProgress(NamedTuple):
+    """How far are all watches of this connection? Answered by PROGRESS, once nothing older is owed to any of them."""
+
+
+class WatchKind(IntEnum):
+    """What a watch answer is: its second field, and what its body is."""
+
+    CREATED = 0  # ()
+    EVENTS = 1  # the events of one revision or several, whole and in order: (deleted, KeyValue, prev_kv or None) each
+    FRAGMENT = 2  # the same, but more events of the last revision follow
+    PROGRESS = 3  # (): all events up to `revision` have been told
+    CANCELLED = 4  # (code, compact revision or 0, the revision to resume from): 0 when the client asked for it
+
+
 # Gateway to client:
 
 
@@ -311,7 +497,8 @@ class Answers(NamedTuple):
     """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's).
 
     An error's fields are () or (detail,). Id 0: what came in could not be read as far as a request's id.
-    `token` answers a Ping (then `answers` is empty).
+    `token` answers a Ping (then `answers` is empty). `watches`: (watch ids, WatchKind, revision, body) each; no message
+    holds both answers and watches.
     """
 
     version: int
@@ -320,6 +507,7 @@ class Answers(NamedTuple):
     raft_term: int
     answers: tuple[tuple[int, int, int, object], ...]
     token: int = 0
+    watches: tuple[tuple[tuple[int, ...], int, int, object], ...] = ()
 
 
 # --- 2. raft -------------------------------------------------------------------------------------
@@ -521,12 +709,13 @@ class Refused(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What raft knows at the moment it lets a read pass."""
+    """What raft knows at the moment it lets a read pass. `time`: the cluster clock, ms, or a little less."""
 
     term: int
     leader: int
     commit: int
     is_learner: bool
+    time: int = 0
 
 
 class StampedRead(NamedTuple):
@@ -579,10 +768,14 @@ class StreamCredit(NamedTuple):
 
 
 class LeaderIs(NamedTuple):
-    """raft -> gateway, lease: who leads, in which term (leader 0: nobody)."""
+    """raft -> gateway, lease: who leads, in which term (leader 0: nobody).
+
+    `clock`: what to add to this machine's monotonic clock (ms) to have the cluster clock, where this member leads.
+    """
 
     term: int
     leader: int
+    clock: int = 0
 
 
 class Event(NamedTuple):
@@ -594,10 +787,86 @@ class Event(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """storage -> watch: the events of an applied batch: (revision, events) each, and the revision reached."""
+    """storage -> watch: the revision reached, and the events of all revisions after `since`: (revision, events) each.
+
+    A `since` beyond what the watch actor knows means that events between were not told (nobody had asked for them yet,
+    or a queue was full): they are to be read as history.
+    """
 
     revision: int
     events: tuple[tuple[int, tuple[Event, ...]], ...]
+    since: int = 0
+
+
+class WatchNeeds(NamedTuple):
+    """watch -> storage: are there watchers, so that events are wanted, and at once; does one of them want prev_kv?"""
+
+    events: bool
+    prev_kv: bool
+
+
+class HistoryWanted(NamedTuple):
+    """watch -> storage: events from `first` on, whole revisions, up to about `bytes_max` (one revision at least)."""
+
+    ticket: int
+    first: int
+    bytes_max: int
+    prev_kv: bool
+
+
+class History(NamedTuple):
+    """storage -> watch: all events of [first, upto], or, where `first` is no longer kept, `compacted` and none."""
+
+    ticket: int
+    first: int
+    upto: int
+    events: tuple[tuple[int, tuple[Event, ...]], ...]
+    compacted: int = 0
+
+
+class WatchWords(NamedTuple):
+    """gateway -> watch: what clients said, checked: (stream, ClientKind, fields) each. A stream is one connection.
+
+    ClientKind CANCEL ends the stream: the client is gone, or its answers could not be sent.
+    """
+
+    incarnation: int
+    words: tuple[tuple[int, int, tuple[object, ...]], ...]
+
+
+class WatchOut(NamedTuple):
+    """watch -> gateway: (stream, a packed `Answers` with watches) each."""
+
+    incarnation: int
+    answers: tuple[tuple[int, bytes], ...]
+
+
+class LeaseRequests(NamedTuple):
+    """gateway -> lease, and from there to the leader's lease actor: keep-alives. `frame` is a packed Frame."""
+
+    frame: bytes
+
+
+class LeaseNews(NamedTuple):
+    """storage -> lease: leases granted or renewed, (id, ttl in s, until) each, and ids of those that ended.
+
+    `until` 0: the lease has ended, but keys of it are left; the leader is to expire it again. `fresh`: this is the
+    first slice of the whole table, and what was known before is void; `more`: further slices of it follow.
+    """
+
+    applied: int
+    leases: tuple[tuple[int, int, int], ...]
+    gone: tuple[int, ...] = ()
+    fresh: bool = False
+    more: bool = False
+
+
+class Relay(NamedTuple):
+    """lease -> raft, then raft -> raft: an encoded message for another member's `actor` ("lease" or "gateway")."""
+
+    member: int
+    actor: str
+    message: bytes
 
 
 class SnapshotWanted(NamedTuple):

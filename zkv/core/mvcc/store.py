@@ -153,7 +153,7 @@ class Store:
 
     def put(self, request: Put) -> PutAnswer:
         """Raises LeaseNotFound, KeyNotFound (ignore_value or ignore_lease without a key to keep them from)."""
-        key, value, lease, prev_kv, ignore_value, ignore_lease = request
+        key, value, lease, prev_kv, ignore_value, ignore_lease, _ = request
         if lease:
             self.check_lease(lease)
         record = self.current(key)
