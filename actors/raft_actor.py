@@ -14,7 +14,7 @@ cannot apply must neither vote nor lead. Then each turn goes
 - *Log*: cut only behind what storage has made durable, and not while it is short.
 - *Snapshots* for members that are too far behind pass through here between the two storages (transfers.py).
 - *Membership*: it publishes its name and client urls until the member table shows them; one that keeps
-  nothing on disk comes back by rejoin.py.
+  nothing on disk comes back, and one whose disk is empty begins, by rejoin.py.
 - *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
   others elect one that can serve.
 """
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
-from zkv.actors.rejoin import ASK_MS, Passivity, Readmission
+from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.transfers import Transfers
 from zkv.actors.wal import Wal
 from zkv.core.raft.log import MemoryLog
@@ -104,6 +104,7 @@ class RaftActor:
         self._forgetful = forgetful
         self._incarnation = seed
         self._passivity = Passivity(config.member, seed, post_peer) if forgetful else None
+        self._probation: Probation | None = None
         self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
 
@@ -139,7 +140,11 @@ class RaftActor:
             self._refuse(reads, NoLeader)
             self.finished = self._stop_by is not None
             return
-        if self._passivity is None:
+        if self._probation is not None and self._probation.is_over(core.conf):
+            self._probation = None
+        if self._probation is not None:
+            self._probation.ask(core.conf, now)
+        elif self._passivity is None:
             core.tick(now)
         else:
             self._passivity.ask(core.conf, now, fresh=self._is_fresh(core))
@@ -167,7 +172,8 @@ class RaftActor:
             return None
         if self._stalled(now):
             return now + self._config.heartbeat_ms
-        wakeup = self._core.next_wakeup() if self._passivity is None else now + ASK_MS
+        active = self._passivity is None and self._probation is None
+        wakeup = self._core.next_wakeup() if active else now + ASK_MS
         return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
 
     # --- from the other actors of this node --------------------------------------------------------
@@ -229,6 +235,8 @@ class RaftActor:
         self._transfers.broken_off()
         if self._core is None:
             self._core = Raft(self._config, log, self._random, now)
+            if not self._forgetful and self._is_fresh(self._core):
+                self._probation = Probation(self._member_id, self._post_peer)
 
     # --- from other members --------------------------------------------------------------------------
 
@@ -236,7 +244,15 @@ class RaftActor:
         core = self._core
         if core is None or self._stalled(now):
             return
-        if type(message) is m.Message:
+        if type(message) is m.Newcomer:
+            known = self._members.get(sender)
+            self._post_peer(sender, m.NewcomerAnswer(known is not None and bool(known.client_urls)))
+        elif type(message) is m.NewcomerAnswer:
+            if self._probation is not None:
+                self._probation.answered(sender, known=message.known)
+        elif self._probation is not None:
+            return  # nothing may come into the log of one that ought not to be here: it would look like one of ours
+        elif type(message) is m.Message:
             if self._passivity is None or self._passivity.may_step(message):
                 core.step(message, now)
         elif type(message) is m.Forward:
@@ -425,6 +441,7 @@ class RaftActor:
             or known is None
             or (known.name, known.client_urls) == self._attributes
             or not core.leader
+            or not self._commit  # with something on the disk: who is known and has nothing there has lost it
             or now < self._publish_at
         ):
             return

@@ -1,4 +1,6 @@
-"""How a member that keeps nothing on disk (`--storage memory`) comes back after a restart without harm.
+"""How a member that has forgotten what it said is kept from doing harm.
+
+**One that keeps nothing on disk** (`--storage memory`) comes back after each restart.
 
 Raft rests on members remembering their votes and what they acknowledged. One that restarts empty has forgotten both,
 and could vote twice in a term or help a leader to power that lacks a committed entry. So it stays *passive*: it takes
@@ -14,6 +16,11 @@ That it became a learner went through the log, so from then on no quorum counts 
 at a time keep quorums overlapping, thesis 4.1); and whatever votes it may have given before are bound to a
 configuration whose majorities the new one overlaps without it. The price: a cluster in memory first starts when all
 its members are there.
+
+**One whose disk is empty** is new, or somebody has removed its data and started it under its old name. So it asks,
+and takes no part at all until, with itself, a majority is not aware that it has been here before (members write their
+names into the log once they work). A member that is known ends, as etcd's do: it must be removed and added
+again, under another id. Stricter than etcd, which asks whoever happens to be up: here nobody counts unasked.
 """
 
 from __future__ import annotations
@@ -21,8 +28,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zkv.core.raft.membership import is_voter
-from zkv.errors import InvalidRequest, NoLeader, TooManyRequests
-from zkv.wire.messages import ConfChange, ConfChangeKind, ConfState, MessageKind, Rejoin, RejoinAnswer
+from zkv.errors import ConfigError, InvalidRequest, NoLeader, TooManyRequests
+from zkv.wire.messages import ConfChange, ConfChangeKind, ConfState, MessageKind, Newcomer, Rejoin, RejoinAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +85,34 @@ class Passivity:
             self._ask_at = now + ASK_MS
             for member in {*conf.voters, *conf.voters_outgoing} - {self._member}:
                 self._post_peer(member, Rejoin(self._incarnation, fresh))
+
+
+class Probation:
+    """The member with an empty disk: who has said that it is new."""
+
+    def __init__(self, member: int, post_peer: Callable[[int, NamedTuple], bool]) -> None:
+        self._member = member
+        self._post_peer = post_peer
+        self._unknown_to: set[int] = {member}
+        self._ask_at = 0
+
+    def is_over(self, conf: ConfState) -> bool:
+        return 2 * len(self._unknown_to.intersection(conf.voters)) > len(conf.voters)
+
+    def answered(self, sender: int, *, known: bool) -> None:
+        """Raises ConfigError: this member may not start."""
+        if known:
+            raise ConfigError(
+                f"member {self._member:x} has already been bootstrapped, but its data directory is empty: "
+                "remove the member and add it again, or give it its data back"
+            )
+        self._unknown_to.add(sender)
+
+    def ask(self, conf: ConfState, now: int) -> None:
+        if now >= self._ask_at:
+            self._ask_at = now + ASK_MS
+            for member in set(conf.voters) - {self._member}:
+                self._post_peer(member, Newcomer())
 
 
 class Readmission:

@@ -6,6 +6,7 @@ The long form of the leader kills is tests/torture/leader_kills.py.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from tests.harness.writers import Writers
 from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import zkv
 
 
@@ -197,6 +200,20 @@ def test_members_of_different_clusters_refuse_each_other() -> None:
         wait_until(lambda: "is of another cluster" in cluster.log(2), "the stranger is told")
         wait_until(lambda: "is of another cluster" in cluster.log(0), "the members are told")
         assert cluster.log(0).count("is of another cluster") == 1
+
+
+def test_a_member_whose_data_were_removed_does_not_come_back_under_its_old_name(tmp_path: Path) -> None:
+    """It would vote in terms in which it has voted, and count for entries it no longer has: etcd refuses it, too."""
+    with LocalCluster(3, data_dir=tmp_path) as cluster:
+        with Writers(cluster.client) as writers:
+            writers.wait_for(20)
+            cluster.kill(2)
+            shutil.rmtree(tmp_path / "n3")
+            cluster.start(2, wait=False)
+            assert cluster.wait_exit(2) != 0
+            writers.wait_for(20)
+        writers.verdict().assert_clean()
+        assert "has already been bootstrapped" in cluster.log(2)
 
 
 def has_a_vote(cluster: LocalCluster, number: int) -> bool:

@@ -634,6 +634,16 @@ class RejoinAnswer(NamedTuple):
     learner_as_of: int | None = None
 
 
+class Newcomer(NamedTuple):
+    """From a member whose disk is empty: have I been here before?"""
+
+
+class NewcomerAnswer(NamedTuple):
+    """`known`: the asking member has once been at work in this cluster, and said so through the log."""
+
+    known: bool
+
+
 class Forward(NamedTuple):
     """Frames of proposals that came in at a follower, for the leader's log."""
 

@@ -10,7 +10,7 @@ from zkv.actors.peers import DOOR, PeerMessage
 from zkv.actors.raft_actor import STORAGE_STALL_MS, RaftActor
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
-from zkv.errors import CorruptionError, NoLeader
+from zkv.errors import ConfigError, CorruptionError, NoLeader
 from zkv.limits import Limits
 from zkv.mailbox import Stop
 from zkv.wire import messages as m
@@ -28,13 +28,20 @@ def frame(gid: int, size: int = 10, member: int = 1) -> bytes:
 class House:
     """Member `member` of `voters`, and what it has posted to whom: names are actors of its node, numbers peers."""
 
-    def __init__(self, *voters: int, member: int = 1, snapshot_count: int = 1000, **limits: Any) -> None:
+    def __init__(
+        self,
+        *voters: int,
+        member: int = 1,
+        snapshot_count: int = 1000,
+        attributes: tuple[str, tuple[str, ...]] | None = None,
+        **limits: Any,
+    ) -> None:
         self.posted: list[tuple[str | int, Any]] = []
         self.log = MemoryLog(m.ConfState(voters))
         self.now = 0
         self.actor = RaftActor(
             config=RaftConfig(member), log=self.log, limits=Limits(**limits), snapshot_count=snapshot_count, seed=1,
-            post=self._post, post_peer=self._post, set_peers=lambda _: None,
+            post=self._post, post_peer=self._post, set_peers=lambda _: None, attributes=attributes,
         )  # fmt: skip
 
     def _post(self, to: str | int, message: Any) -> bool:
@@ -87,6 +94,7 @@ def follower() -> House:
     """Member 1, that hears of leader 2."""
     house = House(1, 2, 3)
     house.begin()
+    house.hear_peer(3, m.NewcomerAnswer(known=False))
     house.follow(2)
     return house
 
@@ -101,6 +109,51 @@ def test_it_takes_part_in_nothing_before_storage_has_said_where_it_stands() -> N
     assert house.actor.next_wakeup(house.now) is None
     house.stored(0, feed=True)
     assert house.actor.next_wakeup(house.now) is not None
+
+
+def test_with_an_empty_disk_it_takes_no_part_until_a_majority_has_not_heard_of_it() -> None:
+    """Else one whose data were removed would vote again in a term it has voted in, or count for what it has lost."""
+    house = House(1, 2, 3)
+    house.begin()
+    vote = m.Message(m.MessageKind.VOTE, 1, 2, 9)
+    house.hear_peer(2, vote)
+    house.hear(after_ms=60_000)
+    assert len(house.take(2, m.Newcomer)) == len(house.take(3, m.Newcomer)) == 1
+    assert house.posted == []
+    house.hear_peer(3, m.NewcomerAnswer(known=False))
+    house.hear_peer(2, vote)
+    assert house.take(2, m.Message)
+
+
+def test_with_an_empty_disk_it_ends_where_it_has_been_before() -> None:
+    """As a member of etcd's does."""
+    house = House(1, 2, 3)
+    house.begin()
+    with pytest.raises(ConfigError, match="already been bootstrapped"):
+        house.hear_peer(2, m.NewcomerAnswer(known=True))
+
+
+def test_a_member_is_known_once_it_has_published_itself(follower: House) -> None:
+    """What a newcomer is told."""
+    follower.hear_peer(3, m.Newcomer())
+    follower.hear(m.MembersAre((m.Member(3, "three", (), ("tcp://c",), is_learner=False),)))
+    follower.hear_peer(3, m.Newcomer())
+    assert [answer.known for answer in follower.take(3, m.NewcomerAnswer)] == [False, True]
+
+
+def test_it_publishes_nothing_before_its_disk_holds_something() -> None:
+    """Or it would be known, and after a crash at that moment have nothing to show for it."""
+    house = House(1, 2, 3, attributes=("one", ("tcp://c",)))
+    house.begin()
+    house.hear_peer(3, m.NewcomerAnswer(known=False))
+    house.hear(m.MembersAre((m.Member(1, "", (), (), is_learner=False),)))
+    house.follow(2)
+    house.hear()
+    assert not house.take(2, m.Forward)
+    entry = m.Entry(1, 1, m.EntryKind.BATCH, 0, b"")
+    house.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, 0, 0, 1, (entry,)))
+    house.hear()
+    assert house.take(2, m.Forward)
 
 
 def test_the_writes_of_a_turn_become_one_entry(leader: House) -> None:
