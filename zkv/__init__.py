@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zkv.client.ops import create_revision as create_revision
     from zkv.client.ops import delete as delete
     from zkv.client.ops import get as get
-    from zkv.client.ops import lease as lease
+    from zkv.client.ops import lease_of as lease_of
     from zkv.client.ops import mod_revision as mod_revision
     from zkv.client.ops import put as put
     from zkv.client.ops import value as value
@@ -42,7 +42,7 @@ _HOMES = {
     "create_revision": "zkv.client.ops",
     "delete": "zkv.client.ops",
     "get": "zkv.client.ops",
-    "lease": "zkv.client.ops",
+    "lease_of": "zkv.client.ops",
     "mod_revision": "zkv.client.ops",
     "put": "zkv.client.ops",
     "value": "zkv.client.ops",

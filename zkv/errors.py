@@ -16,6 +16,7 @@
     │   ├── SessionExpired          a write may have happened
     │   └── AnswerLost              the write has happened, at `revision`
     ├── ClientError             this side's: ClientClosed, ConnectionFailed, DeadlineExceeded
+    │   └── LeaseLost, LockLost, ElectionNotLeader, KeyExists, TooManyClients, Conflict      of locks and their like
     ├── CorruptionError         bytes on disk or on the wire are not what was written; the node stops
     ├── DiskError               the disk refused a read, a write or a sync; the actor that asked ends
     └── ConfigError             a setting cannot be served; says which and why
@@ -226,6 +227,38 @@ class ConnectionFailed(ClientError):
 class DeadlineExceeded(ClientError):
     text = "context deadline exceeded"
     maybe_applied = True
+
+
+class LeaseLost(ClientError):
+    """It has ended, or may have: by this side's clock no keep-alive was acknowledged for a whole TTL."""
+
+    text = "zkv: lease is lost"
+
+
+class LockLost(ClientError):
+    """The lock is not, or may no longer be, this side's. A write that it guarded did not happen."""
+
+    text = "zkv: lock is lost"
+
+
+class ElectionNotLeader(ClientError):
+    """A write that the leadership guarded did not happen."""
+
+    text = "election: not leader"
+
+
+class KeyExists(ClientError):
+    text = "key already exists"
+
+
+class TooManyClients(ClientError):
+    text = "too many clients"
+
+
+class Conflict(ClientError):
+    """Each attempt of a transaction met a change of what it had read."""
+
+    text = "zkv: too many conflicts"
 
 
 class CorruptionError(ZkvError):

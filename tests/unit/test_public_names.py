@@ -24,7 +24,7 @@ def test_all_names_are_there_and_no_other_is_promised() -> None:
         "delete",
         "errors",
         "get",
-        "lease",
+        "lease_of",
         "mod_revision",
         "put",
         "value",

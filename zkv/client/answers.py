@@ -43,9 +43,10 @@ _PUT = m.PutAnswer()
 
 
 def _put(fields: Any) -> m.PutAnswer:
-    if not fields or fields[0] is None:
+    if not fields or (fields[0] is None and len(fields) == 1):
         return _PUT
-    return m.PutAnswer(key_value(fields[0]))
+    prev_kv, lease = fields[0], fields[1] if len(fields) > 1 else 0
+    return m.PutAnswer(None if prev_kv is None else key_value(prev_kv), _integer(lease))
 
 
 def _delete_range(fields: Any) -> m.DeleteRangeAnswer:
@@ -75,6 +76,35 @@ def _member_list(fields: Any) -> m.MemberListAnswer:
     return m.MemberListAnswer(tuple([_cut(m.Member, member) for member in members]))
 
 
+def _integer(number: Any) -> int:
+    if type(number) is not int:
+        raise TypeError("integer")
+    return number
+
+
+def _lease_grant(fields: Any) -> m.LeaseGrantAnswer:
+    id_, ttl = fields[:2]
+    return m.LeaseGrantAnswer(_integer(id_), _integer(ttl))
+
+
+def _lease_revoke(fields: Any) -> m.LeaseRevokeAnswer:
+    return _cut(m.LeaseRevokeAnswer, fields)
+
+
+def _lease_keep_alive(fields: Any) -> m.LeaseKeepAliveAnswer:
+    id_, ttl = fields[:2]
+    return m.LeaseKeepAliveAnswer(_integer(id_), _integer(ttl))
+
+
+def _lease_time_to_live(fields: Any) -> m.LeaseTimeToLiveAnswer:
+    answer = _cut(m.LeaseTimeToLiveAnswer, fields)
+    return answer._replace(keys=tuple(answer.keys))
+
+
+def _lease_list(fields: Any) -> m.LeaseListAnswer:
+    return m.LeaseListAnswer(tuple([_integer(lease) for lease in fields[0]]))
+
+
 _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.RANGE: _range,
     m.Op.PUT: _put,
@@ -84,6 +114,11 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.HASH_KV: _hash_kv,
     m.Op.STATUS: _status,
     m.Op.MEMBER_LIST: _member_list,
+    m.Op.LEASE_GRANT: _lease_grant,
+    m.Op.LEASE_REVOKE: _lease_revoke,
+    m.Op.LEASE_KEEP_ALIVE: _lease_keep_alive,
+    m.Op.LEASE_TIME_TO_LIVE: _lease_time_to_live,
+    m.Op.LEASE_LIST: _lease_list,
 }
 
 

@@ -22,9 +22,9 @@ from zkv.client.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self, Unpack
+    from typing import Any, Self, SupportsIndex, Unpack
 
-    from zkv.client.calls import Call, Txn
+    from zkv.client.calls import Call, Guard, Txn
     from zkv.client.records import (
         CompactResult,
         DeleteResult,
@@ -119,17 +119,19 @@ class AsyncClient:
         key: ops.Data,
         value: ops.Data = b"",
         *,
-        lease: int = 0,
+        lease: SupportsIndex = 0,
+        ttl: int = 0,
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,
+        guard: Guard | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 (the cluster's deadline, not the task's)
     ) -> PutResult:
         """See `Client.put`."""
         request = ops.put(
-            key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+            key, value, lease=lease, ttl=ttl, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
         )
-        return await self._call(calls.put(request), timeout)
+        return await self._call(calls.put(request, guard), timeout)
 
     async def get(
         self,
@@ -166,21 +168,22 @@ class AsyncClient:
         prefix: ops.Prefix = None,
         from_key: bool = False,
         prev_kv: bool = False,
+        guard: Guard | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> DeleteResult:
         """See `Client.delete`."""
         request = ops.delete(key, range_end=range_end, prefix=prefix, from_key=from_key, prev_kv=prev_kv)
-        return await self._call(calls.delete(request), timeout)
+        return await self._call(calls.delete(request, guard), timeout)
 
-    def txn(self) -> Txn[Coroutine[Any, Any, TxnResult]]:
+    def txn(self, *, guard: Guard | None = None) -> Txn[Coroutine[Any, Any, TxnResult]]:
         """See `Client.txn`; here `await` the `.commit()`."""
-        return calls.Txn(self._call)
+        return calls.Txn(self._call, guard)
 
     value = staticmethod(ops.value)
     version = staticmethod(ops.version)
     create_revision = staticmethod(ops.create_revision)
     mod_revision = staticmethod(ops.mod_revision)
-    lease = staticmethod(ops.lease)
+    lease_of = staticmethod(ops.lease_of)
 
     async def compact(
         self,

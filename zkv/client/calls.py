@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from operator import index
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from zkv.client import ops
 from zkv.client.lanes import OP_OF
 from zkv.client.records import (
     CompactResult,
     DeleteResult,
+    GrantResult,
     HashKVResult,
+    KeepAliveResult,
+    LeasesResult,
     MembersResult,
     PutResult,
     RangeResult,
     Result,
+    RevokeResult,
     StatusResult,
+    TimeToLiveResult,
     TxnResult,
 )
-from zkv.errors import InvalidRequest
+from zkv.errors import InvalidRequest, ZkvError
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self, Unpack
+    from typing import Self, SupportsIndex, Unpack
 
     from zkv.client.ticket import Header, Ticket
 
@@ -42,8 +48,8 @@ class Call(NamedTuple, Generic[T]):
 
 def _result(header: Header, answer: m.TxnAnswerBody) -> Result:
     match answer:
-        case m.PutAnswer(prev_kv=prev_kv):
-            return PutResult(header, prev_kv)
+        case m.PutAnswer():
+            return PutResult(header, answer.prev_kv, answer.lease)
         case m.DeleteRangeAnswer(deleted=deleted, prev_kvs=prev_kvs):
             return DeleteResult(header, deleted, prev_kvs)
         case m.RangeAnswer():
@@ -69,8 +75,33 @@ def _count(ticket: Ticket) -> int:
 # --- calls ---------------------------------------------------------------------------------------
 
 
-def put(request: m.Put) -> Call[PutResult]:
-    return Call(request, _of(PutResult))
+class Guard(Protocol):
+    """What a write may depend on: a lock, or a won election."""
+
+    def is_owner(self) -> m.Compare:
+        """Holds while it is held. Raises when it never was."""
+
+    def lost(self) -> ZkvError:
+        """What to raise when it does not hold."""
+
+
+def _guarded(call: Call[T], guard: Guard | None) -> Call[T]:
+    """The same request, refused by the cluster unless the guard holds at that very revision."""
+    if guard is None:
+        return call
+    request = m.Txn((guard.is_owner(),), ((OP_OF[type(call.request)], cast("m.TxnRequest", call.request)),), ())
+
+    def result(ticket: Ticket) -> T:
+        answer = cast("m.TxnAnswer", ticket.answer)
+        if not answer.succeeded:
+            raise guard.lost()
+        return cast("T", _result(ticket.header, answer.responses[0][1]))
+
+    return Call(request, result)
+
+
+def put(request: m.Put, guard: Guard | None = None) -> Call[PutResult]:
+    return _guarded(Call(request, _of(PutResult)), guard)
 
 
 def get(key: ops.Data, *, revision: int, serializable: bool) -> Call[m.KeyValue | None]:
@@ -82,12 +113,18 @@ def count(key: ops.Data | None, **options: Unpack[ops.RangeOptions]) -> Call[int
     return Call(ops.get(key, **options), _count)
 
 
-def delete(request: m.DeleteRange) -> Call[DeleteResult]:
-    return Call(request, _of(DeleteResult))
+def delete(request: m.DeleteRange, guard: Guard | None = None) -> Call[DeleteResult]:
+    return _guarded(Call(request, _of(DeleteResult)), guard)
 
 
-def txn(request: m.Txn) -> Call[TxnResult]:
-    return Call(request, _of(TxnResult))
+def txn(request: m.Txn, guard: Guard | None = None) -> Call[TxnResult]:
+    """A guarded txn stands within another, so that a guard that fails is told from a comparison that does."""
+    return _guarded(Call(request, _of(TxnResult)), guard)
+
+
+def range_of(request: m.Range) -> Call[RangeResult]:
+    """A range as one answer, which the caller knows to be small."""
+    return Call(request, _of(RangeResult))
 
 
 def compact(revision: int, *, physical: bool) -> Call[CompactResult]:
@@ -115,6 +152,39 @@ def members(*, linearizable: bool) -> Call[MembersResult]:
     )
 
 
+# --- leases --------------------------------------------------------------------------------------
+
+
+def grant(ttl: int, id_: int = 0) -> Call[GrantResult]:
+    return Call(
+        m.LeaseGrant(ttl, id_), lambda ticket: GrantResult(ticket.header, *cast("m.LeaseGrantAnswer", ticket.answer))
+    )
+
+
+def revoke(lease: SupportsIndex) -> Call[RevokeResult]:
+    return Call(m.LeaseRevoke(index(lease)), lambda ticket: RevokeResult(ticket.header))
+
+
+def keep_alive(lease: SupportsIndex) -> Call[KeepAliveResult]:
+    return Call(
+        m.LeaseKeepAlive(index(lease)),
+        lambda ticket: KeepAliveResult(ticket.header, *cast("m.LeaseKeepAliveAnswer", ticket.answer)),
+    )
+
+
+def time_to_live(lease: SupportsIndex, *, keys: bool) -> Call[TimeToLiveResult]:
+    return Call(
+        m.LeaseTimeToLive(index(lease), keys),
+        lambda ticket: TimeToLiveResult(ticket.header, *cast("m.LeaseTimeToLiveAnswer", ticket.answer)),
+    )
+
+
+def leases() -> Call[LeasesResult]:
+    return Call(
+        m.LeaseList(), lambda ticket: LeasesResult(ticket.header, cast("m.LeaseListAnswer", ticket.answer).leases)
+    )
+
+
 # --- transactions --------------------------------------------------------------------------------
 
 R = TypeVar("R")
@@ -128,8 +198,11 @@ class Txn(Generic[R]):
     If all comparisons of `if_` hold, the requests of `then` run, otherwise those of `otherwise`: all at one revision.
     """
 
-    def __init__(self, run: Callable[[Call[TxnResult], float | None], R] | None = None) -> None:
+    def __init__(
+        self, run: Callable[[Call[TxnResult], float | None], R] | None = None, guard: Guard | None = None
+    ) -> None:
         self._run = run
+        self._guard = guard
         self._compares: tuple[m.Compare, ...] = ()
         self._success: tuple[tuple[int, m.TxnRequest], ...] = ()
         self._failure: tuple[tuple[int, m.TxnRequest], ...] = ()
@@ -147,16 +220,22 @@ class Txn(Generic[R]):
         return self
 
     def request(self) -> m.Txn:
-        """What would be sent; also what an outer transaction holds."""
+        """What would be sent, but for the guard."""
         return m.Txn(self._compares, self._success, self._failure)
+
+    def inner(self) -> m.Txn:
+        """What an outer transaction holds. Raises InvalidRequest for a guarded one, whose loss could not be told."""
+        if self._guard is not None:
+            raise InvalidRequest("guard the outer transaction")
+        return self.request()
 
     def commit(self, *, timeout: float | None = None) -> R:
         """Send it. Raises what any call raises; a branch not taken is no error (`TxnResult.succeeded`)."""
         if self._run is None:
             raise InvalidRequest("this transaction belongs to no client")
-        return self._run(txn(self.request()), timeout)
+        return self._run(txn(self.request(), self._guard), timeout)
 
 
 def _operations(requests: tuple[m.TxnRequest | Txn[R], ...]) -> tuple[tuple[int, m.TxnRequest], ...]:
-    plain = [request.request() if isinstance(request, Txn) else request for request in requests]
+    plain = [request.inner() if isinstance(request, Txn) else request for request in requests]
     return tuple([(OP_OF[type(request)], request) for request in plain])

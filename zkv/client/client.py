@@ -28,9 +28,9 @@ from zkv.client.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Self, Unpack
+    from typing import Self, SupportsIndex, Unpack
 
-    from zkv.client.calls import Call, Txn
+    from zkv.client.calls import Call, Guard, Txn
     from zkv.client.records import (
         CompactResult,
         DeleteResult,
@@ -131,20 +131,26 @@ class Client:
         key: ops.Data,
         value: ops.Data = b"",
         *,
-        lease: int = 0,
+        lease: SupportsIndex = 0,
+        ttl: int = 0,
         prev_kv: bool = False,
         ignore_value: bool = False,
         ignore_lease: bool = False,
+        guard: Guard | None = None,
         timeout: float | None = None,
     ) -> PutResult:
         """Set a key. `prev_kv` asks for what was there; `ignore_value`, `ignore_lease` keep what is there.
 
-        Raises KeyNotFound for an ignored value or lease of a key that is not there; LeaseNotFound.
+        `lease`: the id of the lease that the key hangs on, or a `Lease`. `ttl`, in seconds: the key lives so long, by a
+        lease of its own. `guard`: a lock, or a won election; the cluster refuses the write if it is no longer held.
+
+        Raises KeyNotFound for an ignored value or lease of a key that is not there; LeaseNotFound; what the guard
+        raises when it is lost (LockLost, ElectionNotLeader).
         """
         request = ops.put(
-            key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
+            key, value, lease=lease, ttl=ttl, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
         )
-        return self._call(calls.put(request), timeout)
+        return self._call(calls.put(request, guard), timeout)
 
     def get(
         self, key: ops.Data, *, revision: int = 0, serializable: bool = False, timeout: float | None = None
@@ -179,21 +185,22 @@ class Client:
         prefix: ops.Prefix = None,
         from_key: bool = False,
         prev_kv: bool = False,
+        guard: Guard | None = None,
         timeout: float | None = None,
     ) -> DeleteResult:
-        """Delete a key, or all of a range."""
+        """Delete a key, or all of a range. `guard` as for `put`."""
         request = ops.delete(key, range_end=range_end, prefix=prefix, from_key=from_key, prev_kv=prev_kv)
-        return self._call(calls.delete(request), timeout)
+        return self._call(calls.delete(request, guard), timeout)
 
-    def txn(self) -> Txn[TxnResult]:
-        """A transaction: `.if_(...)`, `.then(...)`, `.otherwise(...)`, `.commit()`."""
-        return calls.Txn(self._call)
+    def txn(self, *, guard: Guard | None = None) -> Txn[TxnResult]:
+        """A transaction: `.if_(...)`, `.then(...)`, `.otherwise(...)`, `.commit()`. `guard` as for `put`."""
+        return calls.Txn(self._call, guard)
 
     value = staticmethod(ops.value)
     version = staticmethod(ops.version)
     create_revision = staticmethod(ops.create_revision)
     mod_revision = staticmethod(ops.mod_revision)
-    lease = staticmethod(ops.lease)
+    lease_of = staticmethod(ops.lease_of)
 
     def compact(self, revision: int, *, physical: bool = False, timeout: float | None = None) -> CompactResult:
         """Forget what was superseded at or before `revision`; `physical`: return when it is gone from the disk too."""

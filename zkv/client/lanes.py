@@ -21,6 +21,8 @@ class Lane(IntEnum):
     """Straight to the member's own storage."""
     ALONE = 4
     """A range whose answer may come in chunks: each in a message of its own, which becomes its stream."""
+    LEASE = 5
+    """Keep-alives: to the leader's lease actor, past the log."""
 
 
 OP_OF: dict[type, int] = {cls: int(op) for op, cls in m.REQUEST_CLASSES.items()}
@@ -28,6 +30,11 @@ LANE_OF: dict[type, int] = {
     m.Put: int(Lane.WRITE),
     m.DeleteRange: int(Lane.WRITE),
     m.Compact: int(Lane.WRITE),
+    m.LeaseGrant: int(Lane.WRITE),
+    m.LeaseRevoke: int(Lane.WRITE),
+    m.LeaseKeepAlive: int(Lane.LEASE),
+    m.LeaseTimeToLive: int(Lane.READ),
+    m.LeaseList: int(Lane.READ),
     m.HashKV: int(Lane.LOCAL),
     m.Status: int(Lane.STAMPED),
 }

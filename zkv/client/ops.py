@@ -6,13 +6,14 @@ the same names take the same arguments.
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from zkv.errors import InvalidRequest
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import SupportsIndex, Unpack
 
 Data: TypeAlias = str | bytes
 """A key or a value. Text is sent as UTF-8; what comes back is bytes."""
@@ -88,12 +89,14 @@ def put(
     key: Data,
     value: Data = b"",
     *,
-    lease: int = 0,
+    lease: SupportsIndex = 0,
+    ttl: int = 0,
     prev_kv: bool = False,
     ignore_value: bool = False,
     ignore_lease: bool = False,
 ) -> m.Put:
-    return m.Put(to_bytes(key), to_bytes(value), lease, prev_kv, ignore_value, ignore_lease)
+    """Set a key; see `Client.put`."""
+    return m.Put(to_bytes(key), to_bytes(value), index(lease), prev_kv, ignore_value, ignore_lease, ttl)
 
 
 def get(key: Data | None = None, **options: Unpack[RangeOptions]) -> m.Range:
@@ -183,6 +186,6 @@ def mod_revision(key: Data | None = None, *, range_end: Data | None = None, pref
     return Comparand(m.CompareTarget.MOD, *key_range(key, range_end, prefix))
 
 
-def lease(key: Data | None = None, *, range_end: Data | None = None, prefix: Prefix = None) -> Comparand:
+def lease_of(key: Data | None = None, *, range_end: Data | None = None, prefix: Prefix = None) -> Comparand:
     """The lease the key hangs on; 0 for none."""
     return Comparand(m.CompareTarget.LEASE, *key_range(key, range_end, prefix))

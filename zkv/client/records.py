@@ -22,9 +22,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class PutResult(Result):
-    """`prev_kv`: what was there before, when it was asked for and there was something."""
+    """`prev_kv`: what was there before, when it was asked for and there was something.
+
+    `lease`: the one that a put with a `ttl` made for its key.
+    """
 
     prev_kv: KeyValue | None = None
+    lease: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +87,55 @@ class StatusResult(Result):
 @dataclass(frozen=True, slots=True)
 class MembersResult(Result):
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantResult(Result):
+    """A new lease. `ttl`, in seconds, is the one asked for, or the shortest the cluster can keep."""
+
+    id: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeResult(Result):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAliveResult(Result):
+    """The lease lives for `ttl` seconds more."""
+
+    id: int
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToLiveResult(Result):
+    """`ttl`: whole seconds left, -1 for a lease that is not there; `keys`: those on it, if asked for."""
+
+    id: int
+    ttl: int
+    granted_ttl: int
+    keys: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesResult(Result):
+    """The ids of all leases."""
+
+    leases: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapResult(Result):
+    """Was what was expected there, and so changed? True and false like `succeeded`.
+
+    `kv`: what is there instead, None if nothing is.
+    """
+
+    succeeded: bool
+    kv: KeyValue | None = None
+
+    def __bool__(self) -> bool:
+        return self.succeeded

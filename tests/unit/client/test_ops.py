@@ -71,7 +71,7 @@ def test_comparisons_read_as_they_mean() -> None:
         ops.version("a") > 0,
         ops.create_revision("a") < 5,
         ops.mod_revision(prefix="a") != 7,
-        ops.lease("a") == 0,
+        ops.lease_of("a") == 0,
     ]
     assert compares == [
         m.Compare(m.CompareResult.EQUAL, m.CompareTarget.VALUE, b"a", b"1"),
