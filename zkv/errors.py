@@ -11,7 +11,8 @@
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
     │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
     │   ├── LeaderChanged, RequestTimeout, Unavailable      a write may have happened
-    │   └── StreamLost              a range's chunks broke off; ask for the rest
+    │   ├── StreamLost              a range's chunks, or watches, broke off; ask for the rest
+    │   └── SlowWatcher             a watch whose events were not taken for too long; ask from where it ended
     ├── SessionError            a write whose fate the cluster can no longer tell, or whose answer it cannot repeat
     │   ├── SessionExpired          a write may have happened
     │   └── AnswerLost              the write has happened, at `revision`
@@ -189,6 +190,13 @@ class StreamLost(RetryableError):
 
     code = 207
     text = "zkv: range stream lost"
+
+
+class SlowWatcher(RetryableError):
+    """The client of a watch was owed events and took none for `Limits.watch_silence_ms`: its watches were ended."""
+
+    code = 208
+    text = "zkv: watch events were not taken in time"
 
 
 class SessionError(ZkvError):

@@ -72,6 +72,10 @@ class Limits(NamedTuple):
     watch_silence_ms: int = 60_000
     """A client with watches that says nothing for so long is gone (the library speaks every third of it), and one that
     is owed events and takes none for so long has its watches cancelled."""
+    watch_flight_bytes_max: int = 256 * MEBIBYTE
+    """The same of all clients of one node together: beyond it, a client is sent no more before it has taken all."""
+    watch_progress_ms: int = 600_000
+    """A watch with progress_notify that had no events for so long is told how far the store is."""
     history_bytes: int = MEBIBYTE
     """One slice of history, read for all watchers that catch up."""
     lease_keys_max: int = 1_000

@@ -800,19 +800,27 @@ class Applied(NamedTuple):
     """storage -> watch: the revision reached, and the events of all revisions after `since`: (revision, events) each.
 
     A `since` beyond what the watch actor knows means that events between were not told (nobody had asked for them yet,
-    or a queue was full): they are to be read as history.
+    or a queue was full): they are to be read as history. `term` goes into answers. `at_once` and `prev_kv`: as storage
+    knows what is needed (`WatchNeeds`), it tells events at once, and with what they superseded.
     """
 
     revision: int
     events: tuple[tuple[int, tuple[Event, ...]], ...]
     since: int = 0
+    term: int = 0
+    at_once: bool = False
+    prev_kv: bool = False
 
 
 class WatchNeeds(NamedTuple):
-    """watch -> storage: are there watchers, so that events are wanted, and at once; does one of them want prev_kv?"""
+    """watch -> storage: are there watchers, so that events are wanted, and at once; does one of them want prev_kv?
+
+    `taken`: so many more `Applied` with events have been worked off; storage sends no more than a window of them.
+    """
 
     events: bool
     prev_kv: bool
+    taken: int = 0
 
 
 class HistoryWanted(NamedTuple):

@@ -80,7 +80,7 @@ class _Group(NamedTuple):
 class StateMachine:
     """The store of one member. Opening it takes the same time whatever it holds.
 
-    `version` is what Status says. `want_events`: gather events for watchers.
+    `version` is what Status says. `want_events`: gather events for watchers; `want_prev_kv`: with what they superseded.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class StateMachine:
         member_id: int,
         version: str = "",
         want_events: bool = False,
+        want_prev_kv: bool = False,
     ) -> None:
         self.engine = engine
         self._limits = limits
@@ -104,6 +105,7 @@ class StateMachine:
         self._time = place.time
         self.store = Store(engine, limits, place.revision, place.compacted)
         self.store.want_events = want_events
+        self.store.want_prev_kv = want_prev_kv
         self.members = Members(engine, m.ConfState(*unpack(place.conf)))
         self._sessions = Sessions(engine, limits, place.sessions, place.horizon)
         self.compaction = Compaction(engine)

@@ -51,6 +51,8 @@ class Store:
         self.fetched: dict[bytes, bytes | None] = {}
         """Current records as read ahead by `prefetch`, by engine key."""
         self.want_events = False
+        self.want_prev_kv = False
+        """Events carry what they superseded: it costs a look at the whole record."""
         self.events: list[tuple[int, tuple[Event, ...]]] = []
         self._written: list[tuple[bytes, bytes]] = []
         self._sub = 0
@@ -179,10 +181,11 @@ class Store:
         )
         self._sub = sub + 1
         previous = None
-        if record is not None and (prev_kv or self.want_events):
+        if record is not None and (prev_kv or self.want_prev_kv):
             previous = layout.current_kv(key, record)
         if self.want_events:
-            self._events_now.append(Event(False, KeyValue(key, create, revision, version, value, lease), previous))
+            kv = KeyValue(key, create, revision, version, value, lease)
+            self._events_now.append(Event(False, kv, previous if self.want_prev_kv else None))
         return PutAnswer(previous if prev_kv else None)
 
     def put_plain(self, key: bytes, value: bytes) -> int:
@@ -204,7 +207,7 @@ class Store:
         written.append((EVENT_KEY.pack(EVENT, revision, 0), b"".join((head, key, value))))
         written.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
         if self.want_events:
-            previous = None if record is None else layout.current_kv(key, record)
+            previous = layout.current_kv(key, record) if self.want_prev_kv and record is not None else None
             put = Event(False, KeyValue(key, create, revision, version, value, 0), previous)
             self.events.append((revision, (put,)))
         return revision
@@ -246,7 +249,8 @@ class Store:
         self._sub = sub + 1
         if self.want_events:
             gone = KeyValue(key, 0, revision, 0, b"", 0)
-            self._events_now.append(Event(True, gone, layout.current_kv(key, record)))
+            previous = layout.current_kv(key, record) if self.want_prev_kv else None
+            self._events_now.append(Event(True, gone, previous))
 
     def _set(self, key: bytes, record: bytes | None) -> None:
         pending = self.pending

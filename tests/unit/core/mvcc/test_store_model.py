@@ -118,7 +118,7 @@ def test_members_hold_the_same_bytes(many: list[list[Any]], groups_each: int, ba
     """Neither how entries come in batches, nor who answers, nor when compaction is done, shows in what is kept."""
     groups = [group(*requests, session=b"%016d" % (at % 3), first=1 + at * 9) for at, requests in enumerate(many)]
     entries = entries_of(groups, groups_each)
-    one, other = machine(want_events=True), machine(member=2)
+    one, other = machine(want_events=True, want_prev_kv=True), machine(member=2)
     for each in entries:
         one.apply([each], 1)
         one.compaction_step()
