@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 MEBIBYTE = 1 << 20
+LEASE_SLACK_MS = 750
+"""The log lets a lease live this much longer than its TTL, so that one renewed more often costs no log entry: how much
+longer than asked for a lease may live after its leader is gone. No setting: all members must agree on it."""
 
 
 class Limits(NamedTuple):

@@ -83,7 +83,7 @@ class Model:
             old.lease if old and request.ignore_lease else request.lease,
         )
         changes[0] += 1
-        return (old if request.prev_kv else None,)
+        return old if request.prev_kv else None, 0
 
     def _range(self, request: Range, state: State, now: int) -> object:
         if request.revision > now:

@@ -87,7 +87,7 @@ def test_a_nested_txn_compares_with_what_was_before_the_outer_one(five: Feeder) 
     absent = Compare(m.CompareResult.EQUAL, m.CompareTarget.VERSION, b"n", 0)
     inner = Txn((absent,), ((1, Range(b"n", keys_only=True)),), ())
     [answer] = five.ask(Txn((), ((2, Put(b"n", b"v")), (4, inner)), ()))
-    assert answer == (True, ((2, (None,)), (4, (True, ((1, (((b"n", 7, 7, 1, b"", 0),), False, 1)),)))))
+    assert answer == (True, ((2, (None, 0)), (4, (True, ((1, (((b"n", 7, 7, 1, b"", 0),), False, 1)),)))))
 
 
 def test_a_txn_sees_its_writes_now_and_not_in_the_past(five: Feeder) -> None:
@@ -132,4 +132,4 @@ def test_a_malformed_request_is_refused_and_leaves_no_trace(five: Feeder) -> Non
     for request in broken:
         five.ask(request)
     assert five.machine.revision == before
-    assert five.ask(Put(b"x", b"")) == [(None,)]
+    assert five.ask(Put(b"x", b"")) == [(None, 0)]

@@ -59,7 +59,7 @@ def test_only_the_member_asked_answers_and_old_entries_are_passed_over() -> None
     store = machine(member=1)
     theirs, ours = entry(1, group(Put(b"a", b"")), member=2), entry(2, group(Put(b"b", b"")), member=1)
     outcome = store.apply([theirs, ours, entry(3, time=7, term=4)], 4)
-    assert [(answered.gid, answers_of(answered.answers)) for answered in outcome.answers] == [(2000, [(3, (None,))])]
+    assert [(answered.gid, answers_of(answered.answers)) for answered in outcome.answers] == [(2000, [(3, (None, 0))])]
     assert store.apply([theirs, ours], 4).answers == []
     assert (store.revision, store.place) == (3, SnapshotMeta(3, 4, 7, ConfState(())))
 

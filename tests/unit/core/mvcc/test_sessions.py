@@ -36,7 +36,7 @@ def test_it_does_so_within_one_message() -> None:
     feeder = Feeder()
     feeder.machine.apply([], 1)
     feeder.ask(DeleteRange(b"x"), Put(b"a", b"1"), session=ONE, first=1)
-    assert feeder.ask(Put(b"a", b"1"), Put(b"a", b"1"), session=ONE, first=2)[0] == (None,)
+    assert feeder.ask(Put(b"a", b"1"), Put(b"a", b"1"), session=ONE, first=2)[0] == (None, 0)
     assert feeder.machine.revision == 3
 
 
@@ -77,7 +77,7 @@ def test_a_session_with_too_many_answers_kept_must_raise_its_floor() -> None:
     feeder = Feeder(limits=SMALL)
     feeder.ask(Put(b"a", b""), Put(b"b", b""), session=ONE, first=1)
     assert isinstance(feeder.ask(Put(b"c", b""), session=ONE, first=3)[0], TooManyRequests)
-    assert feeder.ask(Put(b"c", b""), session=ONE, first=3, floor=3) == [(None,)]
+    assert feeder.ask(Put(b"c", b""), session=ONE, first=3, floor=3) == [(None, 0)]
 
 
 def test_a_late_copy_of_a_forgotten_session_is_never_applied() -> None:
@@ -91,7 +91,7 @@ def test_a_late_copy_of_a_forgotten_session_is_never_applied() -> None:
     assert isinstance(error, SessionExpired)
     assert feeder.machine.revision == 3
     born = int(error.detail)
-    assert feeder.ask(Put(b"a", b"3"), session=born.to_bytes(8, "big") + b"reborn..") == [(None,)]
+    assert feeder.ask(Put(b"a", b"3"), session=born.to_bytes(8, "big") + b"reborn..") == [(None, 0)]
 
 
 def test_a_session_in_use_does_not_grow_old() -> None:
@@ -116,7 +116,7 @@ def test_where_there_is_no_room_only_an_idle_session_makes_some() -> None:
     third = (2).to_bytes(8, "big") + b"third..."
     assert isinstance(feeder.ask(Put(b"a", b""), session=third)[0], TooManyRequests)
     feeder.time += SMALL.session_kept_ms - 500
-    assert feeder.ask(Put(b"a", b""), session=third) == [(None,)]
+    assert feeder.ask(Put(b"a", b""), session=third) == [(None, 0)]
     assert kept(feeder) == sorted([OTHER, third])
 
 
