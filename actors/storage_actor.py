@@ -136,7 +136,7 @@ class StorageActor:
         self._post = post
         self._logger = structlog.get_logger().bind(actor="storage")
         self._machine = self._open()
-        if not self._machine.applied and not self._machine.members.all():
+        if not self._machine.applied and not self._machine.members.table():
             self._machine.bootstrap(bootstrap)
         self._desk = SnapshotDesk(limits.chunk_bytes, self._store.staging)
         self._durable = self._machine.applied  # what was found on the disk is durable
@@ -165,7 +165,8 @@ class StorageActor:
         self._tell_members()
 
     def _tell_members(self) -> None:
-        if not self._post("raft", m.MembersAre(self._machine.members.all())):
+        members = self._machine.members
+        if not self._post("raft", m.MembersAre(members.table(), members.removed())):
             self._must_begin = True
 
     # --- the actor's face ----------------------------------------------------------------------

@@ -7,6 +7,8 @@
     │   ├── EmptyKey, ValueProvided, LeaseProvided, TooManyOps, DuplicateKey, InvalidSortOption
     │   ├── KeyNotFound, LeaseNotFound, Compacted, FutureRevision
     │   ├── RequestTooLarge, RangeTooLarge
+    │   ├── MemberExists, PeerUrlExists, BadMemberUrls, MemberNotFound, MemberNotLearner, LearnerNotReady
+    │   ├── TooManyLearners, NotEnoughStarted, UnhealthyCluster, BadLeaderTransferee, NotLeader
     │   └── PermissionDenied
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
     │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
@@ -137,6 +139,65 @@ class RangeTooLarge(RequestError):
 class PermissionDenied(RequestError):
     code = 114
     text = "etcdserver: permission denied"
+
+
+class MemberExists(RequestError):
+    code = 130
+    text = "etcdserver: member ID already exist"
+
+
+class PeerUrlExists(RequestError):
+    code = 131
+    text = "etcdserver: Peer URLs already exists"
+
+
+class BadMemberUrls(RequestError):
+    code = 132
+    text = "etcdserver: given member URLs are invalid"
+
+
+class MemberNotFound(RequestError):
+    code = 133
+    text = "etcdserver: member not found"
+
+
+class MemberNotLearner(RequestError):
+    code = 134
+    text = "etcdserver: can only promote a learner member"
+
+
+class LearnerNotReady(RequestError):
+    code = 135
+    text = "etcdserver: can only promote a learner member which is in sync with leader"
+
+
+class TooManyLearners(RequestError):
+    code = 136
+    text = "etcdserver: too many learner members in cluster"
+
+
+class NotEnoughStarted(RequestError):
+    """Without that member those that work would be no majority."""
+
+    code = 137
+    text = "etcdserver: re-configuration failed due to not enough started members"
+
+
+class UnhealthyCluster(RequestError):
+    """Members that vote are not connected, or a former change is still under way."""
+
+    code = 138
+    text = "etcdserver: unhealthy cluster"
+
+
+class BadLeaderTransferee(RequestError):
+    code = 139
+    text = "etcdserver: bad leader transferee"
+
+
+class NotLeader(RequestError):
+    code = 140
+    text = "etcdserver: not leader"
 
 
 class RetryableError(ZkvError):

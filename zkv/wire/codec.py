@@ -105,7 +105,7 @@ _RESTORE: dict[type, Any] = {
     m.Message: _message,
     m.Apply: lambda apply: m.Apply(apply.term, tuple(m.Entry(*entry) for entry in apply.entries)),
     m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
-    m.MembersAre: lambda are: m.MembersAre(tuple(m.Member(*member) for member in are.members)),
+    m.MembersAre: lambda are: m.MembersAre(tuple(m.Member(*member) for member in are.members), are.removed),
     m.StampedRead: lambda r: r if r.stamp is None else r._replace(stamp=m.Stamp(*r.stamp)),
     m.SnapshotChunk: _chunk,
     m.SnapshotOut: lambda out: m.SnapshotOut(out.member, _chunk(out.chunk)),

@@ -45,6 +45,11 @@ class Op(IntEnum):
     LEASE_LIST = 14
     LEASE_RENEW = 15  # by members only
     LEASE_EXPIRE = 16  # by members only
+    MEMBER_ADD = 17
+    MEMBER_REMOVE = 18
+    MEMBER_UPDATE = 19
+    MEMBER_PROMOTE = 20
+    MOVE_LEADER = 21  # answered by the leader's raft actor, never in the log
 
 
 class SortOrder(IntEnum):
@@ -168,6 +173,34 @@ class MemberList(NamedTuple):
     linearizable: bool = True
 
 
+class MemberAdd(NamedTuple):
+    """A new member at `peer_urls`. One that shall vote begins as a learner, too, and votes once it has caught up."""
+
+    peer_urls: tuple[str, ...]
+    is_learner: bool = False
+
+
+class MemberRemove(NamedTuple):
+    id: int
+
+
+class MemberUpdate(NamedTuple):
+    id: int
+    peer_urls: tuple[str, ...]
+
+
+class MemberPromote(NamedTuple):
+    """Let a learner that has caught up vote."""
+
+    id: int
+
+
+class MoveLeader(NamedTuple):
+    """Hand the leadership over to the member `target`."""
+
+    target: int
+
+
 class Publish(NamedTuple):
     """A member tells the others its name and client urls, as etcd's members do once they run."""
 
@@ -235,6 +268,11 @@ Request: TypeAlias = (
     | HashKV
     | Status
     | MemberList
+    | MemberAdd
+    | MemberRemove
+    | MemberUpdate
+    | MemberPromote
+    | MoveLeader
     | Publish
     | LeaseGrant
     | LeaseRevoke
@@ -262,6 +300,11 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.LEASE_LIST: LeaseList,
     Op.LEASE_RENEW: LeaseRenew,
     Op.LEASE_EXPIRE: LeaseExpire,
+    Op.MEMBER_ADD: MemberAdd,
+    Op.MEMBER_REMOVE: MemberRemove,
+    Op.MEMBER_UPDATE: MemberUpdate,
+    Op.MEMBER_PROMOTE: MemberPromote,
+    Op.MOVE_LEADER: MoveLeader,
 }
 
 
@@ -314,7 +357,11 @@ class StatusAnswer(NamedTuple):
 
 
 class Member(NamedTuple):
-    """`name` and `client_urls` are empty until the member has published them."""
+    """`name` and `client_urls` are empty until the member has published them.
+
+    `is_learner` tells clients that it does not vote now. In the member table of storage and raft it says that it is not
+    meant to: a member that is meant to vote and does not yet is catching up.
+    """
 
     id: int
     name: str
@@ -354,6 +401,21 @@ class LeaseListAnswer(NamedTuple):
     leases: tuple[int, ...]
 
 
+class MemberAddAnswer(NamedTuple):
+    member: Member
+    members: tuple[Member, ...]
+
+
+class MembersAnswer(NamedTuple):
+    """To MemberRemove, MemberUpdate and MemberPromote: who belongs to the cluster now."""
+
+    members: tuple[Member, ...]
+
+
+class MoveLeaderAnswer(NamedTuple):
+    pass
+
+
 TxnAnswerBody: TypeAlias = RangeAnswer | PutAnswer | DeleteRangeAnswer | TxnAnswer
 AnswerBody: TypeAlias = (
     TxnAnswerBody
@@ -366,6 +428,9 @@ AnswerBody: TypeAlias = (
     | LeaseKeepAliveAnswer
     | LeaseTimeToLiveAnswer
     | LeaseListAnswer
+    | MemberAddAnswer
+    | MembersAnswer
+    | MoveLeaderAnswer
 )
 
 ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
@@ -385,6 +450,11 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.LEASE_LIST: LeaseListAnswer,
     Op.LEASE_RENEW: CompactAnswer,
     Op.LEASE_EXPIRE: CompactAnswer,
+    Op.MEMBER_ADD: MemberAddAnswer,
+    Op.MEMBER_REMOVE: MembersAnswer,
+    Op.MEMBER_UPDATE: MembersAnswer,
+    Op.MEMBER_PROMOTE: MembersAnswer,
+    Op.MOVE_LEADER: MoveLeaderAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
@@ -645,9 +715,10 @@ class NewcomerAnswer(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """Frames of proposals that came in at a follower, for the leader's log."""
+    """Frames of proposals that came in at a follower, for the leader's log. `members`: as in Propose."""
 
     frames: tuple[bytes, ...]
+    members: bool = False
 
 
 class ForwardRefused(NamedTuple):
@@ -698,9 +769,13 @@ class Hello(NamedTuple):
 
 
 class Propose(NamedTuple):
-    """gateway -> raft: writes, to be logged. `frame` is a packed Frame."""
+    """gateway -> raft: writes, to be logged. `frame` is a packed Frame.
+
+    `members`: the writes change the membership (or move the leader), and the leader's raft actor is to look at them first.
+    """
 
     frame: bytes
+    members: bool = False
 
 
 class Read(NamedTuple):
@@ -750,9 +825,13 @@ class StorageAt(NamedTuple):
 
 
 class MembersAre(NamedTuple):
-    """storage -> raft: the member table as applied, so that raft knows where its peers are."""
+    """storage -> raft: the member table as applied, so that raft knows where its peers are, and who is to vote.
+
+    `removed`: ids of former members.
+    """
 
     members: tuple[Member, ...]
+    removed: tuple[int, ...] = ()
 
 
 class Apply(NamedTuple):

@@ -27,7 +27,8 @@ The engine then holds, all integers big endian, so that bytes sort as numbers do
 The key in a history entry is escaped (00 becomes 00 FF) and ended by 00 00, so that the order of the entries
 is the order of the keys, whatever bytes follow (the "memcomparable" form known from TiKV and MyRocks).
 
-Beside them: `l` leases, `m` members, `s` sessions, `q` the queue in which sessions grow old, `x` the store's own place.
+Beside them: `l` leases, `m` members, `d` ids of removed ones, `s` sessions, `q` the queue in which sessions grow old,
+`x` the store's own place.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ EVENT: Final = b"r"
 HISTORY: Final = b"h"
 LEASE: Final = b"l"
 MEMBER: Final = b"m"
+REMOVED_MEMBER: Final = b"d"
 SESSION: Final = b"s"
 SESSION_QUEUE: Final = b"q"
 PLACE: Final = b"xplace"
@@ -166,6 +168,15 @@ def event_record(key: bytes, record: bytes) -> EventRecord:
 
 def member_key(member: int) -> bytes:
     return _ID.pack(MEMBER, member)
+
+
+def removed_member_key(member: int) -> bytes:
+    return _ID.pack(REMOVED_MEMBER, member)
+
+
+def id_of(key: bytes) -> int:
+    """Of the key of a member, or of a removed one."""
+    return int(_ID.unpack(key)[1])
 
 
 def lease_key(lease: int) -> bytes:

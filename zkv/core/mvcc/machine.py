@@ -255,7 +255,7 @@ class StateMachine:
                 self._begun = number
                 self._make_room(op, fields, session)
             try:
-                remember, body = self._evaluate(op, fields, group.mine)
+                remember, body = self._evaluate(op, fields, index, group.mine)
             except (errors.RequestError, *MALFORMED) as error:
                 store.cancel()
                 # Only what every member evaluates may be remembered, or their tables would differ.
@@ -290,8 +290,8 @@ class StateMachine:
             if session is not None:
                 self._sessions.touch(session)
 
-    def _evaluate(self, op: int, fields: Any, mine: bool) -> tuple[bool, object]:
-        """Whether the answer is one to remember, and its body.
+    def _evaluate(self, op: int, fields: Any, index: int, mine: bool) -> tuple[bool, object]:
+        """Whether the answer is one to remember, and its body. `index`: of the entry.
 
         Raises a RequestError, or one of MALFORMED.
         """
@@ -315,15 +315,30 @@ class StateMachine:
         if op == _OP_COMPACT:
             store.compact(m.Compact(*fields).revision)
             return True, ()
-        if op == m.Op.PUBLISH:
-            self.members.publish(m.Publish(*fields))
+        if op in _MEMBER_OPS:
             self._members_changed = True
-            return True, ()
+            return True, self._change_members(op, fields, index)
         if op == _OP_RANGE:
             return False, store.range(m.Range(*fields)) if mine else None
         if op == m.Op.MEMBER_LIST:
             return False, (self.members.all(),)
         raise errors.InvalidRequest("not a request for the log")
+
+    def _change_members(self, op: int, fields: Any, index: int) -> object:
+        members = self.members
+        if op == m.Op.PUBLISH:
+            members.publish(m.Publish(*fields))
+            return ()
+        if op == m.Op.MEMBER_ADD:
+            added = members.add(m.MemberAdd(*fields), index)
+            return added, members.all()
+        if op == m.Op.MEMBER_REMOVE:
+            members.remove(m.MemberRemove(*fields).id)
+        elif op == m.Op.MEMBER_UPDATE:
+            members.update(m.MemberUpdate(*fields))
+        else:
+            members.promote(m.MemberPromote(*fields).id)
+        return (members.all(),)
 
     # --- the rest of the storage actor's calls ---
 
@@ -341,6 +356,11 @@ class StateMachine:
 
 
 _READS: Final = frozenset((m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST))
+
+
+_MEMBER_OPS: Final = frozenset(
+    (m.Op.PUBLISH, m.Op.MEMBER_ADD, m.Op.MEMBER_REMOVE, m.Op.MEMBER_UPDATE, m.Op.MEMBER_PROMOTE)
+)
 
 
 _NO_PREVIOUS: Final = m.PutAnswer()

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.harness.kv_log import Feeder, answers_of, entry, group, machine
+from zkv.errors import (
+    MemberNotFound,
+    MemberNotLearner,
+    NotEnoughStarted,
+    PeerUrlExists,
+    RequestError,
+    TooManyLearners,
+)
 from zkv.wire.codec import pack
 from zkv.wire.messages import (
     Compact,
@@ -12,9 +22,14 @@ from zkv.wire.messages import (
     Entry,
     EntryKind,
     Member,
+    MemberAdd,
     MemberList,
+    MemberPromote,
+    MemberRemove,
+    MemberUpdate,
     Publish,
     Put,
+    Request,
     SnapshotMeta,
 )
 
@@ -38,14 +53,71 @@ def test_members_are_listed_by_id_and_survive_a_restart() -> None:
     assert feeder.read(MemberList()) == ((ONE, TWO._replace(name="two", client_urls=("curve://two",))),)
 
 
-def test_conf_changes_reach_the_table_and_the_configuration() -> None:
-    kept = booted().machine
-    outcome = kept.apply([change(1, (ConfChangeKind.ADD_LEARNER, 3, ("http://three",)))], 3)
+def test_a_new_member_is_meant_to_vote_and_does_once_raft_says_so() -> None:
+    """What is meant is in the table at once; who votes, the conf changes tell."""
+    feeder = booted()
+    [(added, members)] = feeder.ask(MemberAdd(("http://three",)))
+    three = Member(*added)
+    assert three == Member(three.id, "", ("http://three",), (), True)
+    assert len(members) == 3
+    kept = feeder.machine
+    assert [member.is_learner for member in kept.members.table()] == [False, False, False]
+    index = kept.applied + 1
+    outcome = kept.apply([change(index, (ConfChangeKind.ADD_LEARNER, three.id, ()))], 3)
     assert outcome.members_changed
-    assert kept.members.all()[2] == Member(3, "", ("http://three",), (), True)
-    kept.apply([change(2, (ConfChangeKind.ADD_VOTER, 3, ())), change(3, (ConfChangeKind.REMOVE, 1, ()))], 3)
-    assert [member.id for member in kept.members.all()] == [2, 3]
-    assert machine(kept.engine).place == SnapshotMeta(3, 3, 5, ConfState((2, 3), (), (), 3))
+    kept.apply([change(index + 1, (ConfChangeKind.ADD_VOTER, three.id, ()))], 3)
+    assert [member.is_learner for member in kept.members.all()] == [False, False, False]
+    assert machine(kept.engine).place.conf == ConfState((1, 2, three.id), (), (), index + 1)
+
+
+def test_a_removed_member_is_known_to_have_been_one() -> None:
+    """Its id is never given again, and kept over a restart."""
+    feeder = booted()
+    assert feeder.ask(MemberRemove(2)) == [((ONE,),)]
+    feeder.machine = machine(feeder.machine.engine)
+    assert feeder.machine.members.removed() == (2,)
+    assert feeder.machine.members.table() == (ONE,)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (MemberAdd(("http://x", "http://two")), PeerUrlExists),
+        (MemberRemove(9), MemberNotFound),
+        (MemberUpdate(9, ("http://x",)), MemberNotFound),
+        (MemberUpdate(1, ("http://two",)), PeerUrlExists),
+        (MemberPromote(9), MemberNotFound),
+        (MemberPromote(1), MemberNotLearner),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_etcds_error(request_: Request, error: type[RequestError]) -> None:
+    feeder = booted()
+    [answer] = feeder.ask(request_)
+    assert type(answer) is error
+    assert feeder.machine.members.table() == (ONE, TWO)
+
+
+def test_no_more_than_one_learner_is_meant_to_stay_one() -> None:
+    """etcd's limit; who is catching up to vote does not count."""
+    feeder = booted()
+    [(learner, _)] = feeder.ask(MemberAdd(("http://three",), is_learner=True))
+    four = MemberAdd(("http://four",), is_learner=True)
+    assert type(feeder.ask(four)[0]) is TooManyLearners
+    feeder.ask(MemberAdd(("http://five",)), MemberPromote(Member(*learner).id))
+    assert len(feeder.ask(four)[0][1]) == 5
+
+
+def test_the_last_one_that_votes_cannot_be_removed() -> None:
+    feeder = Feeder()
+    feeder.machine.bootstrap((ONE,))
+    feeder.ask(MemberAdd(("http://three",)))
+    assert type(feeder.ask(MemberRemove(1))[0]) is NotEnoughStarted
+
+
+def test_peer_urls_can_change() -> None:
+    feeder = booted()
+    feeder.ask(MemberUpdate(1, ("http://b", "http://a")))
+    assert feeder.machine.members.table()[0].peer_urls == ("http://a", "http://b")
 
 
 def test_a_conf_change_that_makes_no_sense_changes_nothing() -> None:
