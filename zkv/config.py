@@ -153,7 +153,11 @@ class NodeConfig:
             raise ConfigError(f"--initial-cluster has duplicate urls: {self.initial_cluster}")
 
     def limits(self) -> Limits:
-        return Limits(request_bytes_max=self.max_request_bytes, txn_ops_max=self.max_txn_ops).checked()
+        return Limits(
+            request_bytes_max=self.max_request_bytes,
+            txn_ops_max=self.max_txn_ops,
+            lease_ttl_min=-(-3 * self.election_timeout // 2000),
+        ).checked()
 
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")

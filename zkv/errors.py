@@ -5,7 +5,8 @@
     │   ├── InvalidRequest          what came in is no request (malformed, out of bounds)
     │   ├── UnsupportedVersion      a protocol version this node does not speak
     │   ├── EmptyKey, ValueProvided, LeaseProvided, TooManyOps, DuplicateKey, InvalidSortOption
-    │   ├── KeyNotFound, LeaseNotFound, Compacted, FutureRevision
+    │   ├── KeyNotFound, Compacted, FutureRevision
+    │   ├── LeaseNotFound, LeaseExists, LeaseTTLTooLarge
     │   ├── RequestTooLarge, RangeTooLarge
     │   ├── MemberExists, PeerUrlExists, BadMemberUrls, MemberNotFound, MemberNotLearner, LearnerNotReady
     │   ├── TooManyLearners, NotEnoughStarted, UnhealthyCluster, BadLeaderTransferee, NotLeader
@@ -139,6 +140,16 @@ class RangeTooLarge(RequestError):
 class PermissionDenied(RequestError):
     code = 114
     text = "etcdserver: permission denied"
+
+
+class LeaseExists(RequestError):
+    code = 115
+    text = "etcdserver: lease already exists"
+
+
+class LeaseTTLTooLarge(RequestError):
+    code = 116
+    text = "etcdserver: too large lease TTL"
 
 
 class MemberExists(RequestError):

@@ -85,6 +85,8 @@ class Limits(NamedTuple):
     """Keys deleted by one log entry for leases that expire; the rest of a larger lease follow in the next."""
     leases_per_entry_max: int = 1_000
     """Leases expired, or renewed, by one log entry."""
+    lease_ttl_min: int = 2
+    """Seconds; whoever asks this node for a lease of less gets one of this (etcd: one and a half election timeouts)."""
 
     def checked(self) -> Self:
         """Itself, if what must hold between the limits does."""
