@@ -5,7 +5,7 @@ One turn of it, in the order of what hurts most when it waits:
     apply      all entries that have come, as one engine batch; answers, events and the new place go out
     reads      those whose index is applied; small ones are answered at once, the rest become flows
     flows      a few steps of the answers under way (big ranges, hashes), for clients that have room for more
-    background a step of compaction, a chunk for a member that needs a snapshot
+    background a step of compaction, of a slice of history for watchers, a chunk for a member that needs a snapshot
 
 so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
 thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
+from zkv.actors.event_feed import EventFeed
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
@@ -145,7 +146,7 @@ class StorageActor:
         self._unsaid_bytes = 0  # applied since raft was last told, and ...
         self._say_at: int | None = None  # ... when it is told at the latest
         self._must_begin = False  # raft's queue was full when it was to be told where the store stands
-        self._events: list[tuple[int, tuple[m.Event, ...]]] = []
+        self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
         self._flows: deque[_Flow] = deque()
@@ -166,7 +167,7 @@ class StorageActor:
 
     def _tell_members(self) -> None:
         members = self._machine.members
-        if not self._post("raft", m.MembersAre(members.table(), members.removed())):
+        if not self._post("raft", m.MembersAre(members.table(), members.removed(), self._machine.applied)):
             self._must_begin = True
 
     # --- the actor's face ----------------------------------------------------------------------
@@ -194,15 +195,20 @@ class StorageActor:
         if self._machine.compaction.is_due(self._machine.store.compacted):
             self._machine.compaction_step()
             self._release_held()
+        self._feed.step()
         self._tend_flush(now)
         if self._must_begin:
             self._begin()
         if self._say_at is not None and self._say_at <= now:
             self._say(now)
+        elif self._say_at is None and self._feed.is_due:
+            self._say_at = now + SAY_MS
 
     def next_wakeup(self, now: int) -> int | None:
         machine = self._machine
         if machine.compaction.is_due(machine.store.compacted) or any(self._can_step(flow) for flow in self._flows):
+            return now
+        if self._feed.can_step:
             return now
         wakeups = [flow.heard + FLOW_PATIENCE_MS for flow in self._flows]
         if self._flushing is not None or self._stopping:
@@ -229,6 +235,12 @@ class StorageActor:
                 self._waiting.clear()  # raft's predecessor let them pass; the gateway has given them up
                 self._desk.end_all()
                 self._begin()
+            case m.WatchNeeds():
+                self._feed.needs(message)
+            case m.HistoryWanted():
+                self._feed.want(message)
+            case m.Hello(actor="watch"):
+                self._feed.restarted()
             case m.Hello(actor="gateway"):
                 self._flows.clear()
                 self._held.clear()
@@ -246,8 +258,8 @@ class StorageActor:
         self._unsaid_bytes = 0
         told = self._post("raft", m.StorageAt(self._machine.applied, self._durable))
         self._say_at = None if told else now + SAY_MS
-        self._post("watch", m.Applied(self._machine.revision, tuple(self._events)))
-        self._events.clear()
+        if self._feed.is_due:
+            self._feed.say()
 
     def _apply(self, entries: list[m.Entry], term: int, now: int) -> None:
         machine = self._machine
@@ -258,7 +270,7 @@ class StorageActor:
         outcome = machine.apply(entries, term)
         size = sum(len(entry.body) for entry in entries)
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
-        self._events += outcome.events
+        self._feed.applied(outcome.events)
         self._answer(outcome.answers)
         if outcome.members_changed:
             self._tell_members()
@@ -408,6 +420,7 @@ class StorageActor:
         self._desk.end_all()
         self._store.swap_in(staging)
         self._machine = self._open()
+        self._feed.serve(self._machine)
         self._durable = self._machine.applied
         self._unflushed_bytes = 0
         self._release_held()

@@ -1,13 +1,21 @@
 """The watch actor: who is owed which event.
 
-Storage hands it every applied batch once. zkv has no watchers yet: the actor keeps the revision that was
-reached, from which a watcher's history ends and its live events begin.
+    gateway  -- WatchWords ------> watch    what clients with watches say
+    gateway <-- WatchOut --------- watch    their answers, packed: the gateway passes them on unopened
+    storage  -- Applied, History-> watch    events as they happen, and those of the past that were asked for
+    storage <-- WatchNeeds,
+                HistoryWanted ---- watch
+
+The thinking is in `zkv/core/watch`. Nothing here is kept anywhere else: when the actor restarts, the gateway tells its
+clients that their watches are gone, and they begin anew where they were.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
+from zkv.core.watch.watching import Watching
 from zkv.mailbox import Mailbox, Stop
 from zkv.wire import messages as m
 
@@ -16,26 +24,106 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from zkv.actors.node import Node
+    from zkv.limits import Limits
+
+RETRY_MS: Final = 20  # a neighbour whose queue was full is tried again after this long
+OUT_BYTES: Final = 1 << 20  # messages for streams go to the gateway in letters of about this size
+TAKEN_STEP: Final = 8  # so many batches of events are worked off before storage hears of it
+GONE_MAX: Final = 16  # gateways of before that are remembered as such
 
 
 class WatchActor:
-    def __init__(self, post: Callable[[str, NamedTuple], bool]) -> None:
+    def __init__(
+        self, *, limits: Limits, cluster_id: int, member_id: int, post: Callable[[str, NamedTuple], bool]
+    ) -> None:
         self.finished = False
-        self.revision = 0
+        self.watching = Watching(limits, cluster_id=cluster_id, member_id=member_id)
         self._post = post
+        self._gateway: int | None = None  # its incarnation
+        self._gone: deque[int] = deque(maxlen=GONE_MAX)
+        self._unsent: deque[m.WatchOut] = deque()
+        self._told: tuple[bool, bool] | None = None  # what storage was told to be needed
+        self._taken = 0  # batches of events worked off since then
+        self._retry = False
 
-    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:  # noqa: ARG002 - every actor's face
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
+        watching = self.watching
         for _, message in inbox:
-            if isinstance(message, m.Applied):
-                self.revision = max(self.revision, message.revision)
-            elif isinstance(message, Stop):
-                self.finished = True
+            match message:
+                case m.Applied():
+                    watching.applied(message, now)
+                    self._taken += bool(message.events)
+                case m.WatchWords(incarnation=incarnation, words=words):
+                    if self._meet(incarnation):
+                        watching.words(words, now)
+                case m.History():
+                    watching.history(message, now)
+                case m.Hello(actor="storage"):
+                    watching.storage_restarted()
+                    self._told = None
+                    self._taken = 0
+                case m.Hello(actor="gateway", incarnation=incarnation):
+                    self._meet(incarnation)
+                case Stop():
+                    self.finished = True
+                case _:
+                    raise AssertionError(f"unexpected mail {type(message).__name__}")
+        watching.tick(now)
+        self._speak()
 
-    def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002
-        return None
+    def next_wakeup(self, now: int) -> int | None:
+        wakeup = self.watching.next_wakeup()
+        if not self._retry:
+            return wakeup
+        return now + RETRY_MS if wakeup is None else min(wakeup, now + RETRY_MS)
+
+    def _meet(self, incarnation: int) -> bool:
+        """Is this the gateway of now? A new one knows nothing of the streams of the one before.
+
+        Words of the old one may come late, through a queue of their own; who was replaced never comes back.
+        """
+        if incarnation in self._gone:
+            return False
+        if incarnation != self._gateway:
+            if self._gateway is not None:
+                self._gone.append(self._gateway)
+                self.watching.end_all()
+                self._unsent.clear()
+            self._gateway = incarnation
+        return True
+
+    def _speak(self) -> None:
+        watching = self.watching
+        self._retry = False
+        if (needs := watching.needs) != self._told or self._taken >= TAKEN_STEP:
+            if self._post("storage", m.WatchNeeds(*needs, self._taken)):
+                self._told, self._taken = needs, 0
+            else:
+                self._retry = True
+        question = watching.question()
+        if question is not None and not self._post("storage", question):
+            watching.unasked()
+            self._retry = True
+        self._gather(watching.outgoing())
+        while self._unsent and self._post("gateway", self._unsent[0]):
+            self._unsent.popleft()
+        self._retry |= bool(self._unsent)
+
+    def _gather(self, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Streams' messages into letters. What the gateway's queue does not take waits; windows bound it."""
+        start = size = 0
+        for end, (_, message) in enumerate(messages):
+            size += len(message)
+            if size >= OUT_BYTES:
+                self._unsent.append(m.WatchOut(self._gateway or 0, tuple(messages[start : end + 1])))
+                start, size = end + 1, 0
+        if start < len(messages):
+            self._unsent.append(m.WatchOut(self._gateway or 0, tuple(messages[start:])))
 
 
 def start(node: Node, incarnation: int) -> tuple[WatchActor, Mailbox]:
-    mailbox = Mailbox(node.rundir, "watch", ("storage",))
-    mailbox.post("storage", m.Hello("watch", incarnation))
-    return WatchActor(mailbox.post), mailbox
+    mailbox = Mailbox(node.rundir, "watch", ("storage", "gateway"))
+    for neighbour in ("storage", "gateway"):
+        mailbox.post(neighbour, m.Hello("watch", incarnation))
+    actor = WatchActor(limits=node.limits, cluster_id=node.cluster_id, member_id=node.member_id, post=mailbox.post)
+    return actor, mailbox

@@ -121,6 +121,11 @@ class StateMachine:
         return self.store.revision
 
     @property
+    def term(self) -> int:
+        """The newest that raft has told with what was applied."""
+        return self._raft_term
+
+    @property
     def place(self) -> m.SnapshotMeta:
         """What the store is a snapshot of."""
         return m.SnapshotMeta(self.applied, self._term, self._time, self.members.conf)

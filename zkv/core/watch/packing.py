@@ -1,0 +1,69 @@
+"""Bytes of watch answers, joined from parts that are packed once however many watches share them.
+
+What comes out is what `codec.pack` would make of an `Answers` (wire/messages.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from zkv.wire import messages as m
+from zkv.wire.codec import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_ENTRY: Final = b"\x94"  # an array of four
+_NO_ANSWERS_NO_TOKEN: Final = b"\x90\x00"
+
+
+def head(cluster_id: int, member_id: int, term: int) -> bytes:
+    """What a message begins with: all up to the array of watch answers."""
+    fields = (m.PROTOCOL_VERSION, cluster_id, member_id, term)
+    return b"".join((b"\x97", *map(pack, fields), _NO_ANSWERS_NO_TOKEN))
+
+
+def array(count: int) -> bytes:
+    """What an array of so many begins with."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
+
+
+def ids(watches: Iterable[int]) -> bytes:
+    return pack(tuple(watches))
+
+
+def entry(names: bytes, kind: int, revision: int, body: bytes) -> bytes:
+    """A watch answer: packed ids, kind, revision, packed body."""
+    return b"".join((_ENTRY, names, bytes((kind,)), pack(revision), body))
+
+
+def message(start: bytes, entries: Sequence[bytes]) -> bytes:
+    return b"".join((start, array(len(entries)), *entries))
+
+
+def bodies(
+    pending: Sequence[tuple[int, bytes]], told: int, bytes_max: int, *, fragment: bool
+) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, revision, body) of the answers that carry these events, (revision, packed event) each.
+
+    One answer, unless they are more than `bytes_max`: then it is cut between two revisions, and where `fragment` is
+    set within one too. `told` is the last one's revision: how far this brings the watch.
+    """
+    if len(pending) == 1:  # most are, and this way costs half
+        yield m.WatchKind.EVENTS, told, b"\x91" + pending[0][1]
+        return
+    part: list[bytes] = []
+    size = before = 0
+    for revision, packed in pending:
+        if size + len(packed) > bytes_max and part and (fragment or revision != before):
+            kind = m.WatchKind.FRAGMENT if revision == before else m.WatchKind.EVENTS
+            yield kind, before, array(len(part)) + b"".join(part)
+            part, size = [], 0
+        part.append(packed)
+        size += len(packed)
+        before = revision
+    yield m.WatchKind.EVENTS, told, array(len(part)) + b"".join(part)

@@ -1,0 +1,114 @@
+"""A batch of events, to everybody whom it concerns: matched, gathered by party, packed by stream.
+
+One pass serves one *turn* (LIVE, or the number of a slice of history): an event concerns the parties that watch its
+key, whose cohort has this turn and stands before the event's revision. A stream whose window is full when the first
+event of a revision concerns it is stopped there: its cohorts of this turn stay at the revision before. So windows are
+overrun by one revision at most, and a revision is never torn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from zkv.core.watch import packing
+from zkv.wire.codec import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from zkv.core.watch.index import Index
+    from zkv.core.watch.parties import Party, Stream
+
+_ENTRY_OVERHEAD: Final = 16
+"""What an answer costs beside its ids and events, about."""
+
+
+class Room(NamedTuple):
+    """What may be in flight to one stream, to all of them (twice that for streams that have nothing), and what is."""
+
+    window: int
+    budget: int
+    flight: int
+
+
+def tell(
+    batch: Iterable[tuple[int, Iterable[Any]]],
+    *,
+    turn: int,
+    index: Index,
+    room: Room,
+    stop: Callable[[Stream, int], None],
+) -> list[Stream]:
+    """Gather (revision, events) each, in order; the streams that got something, to be given to `flush` each.
+
+    `stop(stream, place)` must take the stream's cohorts out of this turn, at `place` (or where they are, if further).
+    """
+    window, budget, flight = room
+    streams: list[Stream] = []
+    matching = index.matching
+    for revision, events in batch:
+        for deleted, kv, prev_kv in events:
+            plain: tuple[int, bytes] | None = None
+            full: tuple[int, bytes] | None = None
+            for party in matching(kv[0]):
+                cohort = party.cohort
+                if cohort.turn != turn or revision <= cohort.place:
+                    continue
+                _, _, first, wants_previous, no_put, no_delete, _, _ = party.claim
+                if revision < first or (no_delete if deleted else no_put):
+                    continue
+                stream = cohort.stream
+                if stream.open != revision:
+                    used = stream.flight + stream.pending
+                    if used >= window or flight >= (budget if used else 2 * budget):
+                        stop(stream, revision - 1)
+                        continue
+                    stream.open = revision
+                    if not stream.touched:
+                        streams.append(stream)
+                if wants_previous and prev_kv is not None:
+                    if full is None:
+                        full = revision, pack((deleted, kv, prev_kv))
+                    packed = full
+                else:
+                    if plain is None:
+                        plain = revision, pack((deleted, kv, None))
+                    packed = plain
+                size = len(packed[1])
+                if party.pending is None:
+                    party.pending = [packed]
+                    stream.touched.append(party)
+                    size += _ENTRY_OVERHEAD
+                else:
+                    party.pending.append(packed)
+                stream.pending += size
+                flight += size
+    return streams
+
+
+def flush(stream: Stream, told: int, bytes_max: int) -> int:
+    """Make answers of what was gathered, which brings the parties to `told`; those that got the same share one.
+
+    Returns the answers' bytes.
+    """
+    groups: dict[tuple[int, ...], list[Party]] = {}
+    for party in stream.touched:
+        assert party.pending
+        groups.setdefault((party.claim.fragment, *map(id, party.pending)), []).append(party)
+    before = len(stream.entries)
+    for parties in groups.values():
+        first = parties[0]
+        names = first.names()
+        if len(parties) > 1:
+            names = packing.ids(sorted(watch for party in parties for watch in party.ids))
+        assert first.pending
+        for kind, upto, body in packing.bodies(first.pending, told, bytes_max, fragment=first.claim.fragment):
+            stream.entries.append(packing.entry(names, kind, upto, body))
+    for party in stream.touched:
+        party.pending = None
+        party.quiet = False
+    stream.touched = []
+    stream.pending = stream.open = 0
+    size = sum(map(len, stream.entries[before:]))
+    stream.flight += size
+    return size

@@ -1,0 +1,540 @@
+"""The machine of the watches of one node: words of clients, events and history in; answers, needs and questions out.
+
+What the owner brings                       what it then takes out
+    words       what clients said               outgoing()   messages for streams
+    applied     events as they happen           needs        are events wanted, at once, with prev_kv?
+    history     a slice that was asked for      question()   the next slice to be asked for, if any
+    tick        time has passed
+
+While there are no watches storage tells no events, and only now and then where it is. So the first watch must not
+begin at what was last heard: a client that puts a key and then watches it would be told its own put. Until storage has
+said that it tells events at once, new watches are *held*; it is asked to, and answers with where it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv.core.watch import packing, telling
+from zkv.core.watch.index import Index
+from zkv.core.watch.parties import LIVE, PARKED, Claim, Cohort, Stream, joined
+from zkv.errors import Compacted, InvalidRequest, SlowWatcher, TooManyRequests
+from zkv.wire import messages as m
+from zkv.wire.codec import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from zkv.limits import Limits
+
+LINGER_MS: Final = 1_000
+"""How long events are still asked for when nobody watches any more: watches that come and go would switch them."""
+ALL: Final = (0,)
+"""In place of ids: all watches of the stream."""
+_NOTHING: Final = b"\x90"
+
+
+class Watching:
+    def __init__(self, limits: Limits, *, cluster_id: int, member_id: int) -> None:
+        self.head = 0
+        """The newest revision that storage has spoken of."""
+        self.count = 0
+        """Watches, those held included."""
+        self._limits = limits
+        self._ids = cluster_id, member_id
+        self._term = 0
+        self._start = packing.head(cluster_id, member_id, 0)
+        self._index = Index()
+        self._streams: dict[int, Stream] = {}
+        self._flight = 0  # bytes of all streams
+        self._speaking: dict[Stream, None] = {}  # those with answers to be taken out
+        self._holding: dict[Stream, None] = {}  # those with watches held
+        self._at_once = False  # storage tells events at once
+        self._prev_kvs = 0  # watches that want prev_kv
+        self._wanted = (False, False)  # are events, and prev_kv, wanted; as of the last tick, and ...
+        self._wanted_until = (0, 0)  # ... how long they are asked for at least
+        self._behind: dict[Cohort, None] = {}  # those that want history, the next to be served first
+        self._asked: m.HistoryWanted | None = None
+        self._last_ticket = 0
+        self._blocked: dict[Stream, int] = {}  # full windows, and since when nothing was taken; the oldest first
+        self._scarce = False  # flight was beyond what all streams may have together
+        self._progress: dict[Stream, int] = {}  # when to look for watches to be told how far the store is
+        self._unaccounted: list[tuple[int, bytes]] = []  # messages for streams that are none
+        self._now = 0
+
+    # --- what clients say -------------------------------------------------------------------------------
+
+    def words(self, words: Iterable[tuple[int, int, Sequence[Any]]], now: int) -> None:
+        """(stream, ClientKind, fields) each, checked by the door."""
+        self._now = now
+        for number, kind, fields in words:
+            if kind == m.ClientKind.WATCH:
+                self._watch(number, fields[0])
+                continue
+            stream = self._streams.get(number)
+            if kind == m.ClientKind.WATCH_PROGRESS:
+                self._ask_progress(stream or self._stream(number))
+            elif stream is None:
+                continue  # it has ended meanwhile
+            elif kind == m.ClientKind.UNWATCH:
+                self._unwatch(stream, fields[0])
+            elif kind == m.ClientKind.WATCH_CREDIT:
+                self._credit(stream, fields[0])
+            elif kind == m.ClientKind.CANCEL:
+                self._end(stream)
+            else:
+                raise AssertionError(f"unexpected word {kind}")
+
+    def end_all(self) -> None:
+        """The gateway is another: nobody is there to be told."""
+        for stream in list(self._streams.values()):
+            self._end(stream)
+
+    def _stream(self, number: int) -> Stream:
+        return self._streams.setdefault(number, Stream(number))
+
+    def _watch(self, number: int, asked: Iterable[Sequence[Any]]) -> None:
+        limits = self._limits
+        if number not in self._streams and len(self._streams) >= limits.watch_streams_max:
+            ids, refused = packing.ids([each[0] for each in asked]), pack((TooManyRequests.code, 0, 0))
+            entries = [packing.entry(ids, m.WatchKind.CANCELLED, self.head, refused)]
+            self._unaccounted.append((number, packing.message(self._start, entries)))
+            return
+        stream = self._stream(number)
+        created: list[int] = []
+        for fields in asked:
+            watch = m.Watch(*fields)
+            if self.count >= limits.watches_max:
+                self._cancel(stream, (watch.id,), TooManyRequests.code)
+            elif watch.id in stream.watches or watch.id in stream.held or not _holds_keys(watch):
+                self._cancel(stream, (watch.id,), InvalidRequest.code)
+            else:
+                self.count += 1
+                self._prev_kvs += watch.prev_kv
+                if self._at_once:
+                    self._begin(stream, watch)
+                    created.append(watch.id)
+                else:
+                    stream.held[watch.id] = watch
+                    self._holding[stream] = None
+        if created:
+            self._say(stream, created, m.WatchKind.CREATED, self.head)
+        self._settle(stream)
+
+    def _begin(self, stream: Stream, watch: m.Watch) -> None:
+        _, key, range_end, start, prev_kv, no_put, no_delete, progress, fragment = watch
+        key = key or b"\0"  # the first key there can be
+        if range_end == key + b"\0":
+            range_end = b""  # the same in other words
+        first = start if start > self.head + 1 else 0
+        claim = Claim(key, range_end, first, prev_kv, no_put, no_delete, progress, fragment)
+        if start == 0 or start > self.head:
+            if stream.live is None:
+                stream.live = Cohort(stream, self.head, LIVE)
+            cohort = stream.live
+        else:
+            cohort = stream.behind.get(start - 1) or self._fall_behind(Cohort(stream, start - 1, PARKED))
+        party = cohort.party(claim, self._index)
+        party.add(watch.id)
+        stream.watches[watch.id] = party
+        if progress:
+            party.quiet = True
+            stream.progress += 1
+            self._progress.setdefault(stream, self._now + self._limits.watch_progress_ms)
+
+    def _release(self) -> None:
+        """Storage tells events at once from `head` on: what was held begins."""
+        holding, self._holding = self._holding, {}
+        for stream in holding:
+            held, stream.held = stream.held, {}
+            for watch in held.values():
+                self._begin(stream, watch)
+            if held:
+                self._say(stream, list(held), m.WatchKind.CREATED, self.head)
+            if stream.asks:
+                stream.asks = False
+                self._ask_progress(stream)
+            self._settle(stream)
+
+    def _unwatch(self, stream: Stream, watch: int) -> None:
+        held = stream.held.pop(watch, None)
+        if held is not None:
+            self.count -= 1
+            self._prev_kvs -= held.prev_kv
+        elif watch in stream.watches:
+            self._forget(stream, watch)
+        else:
+            return  # it was ended already, and told so
+        self._cancel(stream, (watch,), 0)
+        self._settle(stream)
+
+    def _forget(self, stream: Stream, watch: int) -> None:
+        party = stream.watches.pop(watch)
+        party.remove(watch)
+        self._count_out(stream, party.claim, 1)
+        if party.ids:
+            return
+        cohort = party.cohort
+        cohort.drop(party, self._index)
+        if not cohort.parties:
+            self._drop(cohort)
+
+    def _count_out(self, stream: Stream, claim: Claim, watches: int) -> None:
+        self.count -= watches
+        self._prev_kvs -= watches * claim.prev_kv
+        stream.progress -= watches * claim.progress
+        if not stream.progress:
+            self._progress.pop(stream, None)
+
+    def _forget_all(self, cohort: Cohort) -> None:
+        """All watches of it."""
+        stream = cohort.stream
+        for party in cohort.parties.values():
+            self._index.remove(party)
+            self._count_out(stream, party.claim, len(party.ids))
+            for watch in party.ids:
+                del stream.watches[watch]
+        cohort.parties = {}
+        self._drop(cohort)
+
+    def _drop(self, cohort: Cohort) -> None:
+        """A cohort that has no parties any more, or whose parties are another's."""
+        stream = cohort.stream
+        if stream.live is cohort:
+            stream.live = None
+        elif stream.behind.get(cohort.place) is cohort:
+            del stream.behind[cohort.place]
+        self._behind.pop(cohort, None)
+        if stream.blocked and not stream.behind:
+            self._unblock(stream)
+
+    def _end(self, stream: Stream) -> None:
+        for cohort in stream.cohorts():
+            self._forget_all(cohort)
+        self.count -= len(stream.held)
+        self._prev_kvs -= sum(watch.prev_kv for watch in stream.held.values())
+        for places in (self._holding, self._speaking, self._blocked, self._progress):
+            places.pop(stream, None)
+        del self._streams[stream.number]
+        self._freed(stream.flight)
+
+    # --- flow ----------------------------------------------------------------------------------------------
+
+    def _credit(self, stream: Stream, taken: int) -> None:
+        taken = min(taken, stream.flight)
+        if not taken:
+            return
+        stream.flight -= taken
+        if stream.blocked:
+            self._blocked.pop(stream)
+            self._blocked[stream] = self._now
+            if self._may_go_on(stream):
+                self._unblock(stream)
+        self._freed(taken)
+        self._settle(stream)
+
+    def _freed(self, size: int) -> None:
+        self._flight -= size
+        if self._scarce and self._flight < self._limits.watch_flight_bytes_max:
+            self._scarce = False
+            for stream in [stream for stream in self._blocked if self._may_go_on(stream)]:
+                self._unblock(stream)
+
+    def _may_go_on(self, stream: Stream) -> bool:
+        """Half a window, so that a slice of history is worth its reading."""
+        budget = self._limits.watch_flight_bytes_max
+        return stream.flight <= self._limits.watch_window_bytes // 2 and (
+            self._flight < (budget if stream.flight else 2 * budget)
+        )
+
+    def _block(self, stream: Stream) -> None:
+        if not stream.blocked:
+            stream.blocked = True
+            self._blocked[stream] = self._now
+            self._scarce |= stream.flight < self._limits.watch_window_bytes
+            for cohort in stream.behind.values():
+                self._behind.pop(cohort, None)
+
+    def _unblock(self, stream: Stream) -> None:
+        stream.blocked = False
+        del self._blocked[stream]
+        self._behind.update(dict.fromkeys(stream.behind.values()))
+
+    def _fall_behind(self, cohort: Cohort) -> Cohort:
+        """It stands at its place and waits for history; with those of its stream who stand there already."""
+        stream = cohort.stream
+        cohort.turn = PARKED
+        there = stream.behind.get(cohort.place)
+        if there is not None:
+            self._behind.pop(there, None)
+            cohort = joined(there, cohort, self._index)
+        stream.behind[cohort.place] = cohort
+        if not stream.blocked:
+            self._behind[cohort] = None
+        return cohort
+
+    def _step_back(self, stream: Stream, place: int) -> None:
+        """What was live is behind."""
+        cohort, stream.live = stream.live, None
+        assert cohort is not None
+        cohort.place = place
+        self._fall_behind(cohort)
+
+    def _come_live(self, cohort: Cohort) -> None:
+        stream = cohort.stream
+        cohort.turn, cohort.place = LIVE, self.head
+        if stream.live is not None:
+            cohort = joined(stream.live, cohort, self._index)
+            cohort.turn, cohort.place = LIVE, self.head
+        stream.live = cohort
+
+    # --- events as they happen -------------------------------------------------------------------------------
+
+    def applied(self, applied: m.Applied, now: int) -> None:
+        self._now = now
+        if applied.term != self._term:
+            self._term = applied.term
+            self._start = packing.head(*self._ids, applied.term)
+        if applied.since > self.head:
+            self._gap(self.head)
+        elif applied.revision > self.head:
+            if not applied.prev_kv and self._prev_kvs:
+                self._gap(self.head, prev_kv_only=True)
+            self._tell_live([each for each in applied.events if each[0] > self.head], applied.revision)
+        self.head = max(self.head, applied.revision)
+        self._at_once = applied.at_once
+        if applied.at_once and self._holding:
+            self._release()
+
+    def _gap(self, place: int, *, prev_kv_only: bool = False) -> None:
+        """What comes after `place` was not told (or not with what was superseded): it is to be read."""
+        for stream in self._streams.values():
+            live = stream.live
+            if live is not None and (live.prev_kvs or not prev_kv_only):
+                self._step_back(stream, place)
+
+    def _tell_live(self, batch: Sequence[tuple[int, Sequence[Any]]], upto: int) -> None:
+        stopped: dict[Stream, int] = {}
+
+        def stop(stream: Stream, place: int) -> None:
+            assert stream.live is not None
+            stream.live.turn = PARKED
+            stopped[stream] = place
+
+        for stream in self._tell(batch, LIVE, stop):
+            self._flush(stream, stopped.get(stream, upto))
+        for stream, place in stopped.items():
+            self._block(stream)
+            self._step_back(stream, place)
+
+    def _tell(self, batch: Iterable[tuple[int, Iterable[Any]]], turn: int, stop: Any) -> list[Stream]:
+        limits = self._limits
+        room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._flight)
+        return telling.tell(batch, turn=turn, index=self._index, room=room, stop=stop)
+
+    def _flush(self, stream: Stream, told: int) -> None:
+        self._flight += telling.flush(stream, told, self._limits.chunk_bytes)
+        self._speaking[stream] = None
+
+    # --- history ------------------------------------------------------------------------------------------------
+
+    def question(self) -> m.HistoryWanted | None:
+        """The slice to be asked for next, once: of who has waited longest, and all who stand where it lies get it."""
+        if self._asked is not None or not self._behind or not self._at_once:
+            return None
+        cohort = next(iter(self._behind))
+        self._last_ticket += 1
+        limits = self._limits
+        self._asked = m.HistoryWanted(self._last_ticket, cohort.place + 1, limits.history_bytes, cohort.prev_kvs > 0)
+        return self._asked
+
+    def unasked(self) -> None:
+        """The question could not be posted."""
+        self._asked = None
+
+    def history(self, history: m.History, now: int) -> None:
+        self._now = now
+        asked = self._asked
+        if asked is None or asked.ticket != history.ticket:
+            return
+        self._asked = None
+        if history.compacted:
+            self._compacted(history.compacted)
+            return
+        first, upto, turn = history.first, history.upto, history.ticket
+        if upto > self.head:
+            self._gap(self.head)
+            self.head = upto
+        served = [
+            cohort
+            for cohort in self._behind
+            if first - 1 <= cohort.place < upto and (asked.prev_kv or not cohort.prev_kvs)
+        ]
+        for cohort in served:
+            cohort.turn = turn
+        stopped: dict[Stream, int] = {}
+
+        def stop(stream: Stream, place: int) -> None:
+            stopped[stream] = place
+            for cohort in stream.behind.values():
+                if cohort.turn == turn:
+                    cohort.turn = PARKED
+
+        for stream in self._tell(history.events, turn, stop):
+            self._flush(stream, stopped.get(stream, upto))
+        for stream in stopped:
+            self._block(stream)
+        self._advance(served, stopped, upto)
+
+    def _advance(self, served: Sequence[Cohort], stopped: dict[Stream, int], upto: int) -> None:
+        """Who was served stands where the slice ended, or where its window was full; it waits behind all others."""
+        for cohort in served:
+            del cohort.stream.behind[cohort.place]
+            self._behind.pop(cohort, None)
+        for cohort in served:
+            cohort.place = max(cohort.place, stopped.get(cohort.stream, upto))
+            if cohort.place >= self.head:
+                self._come_live(cohort)
+            else:
+                self._fall_behind(cohort)
+        for stream in {cohort.stream: None for cohort in served}:
+            self._settle(stream)
+
+    def _compacted(self, compacted: int) -> None:
+        for cohort in [cohort for cohort in self._behind if cohort.place + 1 < compacted]:
+            stream = cohort.stream
+            ids = sorted(watch for party in cohort.parties.values() for watch in party.ids)
+            self._forget_all(cohort)
+            self._cancel(stream, ids, Compacted.code, compacted=compacted)
+            self._settle(stream)
+
+    def storage_restarted(self) -> None:
+        """It does not know what was asked of its predecessor, and may be behind what that one told."""
+        self._asked = None
+        self._at_once = False
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        self._now = now
+        wanted = self.count > 0 or bool(self._holding), self._prev_kvs > 0
+        until = [
+            now + LINGER_MS if is_wanted or was_wanted else before if before > now else 0
+            for is_wanted, was_wanted, before in zip(wanted, self._wanted, self._wanted_until, strict=True)
+        ]
+        self._wanted, self._wanted_until = wanted, (until[0], until[1])
+        while self._blocked:
+            stream, since = next(iter(self._blocked.items()))
+            if since + self._limits.watch_silence_ms > now:
+                break
+            if stream.flight < self._limits.watch_window_bytes:  # it is others who take nothing
+                del self._blocked[stream]
+                self._blocked[stream] = now
+            else:
+                self._slow(stream)
+        while self._progress:
+            stream, due = next(iter(self._progress.items()))
+            if due > now:
+                break
+            del self._progress[stream]
+            self._progress[stream] = now + self._limits.watch_progress_ms
+            self._tell_progress(stream)
+
+    def next_wakeup(self) -> int | None:
+        wakeups = [since + self._limits.watch_silence_ms for since in list(self._blocked.values())[:1]]
+        wakeups += list(self._progress.values())[:1]
+        wakeups += [
+            until for until, wanted in zip(self._wanted_until, self._wanted, strict=True) if until and not wanted
+        ]
+        return min(wakeups, default=None)
+
+    @property
+    def needs(self) -> tuple[bool, bool]:
+        """Are events wanted, and with what they superseded? As of the last tick."""
+        events, prev_kv = self._wanted_until
+        return events > 0, prev_kv > 0
+
+    def _slow(self, stream: Stream) -> None:
+        """It was owed events, and took none for too long: it may begin anew where each of its watches ended."""
+        for cohort in stream.cohorts():
+            place = self.head if cohort.turn == LIVE else cohort.place
+            resume: dict[int, list[int]] = {}
+            for party in cohort.parties.values():
+                resume.setdefault(max(place + 1, party.claim.first), []).extend(party.ids)
+            self._forget_all(cohort)
+            for revision, ids in resume.items():
+                self._cancel(stream, sorted(ids), SlowWatcher.code, resume=revision)
+        self._settle(stream)
+
+    # --- progress -----------------------------------------------------------------------------------------------
+
+    def _ask_progress(self, stream: Stream) -> None:
+        if self._at_once:
+            stream.asked = (stream.asked[0] if stream.asked else self.head), self.head
+            self._settle(stream)
+        else:
+            stream.asks = True
+            self._holding[stream] = None
+
+    def _tell_progress(self, stream: Stream) -> None:
+        """Live watches that had no events since they were last told anything."""
+        if stream.live is None or stream.blocked:
+            return
+        ids = []
+        for party in stream.live.parties.values():
+            if party.claim.progress:
+                if party.quiet:
+                    ids += party.ids
+                party.quiet = True
+        if ids:
+            self._say(stream, sorted(ids), m.WatchKind.PROGRESS, self.head)
+
+    def _settle(self, stream: Stream) -> None:
+        """Answer what it asked, if nothing older is owed any more; forget it when nothing is to be known of it."""
+        if stream.asked is not None:
+            oldest, newest = stream.asked
+            place = min(stream.behind, default=self.head)
+            if place >= oldest:
+                stream.asked = (newest, newest) if place < newest else None
+                self._say(stream, ALL, m.WatchKind.PROGRESS, place)
+        if not (stream.watches or stream.flight or stream.held or stream.asks or stream.asked):
+            self._end(stream)
+
+    # --- what goes out ------------------------------------------------------------------------------------------
+
+    def _say(self, stream: Stream, ids: Iterable[int], kind: int, revision: int, body: bytes = _NOTHING) -> None:
+        entry = packing.entry(packing.ids(ids), kind, revision, body)
+        stream.entries.append(entry)
+        stream.flight += len(entry)
+        self._flight += len(entry)
+        self._speaking[stream] = None
+
+    def _cancel(self, stream: Stream, ids: Iterable[int], code: int, *, compacted: int = 0, resume: int = 0) -> None:
+        self._say(stream, ids, m.WatchKind.CANCELLED, self.head, pack((code, compacted, resume)))
+
+    def outgoing(self) -> list[tuple[int, bytes]]:
+        """Messages for streams, each once. A stream's come in order."""
+        messages, self._unaccounted = self._unaccounted, []
+        for stream in self._speaking:
+            entries, stream.entries = stream.entries, []
+            part: list[bytes] = []
+            size = 0
+            for entry in entries:
+                if part and size + len(entry) > self._limits.chunk_bytes:
+                    messages.append(self._message(stream, part, size))
+                    part, size = [], 0
+                part.append(entry)
+                size += len(entry)
+            messages.append(self._message(stream, part, size))
+        self._speaking.clear()
+        return messages
+
+    def _message(self, stream: Stream, entries: Sequence[bytes], size: int) -> tuple[int, bytes]:
+        message = packing.message(self._start, entries)
+        stream.flight += len(message) - size
+        self._flight += len(message) - size
+        return stream.number, message
+
+
+def _holds_keys(watch: m.Watch) -> bool:
+    return watch.range_end in {b"", b"\0"} or watch.range_end > watch.key
