@@ -14,8 +14,10 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from zkv.client import calls, ops
-from zkv.client.clock import TIMEOUT_S, deadline_ms, now_ms
+from zkv.client.async_coordination import AsyncCoordination
+from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.cursor import Cursor
+from zkv.client.keeper import Keeper
 from zkv.client.session import Session
 from zkv.client.transport import Transport
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, SupportsIndex, Unpack
 
     from zkv.client.calls import Call, Guard, Txn
+    from zkv.client.keeper import Kept
     from zkv.client.records import (
         CompactResult,
         DeleteResult,
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncCoordination):
     """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
 
         async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:
@@ -75,6 +78,7 @@ class AsyncClient:
             limits=limits,
             retry=retry,
         )
+        self._keeper = Keeper()
         self._closed = False
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -245,6 +249,11 @@ class AsyncClient:
             raise ticket.error
         return call.result(ticket)
 
+    def _keep(self, kept: Kept) -> None:
+        """Keep a lease alive, until it is told to stop or found lost."""
+        self._keeper.keep(kept)
+        self._soon()
+
     def _open(self, request: Range, timeout: float, news: asyncio.Event) -> Ticket:
         ticket = self._session.submit(request, deadline_ms(timeout), news, stream=True)
         self._soon()
@@ -273,6 +282,7 @@ class AsyncClient:
             return
         session = self._session
         now = now_ms()
+        self._keeper.tick(now, session)
         session.tick(now)
         while outgoing := session.outgoing(now):
             for endpoint, data in outgoing:
@@ -300,10 +310,12 @@ class AsyncClient:
                 waiter.set()
             elif isinstance(waiter, asyncio.Future) and not waiter.done():
                 waiter.set_result(None)
+            elif callable(waiter):
+                waiter()
 
     def _set_timer(self, now: int) -> None:
         """Be called again when the session wants to be; a timer set too early does no harm, and is kept."""
-        wakeup = self._session.next_wakeup()
+        wakeup = earliest(self._session.next_wakeup(), self._keeper.next_wakeup())
         if wakeup is None:
             return
         at = self._loop.time() + max(0, wakeup - now) / 1000

@@ -72,6 +72,11 @@ def _count(ticket: Ticket) -> int:
     return cast("m.RangeAnswer", ticket.answer).count
 
 
+def kvs_of(result: TxnResult, number: int) -> tuple[m.KeyValue, ...]:
+    """What the range that was request `number` of a txn's branch has found."""
+    return cast("RangeResult", result.responses[number]).kvs
+
+
 # --- calls ---------------------------------------------------------------------------------------
 
 
@@ -183,6 +188,11 @@ def leases() -> Call[LeasesResult]:
     return Call(
         m.LeaseList(), lambda ticket: LeasesResult(ticket.header, cast("m.LeaseListAnswer", ticket.answer).leases)
     )
+
+
+def grant_sent(ttl: int) -> Call[tuple[m.LeaseGrantAnswer, int]]:
+    """A grant, and when (ms, the client's clock) it was asked for: the lease cannot have begun before."""
+    return Call(m.LeaseGrant(ttl), lambda ticket: (cast("m.LeaseGrantAnswer", ticket.answer), ticket.first_sent))
 
 
 # --- transactions --------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import zmq
 
 from zkv.client import calls, ops
-from zkv.client.clock import TIMEOUT_S, deadline_ms, now_ms
+from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
+from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
+from zkv.client.keeper import Keeper
 from zkv.client.session import Session
 from zkv.client.transport import Transport
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self, SupportsIndex, Unpack
 
     from zkv.client.calls import Call, Guard, Txn
+    from zkv.client.keeper import Kept
     from zkv.client.records import (
         CompactResult,
         DeleteResult,
@@ -51,7 +54,7 @@ T = TypeVar("T")
 POLL_MS_MAX = 60_000
 
 
-class Client:
+class Client(Coordination):
     """A connection to a zkv cluster. Thread-safe.
 
         with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:
@@ -86,6 +89,7 @@ class Client:
             limits=limits,
             retry=retry,
         )
+        self._keeper = Keeper()
         self._lock = threading.Lock()
         self._asleep = False
         self._closing = False
@@ -241,6 +245,12 @@ class Client:
             raise ticket.error
         return call.result(ticket)
 
+    def _keep(self, kept: Kept) -> None:
+        """Keep a lease alive, until it is told to stop or found lost."""
+        with self._lock:
+            self._keeper.keep(kept)
+            self._wake()
+
     def _open(self, request: Range, timeout: float, wake: Callable[[], None]) -> Ticket:
         with self._lock:
             ticket = self._session.submit(request, deadline_ms(timeout), wake, stream=True)
@@ -317,13 +327,14 @@ class Client:
         while self._given_up:
             session.cancel(self._given_up.popleft())
         now = now_ms()
+        self._keeper.tick(now, session)
         session.tick(now)
         while outgoing := session.outgoing(now):
             for endpoint, data in outgoing:
                 if not self._transport.send(endpoint, data):
                     session.disconnected(endpoint, now)
         self._release()
-        wakeup = session.next_wakeup()
+        wakeup = earliest(session.next_wakeup(), self._keeper.next_wakeup())
         return POLL_MS_MAX if wakeup is None else max(0, min(wakeup - now, POLL_MS_MAX))
 
 

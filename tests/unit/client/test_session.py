@@ -118,8 +118,8 @@ def test_fields_added_by_a_newer_server_are_cut_off() -> None:
     put, get = wire.put(), wire.get()
     (to, puts), (_, gets) = wire.sent()
     body = (((b"k", 2, 2, 1, b"v", 0, "new"),), False, 1, "new")
-    items = ((ids(puts)[0], 0, 5, (None, "new"), "new"), (ids(gets)[0], 0, 5, body))
-    wire.session.received(to, pack((1, 77, 11, 3, items, 0, "new")), wire.now)
+    items = ((ids(puts)[0], 0, 5, (None, 0, "new"), "new"), (ids(gets)[0], 0, 5, body))
+    wire.session.received(to, pack((1, 77, 11, 3, items, 0, (), "new")), wire.now)
     assert put.answer == m.PutAnswer(None)
     assert get.answer == m.RangeAnswer((m.KeyValue(b"k", 2, 2, 1, b"v", 0),), False, 1)
 
