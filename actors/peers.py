@@ -18,8 +18,10 @@ import zmq
 
 from zkv import identity
 from zkv.errors import CorruptionError
+from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
+from zkv.wire.messages import Dismissed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv1"
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
+DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
 DOOR = "peers"
 
 
@@ -58,6 +61,7 @@ class PeerLinks:
         self._log = structlog.get_logger().bind(actor="raft")
         self._links: dict[int, tuple[tuple[str, ...], zmq.Socket[bytes]]] = {}
         self._refused: set[tuple[int, int]] = set()
+        self._dismissed_at: dict[int, int] = {}
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
@@ -80,10 +84,10 @@ class PeerLinks:
             if member_id not in self._links and urls:
                 self._links[member_id] = (urls, self._connect(member_id, urls[0]))
 
-    def _connect(self, member_id: int, url: str) -> zmq.Socket[bytes]:
+    def _connect(self, member_id: int, url: str, *, immediate: bool = True) -> zmq.Socket[bytes]:
         endpoint = socket_endpoint(url)
         socket = self._mailbox.context.socket(zmq.PUSH)
-        socket.immediate = True
+        socket.immediate = immediate
         socket.sndhwm = SEND_QUEUE_MESSAGES
         socket.linger = 100
         socket.ipv6 = True
@@ -97,6 +101,19 @@ class PeerLinks:
         self._mailbox.watch_connection(f"{member_id}", socket)
         socket.connect(endpoint.address)
         return socket
+
+    def dismiss(self, member: Member) -> None:
+        """Tell a former member that it is one. Its link lives for as long as the word takes; now and then is enough."""
+        now = monotonic_ms()
+        if now < self._dismissed_at.get(member.id, 0) + DISMISS_MS:
+            return
+        self._dismissed_at[member.id] = now
+        link = self._links.pop(member.id, None)
+        if link is not None:
+            self._mailbox.forget(link[1])
+        if member.peer_urls:
+            self._links[member.id] = (member.peer_urls, self._connect(member.id, member.peer_urls[0], immediate=False))
+            self.send(member.id, Dismissed())
 
     def send(self, member_id: int, message: NamedTuple) -> bool:
         """False when there is no connection to the member, or its queue is full: the message is dropped."""

@@ -13,8 +13,10 @@ cannot apply must neither vote nor lead. Then each turn goes
   restart storage names the index from which it wants to be fed again.
 - *Log*: cut only behind what storage has made durable, and not while it is short.
 - *Snapshots* for members that are too far behind pass through here between the two storages (transfers.py).
-- *Membership*: it publishes its name and client urls until the member table shows them; one that keeps
-  nothing on disk comes back, and one whose disk is empty begins, by rejoin.py.
+- *Membership*: requests to change it pass the leader's member_desk.py; what storage's member table then says is meant,
+  the leader brings about (reconciler.py). A member publishes
+  its name and client urls until the table shows them; one that keeps nothing on disk comes back, and one whose disk is
+  empty begins, by rejoin.py; one that was removed is told, and ends.
 - *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
   others elect one that can serve.
 """
@@ -23,17 +25,20 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import structlog
 
+from zkv.actors.member_desk import MemberDesk
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
+from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.transfers import Transfers
 from zkv.actors.wal import Wal
+from zkv.core.raft import membership
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import Raft, RaftConfig, Ready
-from zkv.errors import CorruptionError, NoLeader, TooManyRequests, ZkvError
+from zkv.errors import ConfigError, CorruptionError, NoLeader, TooManyRequests, ZkvError
 from zkv.mailbox import Mailbox, PeerLost, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -69,6 +74,8 @@ class RaftActor:
         post: Callable[[str, NamedTuple], bool],
         post_peer: Callable[[int, NamedTuple], bool],
         set_peers: Callable[[Sequence[m.Member]], None],
+        dismiss: Callable[[m.Member], None] = lambda _: None,
+        cluster_id: int = 0,
         attributes: tuple[str, tuple[str, ...]] | None = None,
         forgetful: bool = False,
     ) -> None:
@@ -82,9 +89,14 @@ class RaftActor:
         self._post = post
         self._post_peer = post_peer
         self._set_peers = set_peers
+        self._dismiss = dismiss
         self._logger = structlog.get_logger().bind(actor="raft")
         self._core: Raft | None = None
-        self._members: dict[int, m.Member] = {}
+        self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
+        self._members_index = 0
+        self._removed: dict[int, m.Member] = {}
+        self._reconciler = Reconciler()
+        self._desk = MemberDesk(cluster_id, config, post)
         # the feed: entries up to `_fed` were sent to storage, `_outstanding` of them are not yet applied
         self._commit = 0  # committed, and on our own disk
         self._fed = 0
@@ -112,18 +124,19 @@ class RaftActor:
 
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         proposals: list[bytes] = []
+        changes: list[bytes] = []  # of the membership
         reads: list[bytes] = []
         for source, message in inbox:
             if source == "node":
                 if type(message) is m.Propose:
-                    proposals.append(message.frame)
+                    (changes if message.members else proposals).append(message.frame)
                 elif type(message) is m.Read and not message.local:
                     reads.append(message.frame)
                 else:
                     self._from_node(message, now)
             elif source == DOOR:
                 assert isinstance(message, PeerMessage)
-                self._from_peer(message.sender, message.message, proposals, now)
+                self._from_peer(message.sender, message.message, proposals, changes, now)
             elif source == "monitor":
                 assert isinstance(message, PeerLost)
                 self._peer_lost(int(message.door), now)
@@ -131,15 +144,15 @@ class RaftActor:
                 self._begin_stop(now)
         core = self._core
         if core is None:
-            self._refuse(proposals, NoLeader)
-            self._refuse(reads, NoLeader)
+            self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
         if self._stalled(now):
-            self._refuse(proposals, NoLeader)
-            self._refuse(reads, NoLeader)
+            self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
+        if changes:
+            proposals += self._changes_to_log(core, changes, now)
         if self._probation is not None and self._probation.is_over(core.conf):
             self._probation = None
         if self._probation is not None:
@@ -154,6 +167,9 @@ class RaftActor:
             self._read(core, reads, now)
         self._publish(core, now)
         self._readmission.promote(core, now)
+        self._reconciler.step(core, self._members, self._members_index, self._readmission.forgetful, now)
+        self._leave_if_removed(core)
+        self._desk.tend(core, now)
         self._turn(core, now)
         self._feed(core, now)
         self._transfers.tend(now, leading=core.leader == self._member_id)
@@ -184,8 +200,10 @@ class RaftActor:
                 self._storage_at(message, now)
             case m.Read(frame=frame):
                 self._post("storage", m.StampedRead(0, self._stamp(), (frame,)))
-            case m.MembersAre(members=members):
+            case m.MembersAre(members=members, removed=removed, index=index):
                 self._members = {member.id: member for member in members}
+                self._removed = {member.id: member for member in removed}
+                self._members_index = index
                 self._set_peers(members)
             case m.SnapshotOut():
                 self._transfers.out(message, now)
@@ -240,11 +258,17 @@ class RaftActor:
 
     # --- from other members --------------------------------------------------------------------------
 
-    def _from_peer(self, sender: int, message: NamedTuple, proposals: list[bytes], now: int) -> None:
+    def _from_peer(
+        self, sender: int, message: NamedTuple, proposals: list[bytes], changes: list[bytes], now: int
+    ) -> None:
         core = self._core
         if core is None or self._stalled(now):
             return
-        if type(message) is m.Newcomer:
+        if sender in self._removed:
+            self._dismiss(self._removed[sender])
+        elif type(message) is m.Dismissed:
+            self._dismissed()
+        elif type(message) is m.Newcomer:
             known = self._members.get(sender)
             self._post_peer(sender, m.NewcomerAnswer(known is not None and bool(known.client_urls)))
         elif type(message) is m.NewcomerAnswer:
@@ -256,7 +280,7 @@ class RaftActor:
             if self._passivity is None or self._passivity.may_step(message):
                 core.step(message, now)
         elif type(message) is m.Forward:
-            proposals.extend(message.frames)
+            (changes if message.members else proposals).extend(message.frames)
         elif type(message) is m.ForwardRefused:
             self._refuse_with(message.frames, message.code)
         elif type(message) is m.SnapshotChunk:
@@ -302,14 +326,14 @@ class RaftActor:
         except (NoLeader, TooManyRequests) as error:
             self._refuse(frames, type(error))
 
-    def _forward(self, core: Raft, frames: list[bytes]) -> None:
+    def _forward(self, core: Raft, frames: list[bytes], *, members: bool = False) -> None:
         """To the leader, what is ours; what another member forwarded to us goes back: we do not lead any more."""
         own: list[bytes] = []
         strangers: list[bytes] = []
         for frame in frames:
             (own if codec.decode_frame(frame).member_id == self._member_id else strangers).append(frame)
         self._refuse(strangers, NoLeader)
-        if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own)))):
+        if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own), members))):
             self._refuse(own, NoLeader)
 
     def _read(self, core: Raft, frames: list[bytes], now: int) -> None:
@@ -433,6 +457,29 @@ class RaftActor:
 
     # --- membership ----------------------------------------------------------------------------------------
 
+    def _changes_to_log(self, core: Raft, frames: list[bytes], now: int) -> list[bytes]:
+        """What may go into the log of requests that change the membership."""
+        if core.leader != self._member_id:
+            for frame in frames:
+                self._desk.note_moves(codec.decode_frame(frame), now)
+            self._forward(core, frames, members=True)
+            return []
+        passed, refused = self._desk.examine(core, self._members, frames, now)
+        for group, error in refused:
+            self._refuse([group], error)
+        return passed
+
+    def _leave_if_removed(self, core: Raft) -> None:
+        """Once the configuration in force is without this member. Raises ConfigError."""
+        if self._member_id in self._removed and self._member_id not in membership.members(core.conf):
+            self._dismissed()
+
+    def _dismissed(self) -> NoReturn:
+        raise ConfigError(
+            f"the member {self._member_id:x} has been permanently removed from the cluster: "
+            "remove its data directory, and add it again if it is to come back"
+        )
+
     def _publish(self, core: Raft, now: int) -> None:
         """Tell all members our name and client urls, as etcd's do; done when the member table shows them."""
         known = self._members.get(self._member_id)
@@ -505,6 +552,8 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         post=mailbox.post,
         post_peer=links.send,
         set_peers=links.set_members,
+        dismiss=links.dismiss,
+        cluster_id=node.cluster_id,
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
     )

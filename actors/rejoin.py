@@ -151,6 +151,11 @@ class Readmission:
             pass  # another change is under way, or we lead no more: it will ask again
         return False
 
+    @property
+    def forgetful(self) -> frozenset[int]:
+        """Who has asked, while this process runs."""
+        return frozenset(self._incarnations)
+
     def confirmed(self, core: Raft, context: int) -> bool:
         """A ReadIndex round has come back: was it one of ours?"""
         sender = self._asking.pop(context, None)

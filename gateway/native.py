@@ -8,6 +8,7 @@ per way:
     LINEARIZABLE   Read        -> raft -> (ReadIndex) ---> storage --+--> GatewayAnswers -> client
     STAMPED        Read(local) -> raft ------------------> storage --+
     LOCAL          StampedRead -------------------------> storage --+
+    MEMBERS, RAFT  Propose(members) -> raft, which answers, or passes it on as WRITE
 
 A group lives in `_groups` from the moment it is taken until, exactly once, it is
 
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zkv import errors
 from zkv.gateway import envelope
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
-from zkv.gateway.validate import INT64_MAX, LOCAL, STAMPED, STREAMED, WRITE
+from zkv.gateway.validate import INT64_MAX, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
 from zkv.mailbox import Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
@@ -239,7 +240,7 @@ class NativeGateway:
         deposed = self._leader != 0 and (term, leader) != (self._term, self._leader)
         self._term, self._leader = term, leader
         if deposed:
-            self._settle_all(errors.LeaderChanged(), lambda group: group.way == WRITE)
+            self._settle_all(errors.LeaderChanged(), lambda group: group.way in {WRITE, MEMBERS})
 
     def _neighbour_restarted(self, actor: str) -> None:
         """What the process before held is lost. A stream that flows has passed raft and lives in storage alone."""
@@ -281,8 +282,8 @@ class NativeGateway:
 
     def _send_frame(self, way: int, groups: list[tuple[int, bytes]]) -> None:
         frame = codec.pack((self._member_id, self._incarnation, groups))
-        if way == WRITE:
-            taken = self._post("raft", m.Propose(frame))
+        if way in {WRITE, MEMBERS, RAFT}:
+            taken = self._post("raft", m.Propose(frame, way != WRITE))
         elif way == LOCAL:
             taken = self._post("storage", m.StampedRead(0, None, (frame,)))
         else:

@@ -22,6 +22,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from zkv.errors import (
+    BadMemberUrls,
+    ConfigError,
     DuplicateKey,
     EmptyKey,
     InvalidRequest,
@@ -31,6 +33,7 @@ from zkv.errors import (
     TooManyOps,
     ValueProvided,
 )
+from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -48,11 +51,17 @@ STAMPED: Final = 3
 """Past raft, which adds what it knows and asks nobody."""
 LOCAL: Final = 4
 """Straight to this member's storage."""
+MEMBERS: Final = 6
+"""Into the log, once the leader's raft has looked at it: what changes the membership."""
+RAFT: Final = 7
+"""To the leader's raft, which answers itself."""
 STREAMED: Final = 8
 """Added to LINEARIZABLE or LOCAL for a range whose answer may come in chunks."""
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)
+PEER_URLS_MAX: Final = 16
+URL_CHARS_MAX: Final = 512
 TXN_DEPTH_MAX: Final = 32
 """Txns within txns. etcd stops where its count of operations runs out (up to 128 deep); the stack is ours."""
 
@@ -95,6 +104,9 @@ _COMPACT = _shapes(m.Compact, int, bool)
 _HASH_KV = _shapes(m.HashKV, int)
 _STATUS = _shapes(m.Status)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
+_MEMBER_ADD = _shapes(m.MemberAdd, tuple, bool)
+_MEMBER_UPDATE = _shapes(m.MemberUpdate, int, tuple)
+_ONE_MEMBER = _shapes(m.MemberRemove, int)
 
 
 def _misfit(fields: tuple[Any, ...], shapes: frozenset[tuple[type, ...]], what: str) -> None:
@@ -242,6 +254,50 @@ def _member_list(fields: tuple[Any, ...], _limits: Limits) -> int:
     return LINEARIZABLE if not fields or fields[0] else LOCAL
 
 
+def _peer_urls(urls: object) -> None:
+    if not isinstance(urls, tuple) or not 0 < len(urls) <= PEER_URLS_MAX:
+        raise BadMemberUrls
+    for url in urls:
+        if not isinstance(url, str) or len(url) > URL_CHARS_MAX:
+            raise BadMemberUrls
+        try:
+            socket_endpoint(url)
+        except ConfigError as error:
+            raise BadMemberUrls(error.detail) from None
+
+
+def _member_add(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _MEMBER_ADD:
+        _misfit(fields, _MEMBER_ADD, "member add")
+    _peer_urls(fields[0])
+    return MEMBERS
+
+
+def _member_update(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _MEMBER_UPDATE:
+        _misfit(fields, _MEMBER_UPDATE, "member update")
+    _check_member_id(fields[0])
+    _peer_urls(fields[1])
+    return MEMBERS
+
+
+def _one_member(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _ONE_MEMBER:
+        _misfit(fields, _ONE_MEMBER, "member id")
+    _check_member_id(fields[0])
+    return MEMBERS
+
+
+def _move_leader(fields: tuple[Any, ...], limits: Limits) -> int:
+    _one_member(fields, limits)
+    return RAFT
+
+
+def _check_member_id(member: int) -> None:
+    if not 0 <= member < 1 << 64:
+        raise InvalidRequest("a member id is out of bounds")
+
+
 def _publish(_fields: tuple[Any, ...], _limits: Limits) -> NoReturn:
     raise PermissionDenied("members only")
 
@@ -255,6 +311,11 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.HASH_KV): _hash_kv,
     int(m.Op.STATUS): _status,
     int(m.Op.MEMBER_LIST): _member_list,
+    int(m.Op.MEMBER_ADD): _member_add,
+    int(m.Op.MEMBER_REMOVE): _one_member,
+    int(m.Op.MEMBER_UPDATE): _member_update,
+    int(m.Op.MEMBER_PROMOTE): _one_member,
+    int(m.Op.MOVE_LEADER): _move_leader,
     int(m.Op.PUBLISH): _publish,
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {

@@ -10,6 +10,7 @@
     │   ├── RequestTooLarge, RangeTooLarge
     │   ├── MemberExists, PeerUrlExists, BadMemberUrls, MemberNotFound, MemberNotLearner, LearnerNotReady
     │   ├── TooManyLearners, NotEnoughStarted, UnhealthyCluster, BadLeaderTransferee, NotLeader
+    │   ├── LeaderTransferTimeout
     │   └── PermissionDenied
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
     │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
@@ -209,6 +210,11 @@ class BadLeaderTransferee(RequestError):
 class NotLeader(RequestError):
     code = 140
     text = "etcdserver: not leader"
+
+
+class LeaderTransferTimeout(RequestError):
+    code = 141
+    text = "etcdserver: request timed out, leader transfer took too long"
 
 
 class RetryableError(ZkvError):

@@ -31,7 +31,7 @@ KINDS: dict[int, type[NamedTuple]] = dict(
                 m.StreamCredit, m.LeaderIs, m.Applied, m.SnapshotWanted, m.SnapshotOut, m.SnapshotIn, m.SnapshotTaken,
                 m.MembersAre, m.RejoinAnswer,
                 m.WatchNeeds, m.HistoryWanted, m.History, m.WatchWords, m.WatchOut, m.LeaseRequests, m.LeaseNews,
-                m.Relay, m.Newcomer, m.NewcomerAnswer,
+                m.Relay, m.Newcomer, m.NewcomerAnswer, m.Dismissed,
             ),
         ),
         start=1,
@@ -85,6 +85,10 @@ def _meta(fields: Any) -> m.SnapshotMeta:
     return m.SnapshotMeta(index, term, time, m.ConfState(*conf))
 
 
+def _members(fields: Any) -> tuple[m.Member, ...]:
+    return tuple(m.Member(*member) for member in fields)
+
+
 def _message(message: Any) -> NamedTuple:
     if message.entries:
         message = message._replace(entries=tuple(m.Entry(*entry) for entry in message.entries))
@@ -105,7 +109,7 @@ _RESTORE: dict[type, Any] = {
     m.Message: _message,
     m.Apply: lambda apply: m.Apply(apply.term, tuple(m.Entry(*entry) for entry in apply.entries)),
     m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
-    m.MembersAre: lambda are: m.MembersAre(tuple(m.Member(*member) for member in are.members), are.removed),
+    m.MembersAre: lambda are: m.MembersAre(_members(are.members), _members(are.removed), are.index),
     m.StampedRead: lambda r: r if r.stamp is None else r._replace(stamp=m.Stamp(*r.stamp)),
     m.SnapshotChunk: _chunk,
     m.SnapshotOut: lambda out: m.SnapshotOut(out.member, _chunk(out.chunk)),

@@ -704,6 +704,10 @@ class RejoinAnswer(NamedTuple):
     learner_as_of: int | None = None
 
 
+class Dismissed(NamedTuple):
+    """To a member that was removed and does not know it yet: it is to end."""
+
+
 class Newcomer(NamedTuple):
     """From a member whose disk is empty: have I been here before?"""
 
@@ -771,7 +775,7 @@ class Hello(NamedTuple):
 class Propose(NamedTuple):
     """gateway -> raft: writes, to be logged. `frame` is a packed Frame.
 
-    `members`: the writes change the membership (or move the leader), and the leader's raft actor is to look at them first.
+    `members`: they change the membership, or move the leader: the leader's raft actor is to look at them first.
     """
 
     frame: bytes
@@ -827,11 +831,12 @@ class StorageAt(NamedTuple):
 class MembersAre(NamedTuple):
     """storage -> raft: the member table as applied, so that raft knows where its peers are, and who is to vote.
 
-    `removed`: ids of former members.
+    `removed`: former members. `index`: the entry that is applied last.
     """
 
     members: tuple[Member, ...]
-    removed: tuple[int, ...] = ()
+    removed: tuple[Member, ...] = ()
+    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
 
 
 class Apply(NamedTuple):

@@ -117,7 +117,7 @@ def test_it_says_where_it_stands_when_it_starts_and_when_raft_does(house: House)
         assert (at.applied, at.durable, at.feed) == (house.applied, 0, True)
         assert at.base is not None
         assert at.base.index == house.applied
-        assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS)]
+        assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS, index=house.applied)]
         house.write(m.Put(b"a", b"1"))
         house.posted.clear()
         house.hear(m.Hello("raft", 5))
@@ -147,7 +147,7 @@ def test_raft_comes_to_know_where_the_store_stands_though_its_queue_was_full(hou
     assert house.actor.next_wakeup(house.now) == house.now + SAY_MS
     house.hear(after_ms=SAY_MS)
     assert [(at.applied, at.feed) for at in house.take("raft", m.StorageAt)] == [(1, True), (1, False)]
-    assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS)]
+    assert house.take("raft", m.MembersAre) == [m.MembersAre(MEMBERS, index=1)]
     assert house.actor.next_wakeup(house.now) is None
 
 

@@ -27,7 +27,14 @@ The engine then holds, all integers big endian, so that bytes sort as numbers do
 The key in a history entry is escaped (00 becomes 00 FF) and ended by 00 00, so that the order of the entries
 is the order of the keys, whatever bytes follow (the "memcomparable" form known from TiKV and MyRocks).
 
-Beside them: `l` leases, `m` members, `d` ids of removed ones, `s` sessions, `q` the queue in which sessions grow old,
+A lease of id 7 with the key a:
+
+    lease     l 7          -> ttl 10, until 16000, not counted
+    attached  a 7 a        -> nothing
+
+`until` is the time of the cluster clock, ms, up to which the log lets it live (core/mvcc/leases.py).
+
+Beside them: `m` members, `d` former ones, `s` sessions, `q` the queue in which sessions grow old,
 `x` the store's own place.
 """
 
@@ -45,6 +52,7 @@ HISTORY: Final = b"h"
 LEASE: Final = b"l"
 MEMBER: Final = b"m"
 REMOVED_MEMBER: Final = b"d"
+ATTACHED: Final = b"a"
 SESSION: Final = b"s"
 SESSION_QUEUE: Final = b"q"
 PLACE: Final = b"xplace"
@@ -174,10 +182,47 @@ def removed_member_key(member: int) -> bytes:
     return _ID.pack(REMOVED_MEMBER, member)
 
 
-def id_of(key: bytes) -> int:
-    """Of the key of a member, or of a removed one."""
-    return int(_ID.unpack(key)[1])
-
-
 def lease_key(lease: int) -> bytes:
     return _ID.pack(LEASE, lease & _U64)
+
+
+def lease_of(name: bytes) -> int:
+    """The id of a lease, of its key in the engine: 64 bits with a sign, as etcd's."""
+    lease: int = _ID.unpack(name)[1]
+    return lease if lease < 1 << 63 else lease - (1 << 64)
+
+
+class Lease(NamedTuple):
+    """`ttl` in seconds. `until`: cluster clock, ms; 0: it has ended, but keys of it are left.
+
+    `keys`: how many it holds, where a put made it for itself; NOT_COUNTED for all others.
+    """
+
+    ttl: int
+    until: int
+    keys: int
+
+
+NOT_COUNTED: Final = -1
+_LEASE: Final = Struct(">QQq")
+
+
+def lease_record(lease: Lease) -> bytes:
+    return _LEASE.pack(*lease)
+
+
+def lease_as_kept(record: bytes) -> Lease:
+    return Lease(*_LEASE.unpack(record))
+
+
+ATTACHED_HEAD_BYTES: Final = _ID.size
+
+
+def attached_key(lease: int, key: bytes) -> bytes:
+    return _ID.pack(ATTACHED, lease & _U64) + key
+
+
+def attached_range(lease: int) -> tuple[bytes, bytes]:
+    """From where to where the keys of a lease lie, in order."""
+    number = lease & _U64
+    return _ID.pack(ATTACHED, number), _ID.pack(ATTACHED, number + 1) if number < _U64 else after_prefix(ATTACHED)

@@ -10,7 +10,7 @@ The leader brings the second after the first, one conf change at a time (actors/
 a learner and votes once it has caught up; so an operator's mistake waits in the table and costs no quorum. As what is
 meant is replicated, any later leader goes on with it.
 
-Ids of members that were removed are kept for ever: who comes back with such an id is told, and ends.
+Members that were removed are kept for ever: who comes back with such an id is told, and ends.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Members:
         self.conf = conf
         records = reader.scan(layout.MEMBER, layout.after_prefix(layout.MEMBER))
         self._table = {member.id: member for member in (Member(*unpack(record)) for _, record in records)}
-        removed = reader.keys(layout.REMOVED_MEMBER, layout.after_prefix(layout.REMOVED_MEMBER))
-        self._removed = {layout.id_of(key) for key in removed}
+        records = reader.scan(layout.REMOVED_MEMBER, layout.after_prefix(layout.REMOVED_MEMBER))
+        self._removed = {member.id: member for member in (Member(*unpack(record)) for _, record in records)}
         self._changed: set[int] = set()
 
     def all(self) -> tuple[Member, ...]:
@@ -60,8 +60,9 @@ class Members:
         """As it is meant: `is_learner` says who is not to vote."""
         return tuple(self._table[member] for member in sorted(self._table))
 
-    def removed(self) -> tuple[int, ...]:
-        return tuple(sorted(self._removed))
+    def removed(self) -> tuple[Member, ...]:
+        """As they were in the end."""
+        return tuple(self._removed[member] for member in sorted(self._removed))
 
     def _as_it_is(self, member: Member) -> Member:
         return member._replace(is_learner=not is_voter(self.conf, member.id))
@@ -102,8 +103,7 @@ class Members:
         voters = [other for other in self._table if other != member and is_voter(self.conf, other)]
         if not voters:
             raise NotEnoughStarted
-        del self._table[member]
-        self._removed.add(member)
+        self._removed[member] = self._table.pop(member)
         self._changed.add(member)
 
     def update(self, request: MemberUpdate) -> None:
@@ -149,7 +149,7 @@ class Members:
             return [], []
         order = sorted(self._changed)
         puts = [(layout.member_key(i), pack(self._table[i])) for i in order if i in self._table]
-        puts += [(layout.removed_member_key(i), b"") for i in order if i in self._removed]
+        puts += [(layout.removed_member_key(i), pack(self._removed[i])) for i in order if i in self._removed]
         deletes = [layout.member_key(i) for i in order if i not in self._table]
         self._changed = set()
         return puts, deletes

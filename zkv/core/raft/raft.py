@@ -161,6 +161,16 @@ class Raft:
         progress = self._leadership.progress.get(member) if self._leadership else None
         return None if progress is None else max(0, self._replica.commit - progress.match)
 
+    def match(self, member: int) -> int:
+        """Up to where `member`'s log is known to agree with this leader's; 0 where nothing is known."""
+        progress = self._leadership.progress.get(member) if self._leadership else None
+        return 0 if progress is None else progress.match
+
+    def silence_ms(self, member: int, now: int) -> int:
+        """How long this leader has not heard from `member`: 0 for itself, and for whom it cannot tell."""
+        progress = self._leadership.progress.get(member) if self._leadership else None
+        return 0 if progress is None else now - progress.heard
+
     def next_wakeup(self) -> int:
         """When `tick` is due, ms."""
         if self._leadership:

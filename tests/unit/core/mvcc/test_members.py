@@ -75,7 +75,7 @@ def test_a_removed_member_is_known_to_have_been_one() -> None:
     feeder = booted()
     assert feeder.ask(MemberRemove(2)) == [((ONE,),)]
     feeder.machine = machine(feeder.machine.engine)
-    assert feeder.machine.members.removed() == (2,)
+    assert feeder.machine.members.removed() == (TWO,)
     assert feeder.machine.members.table() == (ONE,)
 
 
