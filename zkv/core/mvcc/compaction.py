@@ -3,9 +3,11 @@
 Compaction is *logical* at once: `store.compacted` moves, and nothing before it can be read. It becomes *physical*
 by and by, in steps between which the owner does other work. A step walks some events up to `compacted`. Each event
 names the one that it superseded, which nobody can see any more, so that goes, with its history entry; a tombstone
-goes too. No seek, no look-up; and where the walk has come to is written with what it deleted, so a crash costs nothing.
+goes too, but those of `compacted` itself: who watches from there on must be told of them (etcd 3.5.1 forgets them, and
+later versions do not). No seek, no look-up; and where the walk has come to is written with what it deleted, so a crash
+costs nothing. The next compaction walks the revision of this one again, for the tombstones it left.
 
-What is left when it is done: all events after `compacted`, and of each key alive at `compacted` the newest one until
+What is left when it is done: all events from `compacted` on, and of each key alive at `compacted` the newest one until
 then. That is the same on all members, so `hash_events` gives the same hash wherever it is done.
 """
 
@@ -34,7 +36,9 @@ class Compaction:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         record = engine.get(layout.COMPACTION)
-        self._next: tuple[int, int] = unpack(record) if record else (0, 0)
+        revision, sub, self._target = unpack(record) if record else (0, 0, 0)
+        self._next: tuple[int, int] = (revision, sub)
+        """Where the walk goes on; it goes to the end of revision `_target`."""
 
     def is_due(self, compacted: int) -> bool:
         return self._next[0] <= compacted
@@ -43,6 +47,8 @@ class Compaction:
         """Forget a bounded part of what `compacted` allows. Is there more?"""
         if not self.is_due(compacted):
             return False
+        if compacted > self._target:
+            self._next, self._target = min(self._next, (self._target, 0)), compacted
         deletes: list[bytes] = []
         held = 0
         following = (compacted + 1, 0)
@@ -56,9 +62,9 @@ class Compaction:
             key = event.kv.key
             if event.superseded != (0, 0):
                 deletes += (layout.event_key(*event.superseded), layout.history_key(key, *event.superseded))
-            if event.tombstone:
+            if event.tombstone and event.revision < compacted:
                 deletes += (name, layout.history_key(key, event.revision, event.sub))
-        self._engine.write(((layout.COMPACTION, pack(following)),), deletes)
+        self._engine.write(((layout.COMPACTION, pack((*following, compacted))),), deletes)
         self._next = following
         return self.is_due(compacted)
 

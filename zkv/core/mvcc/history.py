@@ -41,11 +41,14 @@ def read(reader: Reader, wanted: HistoryWanted, revision: int, compacted: int) -
     if wanted.first < compacted:
         yield History(wanted.ticket, wanted.first, 0, (), compacted)
         return
+    if wanted.first < 0:  # -1, and nothing is compacted: etcd finds nothing there
+        yield History(wanted.ticket, wanted.first, revision, ())
+        return
     assert wanted.first <= revision
     events: list[tuple[int, tuple[Event, ...]]] = []
     now: list[Event] = []  # those of the revision that is being read
     at = held = 0
-    start = layout.event_key(max(wanted.first, 0), 0)
+    start = layout.event_key(wanted.first, 0)
     for step in _steps(reader, start, layout.event_key(revision + 1, 0)):
         previous = _superseded(reader, step, compacted) if wanted.prev_kv else None
         for number, record in enumerate(step):
