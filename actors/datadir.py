@@ -28,6 +28,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from zkv.actors.join import who_am_i
 from zkv.actors.node import Node
 from zkv.core import ids
 from zkv.errors import ConfigError, CorruptionError
@@ -57,6 +58,8 @@ class Identity(NamedTuple):
     member_id: int
     cluster_id: int
     bootstrap: tuple[Member, ...]
+    peers: tuple[Member, ...] = ()
+    """Who else there was when this member joined a running cluster (then `bootstrap` is empty)."""
 
 
 @contextlib.contextmanager
@@ -69,18 +72,18 @@ def opened(config: NodeConfig) -> Iterator[Node]:
     with contextlib.ExitStack() as stack:
         data_dir = Path(config.data_dir).absolute()
         if config.storage == "memory":
-            identity = _new_identity(config)
+            identity = _first_identity(config)
             member_dir = stack.enter_context(_private("memory", data_dir, _memory_root()))
         else:
             member_dir = data_dir / "member"
-            identity = _known_identity(member_dir, config) or _new_identity(config)
+            if _known_identity(member_dir, config) is None:
+                _new_identity(config)  # refuses what can be refused before anything is made
             _make_private(member_dir)
             stack.enter_context(_locked(member_dir / "lock", config.data_dir))
             known = _known_identity(member_dir, config)
+            identity = known or _first_identity(config)
             if known is None:
                 _write_identity(member_dir / "identity", identity)
-            else:
-                identity = known
         for part in ("wal", "snap"):
             (member_dir / part).mkdir(mode=0o700, exist_ok=True)
         rundir = stack.enter_context(_private("run", data_dir, _runtime_root()))
@@ -90,6 +93,7 @@ def opened(config: NodeConfig) -> Iterator[Node]:
             member_id=identity.member_id,
             cluster_id=identity.cluster_id,
             bootstrap=identity.bootstrap,
+            peers=identity.peers,
             wal_dir=str(member_dir / "wal"),
             store_dir=str(member_dir / "snap" / "db"),
             rundir=str(rundir),
@@ -111,6 +115,19 @@ def _new_identity(config: NodeConfig) -> Identity:
     # a name is known to the others once its member has published it: as etcd's
     unnamed = tuple(member._replace(name="") for member in members)
     return Identity(FORMAT, config.name, own, ids.cluster_id(member_ids), unnamed)
+
+
+def _first_identity(config: NodeConfig) -> Identity:
+    """Of a member with nothing on its disk: computed, or told by the cluster that it was added to.
+
+    Raises ConfigError.
+    """
+    identity = _new_identity(config)
+    if config.initial_cluster_state == "new":
+        return identity
+    answer = who_am_i(config)
+    peers = tuple(member for member in answer.members if member.id != answer.member_id)
+    return Identity(FORMAT, config.name, answer.member_id, answer.cluster_id, (), peers)
 
 
 def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:
@@ -139,7 +156,10 @@ def _read_identity(path: Path) -> Identity | None:
             f"knows {FORMAT}): start that version"
         )
     identity = Identity(*fields)
-    return identity._replace(bootstrap=tuple(Member(*member) for member in identity.bootstrap))
+    return identity._replace(
+        bootstrap=tuple(Member(*member) for member in identity.bootstrap),
+        peers=tuple(Member(*member) for member in identity.peers),
+    )
 
 
 def _write_identity(path: Path, identity: Identity) -> None:

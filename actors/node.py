@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Node:
     """A node whose data directory is open and locked.
 
-    `bootstrap` are the members a new cluster starts with, the same on every one of them.
+    `bootstrap` are the members a new cluster starts with, the same on every one of them. A member that joined a running
+    cluster has none; it knows `peers`, the others of that moment, until the cluster's state has come to it.
     """
 
     config: NodeConfig
@@ -25,3 +26,4 @@ class Node:
     wal_dir: str
     store_dir: str
     rundir: str
+    peers: tuple[Member, ...] = ()

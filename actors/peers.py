@@ -10,6 +10,7 @@ With `curve://` peer urls all members share one CURVE key pair: whoever does not
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,7 @@ from zkv.errors import CorruptionError
 from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
-from zkv.wire.messages import Dismissed
+from zkv.wire.messages import Dismissed, Join
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv1"
+_NOBODY = (0, 0, 0)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
 DOOR = "peers"
@@ -39,6 +41,48 @@ DOOR = "peers"
 class PeerMessage(NamedTuple):
     sender: int
     message: NamedTuple
+
+
+def listening(
+    context: zmq.Context[zmq.Socket[bytes]], urls: Sequence[str], key_file: str, message_bytes_max: int
+) -> zmq.Socket[bytes]:
+    """A socket bound to `urls`. Raises zmq.ZMQError when a port is taken."""
+    socket = context.socket(zmq.PULL)
+    socket.maxmsgsize = message_bytes_max
+    socket.ipv6 = True
+    if any(socket_endpoint(url).secure for url in urls):
+        assert key_file, "checked with the configuration"
+        identity.secure_server(socket, key_file, identity.only_key_of(key_file))
+    for url in urls:
+        socket.bind(socket_endpoint(url).address)
+    return socket
+
+
+def connecting(
+    context: zmq.Context[zmq.Socket[bytes]], url: str, key_file: str, *, immediate: bool
+) -> zmq.Socket[bytes]:
+    """A socket towards a peer; unless `immediate`, what is sent before it is connected waits in its queue."""
+    endpoint = socket_endpoint(url)
+    socket = context.socket(zmq.PUSH)
+    socket.immediate = immediate
+    socket.sndhwm = SEND_QUEUE_MESSAGES
+    socket.linger = 100
+    socket.ipv6 = True
+    socket.reconnect_ivl = 50
+    socket.reconnect_ivl_max = 500
+    socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
+    socket.heartbeat_timeout = 3000
+    if endpoint.secure:
+        assert key_file, "checked with the configuration"
+        identity.secure_client(socket, identity.load_public(key_file), key_file)
+    socket.connect(endpoint.address)
+    return socket
+
+
+def ask(socket: zmq.Socket[bytes], question: Join) -> None:
+    """From a server that does not know yet who it is, nor of which cluster."""
+    with contextlib.suppress(zmq.Again):
+        socket.send_multipart((_HEADER.pack(_PROTOCOL, *_NOBODY), codec.encode(question)), zmq.NOBLOCK)
 
 
 class PeerLinks:
@@ -65,15 +109,7 @@ class PeerLinks:
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
-        socket = self._mailbox.context.socket(zmq.PULL)
-        socket.maxmsgsize = self._message_bytes_max
-        socket.ipv6 = True
-        if any(socket_endpoint(url).secure for url in urls):
-            assert self._key_file, "checked with the configuration"
-            identity.secure_server(socket, self._key_file, identity.only_key_of(self._key_file))
-        for url in urls:
-            socket.bind(socket_endpoint(url).address)
-        self._mailbox.add_door(DOOR, socket)
+        self._mailbox.add_door(DOOR, listening(self._mailbox.context, urls, self._key_file, self._message_bytes_max))
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
@@ -85,21 +121,8 @@ class PeerLinks:
                 self._links[member_id] = (urls, self._connect(member_id, urls[0]))
 
     def _connect(self, member_id: int, url: str, *, immediate: bool = True) -> zmq.Socket[bytes]:
-        endpoint = socket_endpoint(url)
-        socket = self._mailbox.context.socket(zmq.PUSH)
-        socket.immediate = immediate
-        socket.sndhwm = SEND_QUEUE_MESSAGES
-        socket.linger = 100
-        socket.ipv6 = True
-        socket.reconnect_ivl = 50
-        socket.reconnect_ivl_max = 500
-        socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
-        socket.heartbeat_timeout = 3000
-        if endpoint.secure:
-            assert self._key_file, "checked with the configuration"
-            identity.secure_client(socket, identity.load_public(self._key_file), self._key_file)
+        socket = connecting(self._mailbox.context, url, self._key_file, immediate=immediate)
         self._mailbox.watch_connection(f"{member_id}", socket)
-        socket.connect(endpoint.address)
         return socket
 
     def dismiss(self, member: Member) -> None:
@@ -137,16 +160,23 @@ class PeerLinks:
             return None
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
+        elif (cluster_id, sender, receiver) == _NOBODY:
+            return self._opened(sender, payload, Join)
         elif cluster_id != self._cluster_id:
             self._refuse(sender, cluster_id, "is of another cluster")
         elif receiver != self._member_id:
             self._refuse(sender, receiver, "takes this member for another")
         else:
-            try:
-                return PeerMessage(sender, codec.decode(payload))
-            except CorruptionError as error:
-                self._refuse(sender, 0, str(error))
+            return self._opened(sender, payload)
         return None
+
+    def _opened(self, sender: int, payload: bytes, only: type | None = None) -> PeerMessage | None:
+        try:
+            message = codec.decode(payload)
+        except CorruptionError as error:
+            self._refuse(sender, 0, str(error))
+            return None
+        return PeerMessage(sender, message) if only is None or type(message) is only else None
 
     def _refuse(self, sender: int, other: int, why: str) -> None:
         if (sender, other) in self._refused or len(self._refused) > 1000:

@@ -90,6 +90,7 @@ class RaftActor:
         self._post_peer = post_peer
         self._set_peers = set_peers
         self._dismiss = dismiss
+        self._cluster_id = cluster_id
         self._logger = structlog.get_logger().bind(actor="raft")
         self._core: Raft | None = None
         self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
@@ -166,7 +167,6 @@ class RaftActor:
         if reads:
             self._read(core, reads, now)
         self._publish(core, now)
-        self._readmission.promote(core, now)
         self._reconciler.step(core, self._members, self._members_index, self._readmission.forgetful, now)
         self._leave_if_removed(core)
         self._desk.tend(core, now)
@@ -204,7 +204,8 @@ class RaftActor:
                 self._members = {member.id: member for member in members}
                 self._removed = {member.id: member for member in removed}
                 self._members_index = index
-                self._set_peers(members)
+                if members:  # else this one is joining, and the links it was started with are all it has
+                    self._set_peers(members)
             case m.SnapshotOut():
                 self._transfers.out(message, now)
             case m.SnapshotTaken():
@@ -253,7 +254,7 @@ class RaftActor:
         self._transfers.broken_off()
         if self._core is None:
             self._core = Raft(self._config, log, self._random, now)
-            if not self._forgetful and self._is_fresh(self._core):
+            if not self._forgetful and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
                 self._probation = Probation(self._member_id, self._post_peer)
 
     # --- from other members --------------------------------------------------------------------------
@@ -268,6 +269,8 @@ class RaftActor:
             self._dismiss(self._removed[sender])
         elif type(message) is m.Dismissed:
             self._dismissed()
+        elif type(message) is m.Join:
+            self._asked_to_join(message)
         elif type(message) is m.Newcomer:
             known = self._members.get(sender)
             self._post_peer(sender, m.NewcomerAnswer(known is not None and bool(known.client_urls)))
@@ -469,6 +472,13 @@ class RaftActor:
             self._refuse([group], error)
         return passed
 
+    def _asked_to_join(self, question: m.Join) -> None:
+        """A server that was added asks who it is: whoever is at those urls is told, and nobody else."""
+        for member in self._members.values():
+            if member.peer_urls == question.peer_urls:
+                answer = m.JoinAnswer(self._cluster_id, member.id, tuple(self._members.values()))
+                self._post_peer(member.id, answer)
+
     def _leave_if_removed(self, core: Raft) -> None:
         """Once the configuration in force is without this member. Raises ConfigError."""
         if self._member_id in self._removed and self._member_id not in membership.members(core.conf):
@@ -557,6 +567,7 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
     )
+    links.set_members(node.peers)
     links.listen(config.listen_peer_urls)
     for neighbour in ("storage", "gateway", "lease"):
         mailbox.post(neighbour, m.Hello("raft", incarnation))

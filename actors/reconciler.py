@@ -74,8 +74,10 @@ class Reconciler:
         for member in sorted(table.keys() - present):
             return ConfChangeKind.ADD_LEARNER, member
         for member in conf.learners:
-            meant_to_vote = not table[member].is_learner
-            if meant_to_vote and member not in forgetful and self._in_sync(core, member, now):
+            known = table[member]
+            # who has not published itself yet could lose its disk, and nobody would know that it had one (rejoin.py)
+            may_vote = not known.is_learner and bool(known.client_urls) and member not in forgetful
+            if may_vote and self._in_sync(core, member, now):
                 return ConfChangeKind.ADD_VOTER, member
         return None
 

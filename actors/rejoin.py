@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from zkv.wire.messages import Message
 
 ASK_MS = 200  # how often a passive member says that it forgot
-PROMOTE_LAG = 100  # entries behind the commit index that a learner may be when it is made a voter
 
 _VOTERS_WORK = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE, MessageKind.TIMEOUT_NOW})
 
@@ -57,7 +56,7 @@ class Passivity:
 
     def is_over(self, conf: ConfState) -> bool:
         others = set(conf.voters) - {self._member}
-        if conf.index == 0 and others <= self._fresh:
+        if conf.index == 0 and self._member in conf.voters and others <= self._fresh:
             return True
         return self._learner_as_of is not None and conf.index > self._learner_as_of and self._member in conf.voters
 
@@ -121,7 +120,6 @@ class Readmission:
     def __init__(self, post_peer: Callable[[int, NamedTuple], bool]) -> None:
         self._post_peer = post_peer
         self._asking: dict[int, int] = {}  # context of a read round -> who asked
-        self._returning: set[int] = set()
         self._incarnations: dict[int, int] = {}  # of those who asked: which start of theirs it was that did, ...
         self._learners_as_of: dict[int, int] = {}  # ... and since which conf that start of theirs was a learner
 
@@ -153,8 +151,8 @@ class Readmission:
 
     @property
     def forgetful(self) -> frozenset[int]:
-        """Who has asked, while this process runs."""
-        return frozenset(self._incarnations)
+        """Who has asked and not been told yet since when it is a learner: it may not have its vote back."""
+        return frozenset(self._incarnations.keys() - self._learners_as_of.keys())
 
     def confirmed(self, core: Raft, context: int) -> bool:
         """A ReadIndex round has come back: was it one of ours?"""
@@ -162,22 +160,9 @@ class Readmission:
         if sender is None:
             return False
         if sender in core.conf.learners:
-            self._returning.add(sender)
             self._learners_as_of[sender] = core.conf.index
             self._post_peer(sender, RejoinAnswer(fresh=False, learner_as_of=core.conf.index))
         return True
 
     def refused(self, context: int) -> bool:
         return self._asking.pop(context, None) is not None
-
-    def promote(self, core: Raft, now: int) -> None:
-        """Let those who have caught up vote again."""
-        for member in list(self._returning):
-            lag = core.lag(member)
-            if lag is None or member not in core.conf.learners:
-                self._returning.discard(member)
-            elif lag <= PROMOTE_LAG:
-                try:
-                    core.propose_conf_change(ConfChange(((ConfChangeKind.ADD_VOTER, member, ()),)), now)
-                except (NoLeader, TooManyRequests, InvalidRequest):
-                    return

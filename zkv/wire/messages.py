@@ -704,6 +704,20 @@ class RejoinAnswer(NamedTuple):
     learner_as_of: int | None = None
 
 
+class Join(NamedTuple):
+    """From a server that was added as a member and starts with nothing: who am I? Told by its peer urls."""
+
+    peer_urls: tuple[str, ...]
+
+
+class JoinAnswer(NamedTuple):
+    """Sent to the member's own peer url, which the member table has."""
+
+    cluster_id: int
+    member_id: int
+    members: tuple[Member, ...]
+
+
 class Dismissed(NamedTuple):
     """To a member that was removed and does not know it yet: it is to end."""
 

@@ -1,0 +1,93 @@
+"""How a server that was added to a running cluster learns who it is: `--initial-cluster-state existing`, no data.
+
+Its member id was made by the entry that added it, so nobody can compute it: the server asks the peers that
+`--initial-cluster` names, and whoever knows a member with its peer urls answers. Peer sockets carry messages one way
+only; the answer comes to the listening one, by the connection that the members keep to that url anyway.
+
+This is asked before the node's processes are forked, and ZeroMQ must not have been used by a process that forks: so a
+short-lived child asks, and hands the answer back through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+import zmq
+
+from zkv.actors.peers import ask, connecting, listening
+from zkv.errors import ConfigError, CorruptionError
+from zkv.mailbox import monotonic_ms
+from zkv.wire import codec
+from zkv.wire.messages import Join, JoinAnswer
+
+if TYPE_CHECKING:
+    from zkv.config import NodeConfig
+
+ASK_MS = 500
+PATIENCE_MS = 30_000
+"""How long peers are asked. Members come up in any order, and who was just added may ask before all know it."""
+ANSWER_BYTES_MAX = 1 << 20
+
+
+def who_am_i(config: NodeConfig) -> JoinAnswer:
+    """Raises ConfigError when nobody knows this server, or when it has been a member before and lost its data."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _child(config, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        try:
+            said = pipe.read()
+        except KeyboardInterrupt:
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            os.waitpid(child, 0)
+    answer = codec.decode(said) if said else None
+    if not isinstance(answer, JoinAnswer):
+        urls = ",".join(config.initial_advertise_peer_urls)
+        raise ConfigError(
+            f"none of the members in --initial-cluster knows a member with the peer urls {urls}: "
+            "add it first (zkv member add), and check --initial-cluster"
+        )
+    own = next((member for member in answer.members if member.id == answer.member_id), None)
+    if own is not None and own.client_urls and config.storage != "memory":
+        raise ConfigError(
+            f"member {own.id:x} has already been bootstrapped, but its data directory is empty: "
+            "remove the member and add it again, or give it its data back"
+        )
+    return answer
+
+
+def _child(config: NodeConfig, writer: int) -> NoReturn:
+    """Ends with the process, whatever happens in it."""
+    try:
+        answer = _ask(config)
+        if answer is not None:
+            os.write(writer, codec.encode(answer))
+    finally:
+        os._exit(0)
+
+
+def _ask(config: NodeConfig) -> JoinAnswer | None:
+    own = frozenset(config.initial_advertise_peer_urls)
+    others = [url for urls in config.cluster().values() for url in urls if url not in own]
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    key_file = config.peer_curve_secret_key
+    door = listening(context, config.listen_peer_urls, key_file, ANSWER_BYTES_MAX)
+    peers = [connecting(context, url, key_file, immediate=False) for url in others]
+    give_up = monotonic_ms() + PATIENCE_MS
+    while monotonic_ms() < give_up:
+        for peer in peers:
+            ask(peer, Join(tuple(sorted(own))))
+        if door.poll(ASK_MS):
+            with contextlib.suppress(CorruptionError):
+                answer = codec.decode(door.recv_multipart()[-1])
+                if isinstance(answer, JoinAnswer):
+                    return answer
+    return None
