@@ -1,9 +1,9 @@
 """A client's message, opened: which requests are good, and in which groups they go on.
 
 `read` never raises. The usual message holds good requests of one way (see validate.py) and goes on as the
-bytes it came in. Otherwise it is sorted out: bad requests are refused one by one, good ones packed anew, a
-group per way. A range that may be answered in chunks always is a group of its own, so that the group's number
-names its stream.
+bytes it came in. Otherwise, and where the door has something to fill in, it is sorted out: bad requests are refused
+one by one, good ones packed anew, a group per way. A range that may be answered in chunks always is a group of its
+own, so that the group's number names its stream.
 
 What cannot be unpacked is searched for the ids of its requests as far as it can be read, so that their
 client learns at once; what lies beyond is refused under id 0. Hostile bytes cost memory in proportion to their
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgpack
 
 from zkv.errors import InvalidRequest, RequestError, RequestTooLarge, UnsupportedVersion, ZkvError
-from zkv.gateway.validate import INT64_MAX, STREAMED, check
+from zkv.gateway.validate import FILLED, INT64_MAX, STREAMED, check, filled
 from zkv.wire import codec
 from zkv.wire.messages import PROTOCOL_VERSION, ClientKind
 
@@ -32,6 +32,7 @@ _REQUESTS: Final = int(ClientKind.REQUESTS)
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 # Sets of ways, bit `way` each. Within one message ranges that may be streamed are never of one way.
 _ONE_WAY: Final = frozenset(1 << way for way in range(1, STREAMED))
+_FILLED_BIT: Final = 1 << FILLED
 
 
 class Group(NamedTuple):
@@ -83,7 +84,9 @@ def read(payload: bytes, limits: Limits) -> Opened:
             ids.append(id_)
     except (RequestError, TypeError, ValueError):
         return _sort_out(message, payload, limits)
-    if len(ids) == len(message[4]) and (len(ids) == 1 or (ways in _ONE_WAY and len(set(ids)) == len(ids))):
+    if len(ids) == len(message[4]) and (
+        (len(ids) == 1 and ways < _FILLED_BIT) or (ways in _ONE_WAY and len(set(ids)) == len(ids))
+    ):
         return Opened(kind, [Group(ways.bit_length() - 1, tuple(ids), payload)], {})
     return _sort_out(message, payload, limits)
 
@@ -123,10 +126,14 @@ def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opene
             if len(request) != 3:
                 raise InvalidRequest("fields of a request")
             way = check(request[1], request[2], limits)
+            good = request
+            if way & FILLED:
+                way &= ~FILLED
+                good = (id_, request[1], filled(request[1], request[2], limits))
         except RequestError as error:
             refused[id_] = error
         else:
-            groups.setdefault((way, id_ if way >= STREAMED else 0), []).append(request)
+            groups.setdefault((way, id_ if way >= STREAMED else 0), []).append(good)
     head = (PROTOCOL_VERSION, kind, session, floor)
     return Opened(
         kind,

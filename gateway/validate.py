@@ -57,6 +57,8 @@ RAFT: Final = 7
 """To the leader's raft, which answers itself."""
 STREAMED: Final = 8
 """Added to LINEARIZABLE or LOCAL for a range whose answer may come in chunks."""
+FILLED: Final = 16
+"""Added to WRITE for a request that `filled` is to complete before it goes on."""
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)
@@ -104,6 +106,10 @@ _COMPACT = _shapes(m.Compact, int, bool)
 _HASH_KV = _shapes(m.HashKV, int)
 _STATUS = _shapes(m.Status)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
+_LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int)
+_LEASE_REVOKE = _shapes(m.LeaseRevoke, int)
+_LEASE_TIME_TO_LIVE = _shapes(m.LeaseTimeToLive, int, bool)
+_LEASE_LIST = _shapes(m.LeaseList)
 _MEMBER_ADD = _shapes(m.MemberAdd, tuple, bool)
 _MEMBER_UPDATE = _shapes(m.MemberUpdate, int, tuple)
 _ONE_MEMBER = _shapes(m.MemberRemove, int)
@@ -167,6 +173,10 @@ def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
             raise ValueProvided
         if len(fields) > 5 and fields[5] and fields[2]:
             raise LeaseProvided
+        if len(fields) > 6 and fields[6]:
+            _check_int64(fields[6:])
+            if fields[6] < 0 or fields[2] or fields[5]:
+                raise InvalidRequest("a put with a ttl has a lease of its own")
     return WRITE
 
 
@@ -298,7 +308,42 @@ def _check_member_id(member: int) -> None:
         raise InvalidRequest("a member id is out of bounds")
 
 
-def _publish(_fields: tuple[Any, ...], _limits: Limits) -> NoReturn:
+def _lease_grant(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_GRANT:
+        _misfit(fields, _LEASE_GRANT, "lease grant")
+    _check_int64(fields)
+    if len(fields) > 2 and fields[2]:
+        raise InvalidRequest("the least TTL is the member's to say")
+    return WRITE | FILLED
+
+
+def filled(op: int, fields: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
+    """The fields that a checked request whose way is FILLED goes on with."""
+    assert op == m.Op.LEASE_GRANT, "nothing else is to be filled in"
+    return m.LeaseGrant(*fields)._replace(ttl_min=limits.lease_ttl_min)
+
+
+def _lease_revoke(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_REVOKE:
+        _misfit(fields, _LEASE_REVOKE, "lease revoke")
+    _check_int64(fields)
+    return WRITE
+
+
+def _lease_time_to_live(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_TIME_TO_LIVE:
+        _misfit(fields, _LEASE_TIME_TO_LIVE, "lease time to live")
+    _check_int64(fields[:1])
+    return LINEARIZABLE
+
+
+def _lease_list(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_LIST:
+        _misfit(fields, _LEASE_LIST, "lease list")
+    return LINEARIZABLE
+
+
+def _members_only(_fields: tuple[Any, ...], _limits: Limits) -> NoReturn:
     raise PermissionDenied("members only")
 
 
@@ -316,7 +361,13 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.MEMBER_UPDATE): _member_update,
     int(m.Op.MEMBER_PROMOTE): _one_member,
     int(m.Op.MOVE_LEADER): _move_leader,
-    int(m.Op.PUBLISH): _publish,
+    int(m.Op.PUBLISH): _members_only,
+    int(m.Op.LEASE_GRANT): _lease_grant,
+    int(m.Op.LEASE_REVOKE): _lease_revoke,
+    int(m.Op.LEASE_TIME_TO_LIVE): _lease_time_to_live,
+    int(m.Op.LEASE_LIST): _lease_list,
+    int(m.Op.LEASE_RENEW): _members_only,
+    int(m.Op.LEASE_EXPIRE): _members_only,
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,

@@ -19,9 +19,9 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv import errors
-from zkv.core.mvcc import txn
+from zkv.core.mvcc import leases, txn
 from zkv.core.mvcc.compaction import Compaction
-from zkv.core.mvcc.layout import PLACE, Place
+from zkv.core.mvcc.layout import PLACE, Lease, Place
 from zkv.core.mvcc.members import Members
 from zkv.core.mvcc.reading import Reading, ReadOutcome, failed
 from zkv.core.mvcc.sessions import Session, Sessions
@@ -61,11 +61,15 @@ class Answered(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """`events`: (revision, events) for watchers. `members_changed`: the member table is another now."""
+    """`events`: (revision, events) for watchers. `members_changed`: the member table is another now.
+
+    `leases`: what became of those that changed; None: gone.
+    """
 
     answers: list[Answered]
     events: list[tuple[int, tuple[m.Event, ...]]]
     members_changed: bool
+    leases: dict[int, Lease | None]
 
 
 class _Group(NamedTuple):
@@ -175,7 +179,8 @@ class StateMachine:
             self.applied, self._begun, self._term, self._time = entry.index, 0, entry.term, now
         self._commit()
         events, self.store.events = self.store.events, []
-        return Outcome(answers, events, self._members_changed)
+        news, self.store.leases.news = self.store.leases.news, {}
+        return Outcome(answers, events, self._members_changed, news)
 
     def _apply_groups(self, entry: m.Entry, now: int, answers: list[Answered]) -> None:
         groups = self._groups(entry, answers)
@@ -189,7 +194,7 @@ class StateMachine:
                 parts = [failed(request, errors.Unavailable(), self.store.revision) for request, _, _ in group.requests]
                 compaction = 0
             else:
-                parts, compaction = self._apply_group(entry.index, now, group, number, skip)
+                parts, compaction = self._apply_group(entry, now, group, number, skip)
             number = after
             self._begun = number + 1
             if group.mine:
@@ -225,9 +230,9 @@ class StateMachine:
         self.store.prefetch(keys)
         return at
 
-    def _apply_group(self, index: int, now: int, group: _Group, number: int, skip: int) -> tuple[list[bytes], int]:
+    def _apply_group(self, entry: m.Entry, now: int, group: _Group, number: int, skip: int) -> tuple[list[bytes], int]:
         """The packed answers, and the revision whose physical compaction they wait for."""
-        store, parts, compaction = self.store, [], 0
+        store, index, parts, compaction = self.store, entry.index, [], 0
         session: Session | None = None
         if group.session:
             try:
@@ -259,8 +264,9 @@ class StateMachine:
             if op != _OP_PUT and len(store.pending) > 0:
                 self._begun = number
                 self._make_room(op, fields, session)
+            store.leases.moment = (index, number, now)
             try:
-                remember, body = self._evaluate(op, fields, index, group.mine)
+                remember, body = self._evaluate(op, fields, entry, group.mine)
             except (errors.RequestError, *MALFORMED) as error:
                 store.cancel()
                 # Only what every member evaluates may be remembered, or their tables would differ.
@@ -295,8 +301,8 @@ class StateMachine:
             if session is not None:
                 self._sessions.touch(session)
 
-    def _evaluate(self, op: int, fields: Any, index: int, mine: bool) -> tuple[bool, object]:
-        """Whether the answer is one to remember, and its body. `index`: of the entry.
+    def _evaluate(self, op: int, fields: Any, entry: m.Entry, mine: bool) -> tuple[bool, object]:
+        """Whether the answer is one to remember, and its body.
 
         Raises a RequestError, or one of MALFORMED.
         """
@@ -322,7 +328,9 @@ class StateMachine:
             return True, ()
         if op in _MEMBER_OPS:
             self._members_changed = True
-            return True, self._change_members(op, fields, index)
+            return True, self._change_members(op, fields, entry.index)
+        if op in _LEASE_OPS:
+            return True, self._change_leases(op, fields, entry.term)
         if op == _OP_RANGE:
             return False, store.range(m.Range(*fields)) if mine else None
         if op == m.Op.MEMBER_LIST:
@@ -345,6 +353,27 @@ class StateMachine:
             members.promote(m.MemberPromote(*fields).id)
         return (members.all(),)
 
+    def _change_leases(self, op: int, fields: Any, term: int) -> object:
+        """The answer's body. Raises as `_evaluate`."""
+        store = self.store
+        if op == m.Op.LEASE_GRANT:
+            ttl, lease, ttl_min = m.LeaseGrant(*fields)
+            return m.LeaseGrantAnswer(*store.leases.grant(lease, max(ttl, ttl_min)))
+        if op == m.Op.LEASE_REVOKE:
+            store.revoke(m.LeaseRevoke(*fields).id)
+            store.end()
+            return ()
+        logged_in, pairs = fields
+        pairs = leases.checked(pairs)
+        if logged_in != term:
+            return ()  # who wrote this is deposed: what it knew of other leases' renewals may have been overtaken
+        if op == m.Op.LEASE_RENEW:
+            for lease, until in pairs:
+                store.leases.renew(lease, until)
+        else:
+            store.expire(pairs, self._limits.lease_keys_max)
+        return ()
+
     # --- the rest of the storage actor's calls ---
 
     def packed(self, parts: Sequence[bytes]) -> bytes:
@@ -353,14 +382,17 @@ class StateMachine:
 
     def read(self, payload: bytes, stamp: m.Stamp | None) -> ReadOutcome:
         """Evaluate a group of reads. Raises InvalidRequest when it is none."""
-        return self._reading.read(payload, stamp, self.applied)
+        return self._reading.read(payload, stamp, self.applied, self._time)
 
     def compaction_step(self) -> bool:
         """Forget a bounded part of what has been compacted. Is there more?"""
         return self.compaction.step(self.store.compacted)
 
 
-_READS: Final = frozenset((m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST))
+_READS: Final = frozenset(
+    (m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST, m.Op.LEASE_TIME_TO_LIVE, m.Op.LEASE_LIST)
+)
+_LEASE_OPS: Final = frozenset((m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE))
 
 
 _MEMBER_OPS: Final = frozenset(

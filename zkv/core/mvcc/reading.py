@@ -7,12 +7,15 @@ the client has room for more and nothing more urgent is to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+import heapq
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from zkv import errors
 from zkv.core.mvcc import ranges, txn
 from zkv.core.mvcc.compaction import hash_events
+from zkv.core.mvcc.leases import table
 from zkv.core.mvcc.ranges import Past, Present
+from zkv.limits import LEASE_SLACK_MS
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 Part: TypeAlias = bytes
 """A packed (id, code, revision, body)."""
+STEP_LEASES: Final = 1000
+"""Leases, or keys of one, looked at in one step."""
+_LEASE_BYTES: Final = 9  # an id in an answer
 
 
 class Stream:
@@ -63,13 +69,15 @@ class Reading:
         self._compaction = compaction
         self._limits = limits
         self._version = version
+        self._time = 0
 
-    def read(self, payload: bytes, stamp: m.Stamp | None, applied: int) -> ReadOutcome:
-        """Evaluate a client's packed `Requests`; `applied` is for Status.
+    def read(self, payload: bytes, stamp: m.Stamp | None, applied: int, time: int) -> ReadOutcome:
+        """Evaluate a client's packed `Requests`; `applied` is for Status, `time` that of the newest entry applied.
 
         Raises InvalidRequest when it is none.
         """
         outcome = ReadOutcome([], [])
+        self._time = max(time, stamp.time) if stamp else time
         try:
             requests = unpack(payload)[4]
             for request, op, fields in requests:
@@ -106,6 +114,12 @@ class Reading:
                 body = self._status(stamp, applied)
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
+            elif op == m.Op.LEASE_TIME_TO_LIVE:
+                self._start(request, self._time_to_live(request, m.LeaseTimeToLive(*fields)), outcome)
+                return
+            elif op == m.Op.LEASE_LIST:
+                self._start(request, self._lease_list(request), outcome)
+                return
             else:
                 raise errors.InvalidRequest("not a read")
         except errors.RequestError as error:
@@ -148,6 +162,47 @@ class Reading:
                 yield None
             else:
                 yield pack((request, errors.Code.OK, now, m.HashKVAnswer(checksum, compacted))), True
+
+    def _time_to_live(self, request: int, asked: m.LeaseTimeToLive) -> Iterator[tuple[Part, bool] | None]:
+        store, revision = self._store, self._store.revision
+        lease = store.leases.get(asked.id)
+        if lease is None or not lease.until:
+            yield pack((request, errors.Code.OK, revision, m.LeaseTimeToLiveAnswer(asked.id, -1, 0))), True
+            return
+        left = min(max(lease.until - LEASE_SLACK_MS - self._time, 0) // 1000, lease.ttl)
+        keys: list[bytes] = []
+        held = 0
+        for seen, key in enumerate(store.leases.keys_of(asked.id) if asked.keys else (), 1):
+            held += len(key)
+            if held > self._limits.answer_bytes_max:
+                yield failed(request, errors.RangeTooLarge(), revision), True
+                return
+            keys.append(key)
+            if seen % STEP_LEASES == 0:
+                yield None
+        body = m.LeaseTimeToLiveAnswer(asked.id, left, lease.ttl, tuple(keys))
+        yield pack((request, errors.Code.OK, revision, body)), True
+
+    def _lease_list(self, request: int) -> Iterator[tuple[Part, bool] | None]:
+        """All that are alive, as etcd lists them: who ends first comes first."""
+        revision, reader = self._store.revision, self._store.engine.snapshot()
+        runs: list[list[tuple[int, int]]] = []  # each in order, so that no step sorts much
+        part = table(reader, None, STEP_LEASES)
+        while part:
+            runs.append(sorted((lease.until, id_) for id_, lease in part if lease.until))
+            if sum(map(len, runs)) * _LEASE_BYTES > self._limits.answer_bytes_max:
+                yield failed(request, errors.RangeTooLarge(), revision), True
+                return
+            if len(part) < STEP_LEASES:
+                break
+            yield None
+            part = table(reader, part[-1][0], STEP_LEASES)
+        leases: list[int] = []
+        for _, id_ in heapq.merge(*runs):
+            leases.append(id_)
+            if len(leases) % STEP_LEASES == 0:
+                yield None
+        yield pack((request, errors.Code.OK, revision, m.LeaseListAnswer(tuple(leases)))), True
 
     def _txn(self, parsed: m.Txn) -> m.TxnAnswer:
         if txn.is_write(parsed):

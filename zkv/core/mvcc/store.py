@@ -1,8 +1,8 @@
 """The store: etcd's revision model over an engine.
 
 What is written lies first in a *pending* batch, which later requests see, and which `commit` hands to the engine
-together with the place in the log. Pending are: the current record of each key written (None: deleted), and
-the events and history entries, which are only ever added.
+together with the place in the log. Pending are: the current record of each key written (None: deleted), the events
+and history entries, which are only ever added, and what changed in the lease table (`leases`).
 
 Revisions. A new store is at 1. A request that changes something takes the next one, and its changes number
 themselves by `sub` within it. `begin` opens such a request, `end` closes it, `cancel` undoes it as if it had never
@@ -16,12 +16,14 @@ far (as of `revision` + 1), as in etcd (mvcc.storeTxnWrite.Range).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
+from zkv.core.mvcc.leases import MISSING, Leases
 from zkv.core.mvcc.ranges import Past, Present, answer, passes
-from zkv.errors import Compacted, FutureRevision, KeyNotFound, LeaseNotFound, RangeTooLarge
+from zkv.errors import Compacted, FutureRevision, KeyNotFound, RangeTooLarge
 from zkv.wire.messages import DeleteRangeAnswer, Event, KeyValue, Put, PutAnswer, Range, RangeAnswer
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Engine
     from zkv.limits import Limits
     from zkv.wire.messages import DeleteRange
-
-_MISSING: Final = object()
 
 
 class Store:
@@ -56,7 +56,8 @@ class Store:
         self.events: list[tuple[int, tuple[Event, ...]]] = []
         self._written: list[tuple[bytes, bytes]] = []
         self._sub = 0
-        self._undo: list[tuple[bytes, object]] = []
+        self._undo: list[tuple[dict[Any, Any], Any, object]] = []
+        self.leases = Leases(engine, self._undo)
         self._written_before = 0
         self._events_now: list[Event] = []
 
@@ -78,10 +79,12 @@ class Store:
                 gone.append(CURRENT + key)
             else:
                 writes.append((CURRENT + key, record))
+        self.leases.flush(writes, gone)
         self.engine.write(writes, gone)
         self.pending = {}
         self.fetched = {}
         self._written = []
+        self._undo.clear()
         self.committed_revision = self.revision
 
     def begin(self) -> None:
@@ -101,11 +104,11 @@ class Store:
         return True
 
     def cancel(self) -> None:
-        for key, before in reversed(self._undo):
-            if before is _MISSING:
-                del self.pending[key]
+        for table, key, before in reversed(self._undo):
+            if before is MISSING:
+                del table[key]
             else:
-                self.pending[key] = cast("bytes | None", before)
+                table[key] = before
         del self._written[self._written_before :]
         self._events_now = []
         self._sub = 0
@@ -154,15 +157,17 @@ class Store:
     # --- writing, between begin and end ---
 
     def put(self, request: Put) -> PutAnswer:
-        """Raises LeaseNotFound, KeyNotFound (ignore_value or ignore_lease without a key to keep them from)."""
-        key, value, lease, prev_kv, ignore_value, ignore_lease, _ = request
+        """Raises LeaseNotFound, KeyNotFound (ignore_value or ignore_lease without a key to keep them from),
+        LeaseTTLTooLarge.
+        """
+        key, value, lease, prev_kv, ignore_value, ignore_lease, ttl = request
         if lease:
-            self.check_lease(lease)
+            self.leases.check(lease)
         record = self.current(key)
         if (ignore_value or ignore_lease) and record is None:
             raise KeyNotFound
         if record is None:
-            before = before_sub = version = 0
+            before = before_sub = version = kept_lease = 0
             create = self.revision + 1
         else:
             before, before_sub, create, version, kept_lease = CURRENT_HEAD.unpack_from(record)
@@ -170,6 +175,10 @@ class Store:
                 value = record[CURRENT_HEAD_BYTES:]
             if ignore_lease:
                 lease = kept_lease
+        if ttl:
+            lease = self.leases.own(ttl)
+        if lease != kept_lease:
+            self.leases.move(key, kept_lease, lease)
         revision, sub, version = self.revision + 1, self._sub, version + 1
         self._set(key, CURRENT_HEAD.pack(revision, sub, create, version, lease) + value)
         self._written += (
@@ -186,7 +195,7 @@ class Store:
         if self.want_events:
             kv = KeyValue(key, create, revision, version, value, lease)
             self._events_now.append(Event(False, kv, previous if self.want_prev_kv else None))
-        return PutAnswer(previous if prev_kv else None)
+        return PutAnswer(previous if prev_kv else None, lease if ttl else 0)
 
     def put_plain(self, key: bytes, value: bytes) -> int:
         """`begin`, `put` without any option, and `end` in one: the request that is made most, and cannot fail.
@@ -199,8 +208,10 @@ class Store:
             before = before_sub = 0
             create, version = revision, 1
         else:
-            before, before_sub, create, version, _ = CURRENT_HEAD.unpack_from(record)
+            before, before_sub, create, version, kept_lease = CURRENT_HEAD.unpack_from(record)
             version += 1
+            if kept_lease:
+                self.leases.move(key, kept_lease, 0)
         self.pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
         head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, 0, before, before_sub, len(key))
         written = self._written
@@ -211,10 +222,6 @@ class Store:
             put = Event(False, KeyValue(key, create, revision, version, value, 0), previous)
             self.events.append((revision, (put,)))
         return revision
-
-    def check_lease(self, lease: int) -> None:
-        if self.engine.get(layout.lease_key(lease)) is None:
-            raise LeaseNotFound
 
     def delete_range(self, request: DeleteRange) -> DeleteRangeAnswer:
         """Raises RangeTooLarge when the previous values asked for are more than Limits.answer_bytes_max."""
@@ -236,7 +243,9 @@ class Store:
         return DeleteRangeAnswer(deleted, tuple(previous))
 
     def _delete(self, key: bytes, record: bytes) -> None:
-        before, before_sub, _, _, _ = CURRENT_HEAD.unpack_from(record)
+        before, before_sub, _, _, lease = CURRENT_HEAD.unpack_from(record)
+        if lease:
+            self.leases.move(key, lease, 0)
         revision, sub = self.revision + 1, self._sub
         self._set(key, None)
         self._written += (
@@ -254,8 +263,45 @@ class Store:
 
     def _set(self, key: bytes, record: bytes | None) -> None:
         pending = self.pending
-        self._undo.append((key, pending.get(key, _MISSING)))
+        self._undo.append((pending, key, pending.get(key, MISSING)))
         pending[key] = record
+
+    # --- leases that end ---
+
+    def revoke(self, lease: int) -> None:
+        """End a lease, and with it all its keys, in order. Raises LeaseNotFound."""
+        self.leases.check(lease)
+        self._delete_all(list(self.leases.keys_of(lease)))
+        self.leases.remove(lease)
+
+    def expire(self, leases: Iterable[tuple[int, int]], keys_max: int) -> None:
+        """End each lease that may live just until then, its keys at a revision of their own; `keys_max` in all.
+
+        Not between `begin` and `end`: it takes as many revisions as it needs. What cannot go now is `Leases.end`ed.
+        """
+        for lease, until in leases:
+            record = self.leases.get(lease)
+            if record is None or record.until != until:
+                continue
+            keys = list(islice(self.leases.keys_of(lease), keys_max + 1))
+            doomed = keys[:keys_max]
+            keys_max -= len(doomed)
+            self.begin()
+            self._delete_all(doomed)
+            if len(keys) > len(doomed):
+                self.leases.end(lease, doomed[-1] if doomed else None)
+            else:
+                self.leases.remove(lease)
+            self.end()
+
+    def _delete_all(self, keys: list[bytes]) -> None:
+        pending, fetched = self.pending, self.fetched
+        unknown = [CURRENT + key for key in keys if key not in pending and CURRENT + key not in fetched]
+        fetched.update(zip(unknown, self.engine.get_many(unknown), strict=True))
+        for key in keys:
+            record = self.current(key)
+            assert record is not None, "who is attached is alive"
+            self._delete(key, record)
 
     # --- compaction, the logical half ---
 

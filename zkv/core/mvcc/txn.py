@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.mvcc import layout
+from zkv.core.mvcc.leases import check_ttl
 from zkv.errors import Compacted, FutureRevision, InvalidRequest, KeyNotFound
 from zkv.wire.messages import (
     Compare,
@@ -95,7 +96,8 @@ def _all(txn: Txn) -> Iterator[tuple[int, TxnRequest]]:
 def run(store: Store, txn: Txn) -> TxnAnswer:
     """Between `store.begin` and `store.end`.
 
-    Raises KeyNotFound, LeaseNotFound, FutureRevision, Compacted before anything has changed, RangeTooLarge also later.
+    Raises KeyNotFound, LeaseNotFound, LeaseTTLTooLarge, FutureRevision, Compacted before anything has changed,
+    RangeTooLarge also later.
     """
     path = list(_path(store, txn))
     for check in (_check_put, _check_range):
@@ -150,7 +152,8 @@ def _check_put(store: Store, request: TxnRequest) -> None:
     if (request.ignore_value or request.ignore_lease) and store.current(request.key) is None:
         raise KeyNotFound
     if request.lease:
-        store.check_lease(request.lease)
+        store.leases.check(request.lease)
+    check_ttl(request.ttl)
 
 
 def _check_range(store: Store, request: TxnRequest) -> None:
