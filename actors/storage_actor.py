@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from zkv.actors.event_feed import EventFeed
+from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
@@ -147,6 +148,7 @@ class StorageActor:
         self._say_at: int | None = None  # ... when it is told at the latest
         self._must_begin = False  # raft's queue was full when it was to be told where the store stands
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
+        self._lease_feed = LeaseFeed(self._machine, post)
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
         self._flows: deque[_Flow] = deque()
@@ -196,6 +198,7 @@ class StorageActor:
             self._machine.compaction_step()
             self._release_held()
         self._feed.step()
+        self._lease_feed.step(now)
         self._tend_flush(now)
         if self._must_begin:
             self._begin()
@@ -211,6 +214,9 @@ class StorageActor:
         if self._feed.can_step:
             return now
         wakeups = [flow.heard + FLOW_PATIENCE_MS for flow in self._flows]
+        leases_at = self._lease_feed.wakeup()
+        if leases_at is not None:
+            wakeups.append(leases_at)
         if self._flushing is not None or self._stopping:
             wakeups.append(now + FLUSH_POLL_MS)
         if self._say_at is not None:
@@ -241,6 +247,8 @@ class StorageActor:
                 self._feed.want(message)
             case m.Hello(actor="watch"):
                 self._feed.restarted()
+            case m.Hello(actor="lease"):
+                self._lease_feed.restart()
             case m.Hello(actor="gateway"):
                 self._flows.clear()
                 self._held.clear()
@@ -271,6 +279,7 @@ class StorageActor:
         size = sum(len(entry.body) for entry in entries)
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
         self._feed.applied(outcome.events)
+        self._lease_feed.applied(outcome.leases, now)
         self._answer(outcome.answers)
         if outcome.members_changed:
             self._tell_members()
@@ -421,6 +430,7 @@ class StorageActor:
         self._store.swap_in(staging)
         self._machine = self._open()
         self._feed.serve(self._machine)
+        self._lease_feed.serve(self._machine)
         self._durable = self._machine.applied
         self._unflushed_bytes = 0
         self._release_held()
@@ -460,7 +470,7 @@ class _MemoryStore:
 
 def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
-    mailbox = Mailbox(node.rundir, "storage", ("raft", "gateway", "watch"))
+    mailbox = Mailbox(node.rundir, "storage", ("raft", "gateway", "watch", "lease"))
     store = _MemoryStore() if node.config.storage == "memory" else _DiskStore(node.store_dir)
     actor = StorageActor(
         store=store,  # type: ignore[arg-type]  # a property serves where the protocol has an attribute
@@ -471,6 +481,6 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         flusher=ThreadFlusher(),
         post=mailbox.post,
     )
-    for neighbour in ("gateway", "watch"):
+    for neighbour in ("gateway", "watch", "lease"):
         mailbox.post(neighbour, m.Hello("storage", incarnation))
     return actor, mailbox
