@@ -1,108 +1,304 @@
-"""`zkv benchmark put` and `zkv benchmark range`: how fast is this cluster, from here?
+"""`zkv benchmark`: how fast is this cluster, from here?
 
-Flags and summary are those of etcd's benchmark tool, so that a known command line gives a figure to compare. The load
-itself is bench_engine.py's, the summary bench_report.py's; here words become a plan.
+Kinds, flags and summaries are those of etcd's benchmark tool, so that a known command line gives a figure to compare.
+Here words become a plan. What is asked says bench_loads.py, how bench_engine.py; bench_watching.py, bench_stm.py and
+bench_mvcc.py have engines of their own; the summary is bench_report.py's.
+
+Flags and kind may come in any order, as one is used to from etcd's tool. So the command line is read by a table of
+the flags of all kinds, and then each kind gets its own, with its own defaults (`KINDS`).
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import random
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from zkv.ctl.command import Call, Command
-from zkv.ctl.options import EXIT_BAD_ARGS, EXIT_BAD_FEATURE, CommandError, Flag, Values, switch
+from zkv.ctl.options import EXIT_BAD_ARGS, GLOBAL_FLAGS, CommandError, Flag, Values, parse, switch
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zkv.ctl.bench_engine import Plan, Workload
+    from zkv.ctl.bench_report import Section
 
 SECOND_NS = 1_000_000_000
 
-FLAGS = (
+KEY_SIZE = Flag("key-size", "number", "8", "Key size")
+KEY_SPACE = Flag("key-space-size", "number", "1", "Maximum possible keys")
+VALUE_SIZE = Flag("val-size", "number", "8", "Value size")
+SEQUENTIAL = switch("sequential-keys", "Use sequential keys")
+CONSISTENCY = Flag("consistency", "text", "l", "Linearizable(l) or Serializable(s)", values=("l", "s"))
+TOTAL = Flag("total", "number", "10000", "Total number of requests")
+RATE = Flag("rate", "number", "0", "Maximum requests per second (0 is no limit)")
+PROCESSES = Flag("processes", "number", "1", "Total number of processes the load comes from")
+TXN_OPS = Flag("txn-ops", "number", "1", "Number of puts per txn")
+STREAMS = Flag("streams", "number", "10", "Total watch streams, each a connection of its own")
+PUT_RATE = Flag("put-rate", "number", "0", "Number of keys to put per second (0 is no limit)")
+
+SUMMARY_FLAGS = (
+    switch("precise", "use full floating point precision"),
+    switch("sample", "'true' to sample requests for every second"),
+)
+CLUSTER_FLAGS = (
     Flag("clients", "number", "1", "Total number of clients, each with one request outstanding"),
     Flag("conns", "number", "1", "Total number of connections, which the clients share"),
-    Flag("consistency", "text", "l", "range: Linearizable(l) or Serializable(s)", values=("l", "s")),
-    Flag("key-size", "number", "8", "put: Key size"),
-    Flag("key-space-size", "number", "1", "put: Maximum possible keys"),
-    switch("precise", "use full floating point precision"),
-    Flag("processes", "number", "1", "Total number of processes the load comes from"),
-    Flag("rate", "number", "0", "Maximum requests per second (0 is no limit)"),
-    switch("sample", "'true' to sample requests for every second"),
-    switch("sequential-keys", "put: Use sequential keys"),
     switch("target-leader", "connect only to the leader node"),
-    Flag("total", "number", "10000", "Total number of requests"),
-    Flag("val-size", "number", "8", "put: Value size"),
 )
-FOREIGN_FLAGS = {
-    "put": {"consistency"},
-    "range": {"key-size", "key-space-size", "sequential-keys", "val-size"},
+
+
+class Kind(NamedTuple):
+    """A benchmark: its flags beside those of all, what it does; `run` measures and gives a report's sections."""
+
+    flags: tuple[Flag, ...]
+    run: Callable[[Job], Sequence[Section]]
+    cluster: bool = True
+    """Whether it needs one: CLUSTER_FLAGS."""
+
+    @property
+    def all_flags(self) -> tuple[Flag, ...]:
+        return (*self.flags, *SUMMARY_FLAGS, *(CLUSTER_FLAGS if self.cluster else ()))
+
+
+class Job(NamedTuple):
+    """One run: what was asked for, by the kind's own flags, and where progress and notes go."""
+
+    kind: str
+    values: Values
+    arguments: tuple[bytes, ...]
+    call: Call
+
+    def plan(self, *, total: int, rate: int = 0) -> Plan:
+        """Where, and how much. Raises CommandError, ConfigError, ZkvError."""
+        plan = make_plan(self.values, total=total, rate=rate)
+        if self.values.is_on("target-leader"):
+            from zkv.client.transport import normalize
+
+            plan = plan._replace(endpoints=(normalize(leader(self.call)),))
+        return plan
+
+    def note(self, text: str) -> None:
+        """A line for people, before the summary."""
+        if self.values.text("write-out") != "json":
+            self.call.out.write(text.encode() + b"\n")
+
+
+def _load(job: Job, load: Workload) -> list[Section]:
+    """Run a load of requests that are answered one by one."""
+    from zkv.ctl import bench_processes
+    from zkv.ctl.bench_loads import positive
+    from zkv.ctl.bench_report import Section
+
+    values = job.values
+    rate = values.number("rate") if "rate" in values else 0
+    plan = job.plan(total=positive(values, "total"), rate=rate)
+    with Progress(plan.total) as progress:
+        results = bench_processes.run(plan, load, positive(values, "processes"), progress.show)
+    return [Section(part, "", result) for part, result in zip(load.parts, results, strict=True)]
+
+
+def _put(job: Job) -> list[Section]:
+    from zkv.ctl.bench_loads import put_load
+
+    return _load(job, put_load(job.values, job.arguments))
+
+
+def _range(job: Job) -> list[Section]:
+    from zkv.ctl.bench_loads import range_load
+
+    return _load(job, range_load(job.values, job.arguments))
+
+
+def _txn_put(job: Job) -> list[Section]:
+    from zkv.ctl.bench_loads import txn_put_load
+
+    return _load(job, txn_put_load(job.values, job.arguments))
+
+
+def _txn_mixed(job: Job) -> list[Section]:
+    from zkv.ctl.bench_loads import txn_mixed_load
+
+    load = txn_mixed_load(job.values, job.arguments)
+    job.note(f"bench with {'serializable' if job.values.text('consistency') == 's' else 'linearizable'} range")
+    titles = {"read": "Total Read Ops", "write": "Total Write Ops"}
+    return [
+        section._replace(title=f"{titles[section.name]}: {section.results.count}\nDetails:")
+        for section in _load(job, load)
+    ]
+
+
+def _keep_alive(job: Job) -> list[Section]:
+    from zkv.ctl.bench_loads import keep_alive_load
+
+    return _load(job, keep_alive_load(job.arguments))
+
+
+def _watch(job: Job) -> list[Section]:
+    from zkv.ctl.bench_watching import watch
+
+    return watch(job)
+
+
+def _watch_latency(job: Job) -> list[Section]:
+    from zkv.ctl.bench_watching import watch_latency
+
+    return watch_latency(job)
+
+
+def _watch_get(job: Job) -> list[Section]:
+    from zkv.ctl.bench_watching import watch_get
+
+    return watch_get(job)
+
+
+def _stm(job: Job) -> list[Section]:
+    from zkv.ctl.bench_stm import stm
+
+    return stm(job)
+
+
+def _mvcc_put(job: Job) -> list[Section]:
+    from zkv.ctl.bench_mvcc import mvcc_put
+
+    return mvcc_put(job)
+
+
+KINDS = {
+    "put": Kind((KEY_SIZE, KEY_SPACE, PROCESSES, RATE, SEQUENTIAL, TOTAL, VALUE_SIZE), _put),
+    "range": Kind((CONSISTENCY, PROCESSES, RATE, TOTAL), _range),
+    "txn-put": Kind((KEY_SIZE, KEY_SPACE, PROCESSES, RATE, TOTAL, TXN_OPS, VALUE_SIZE), _txn_put),
+    "txn-mixed": Kind(
+        (
+            CONSISTENCY,
+            Flag("end-key", "text", "", "Where what is read ends (by default it does not)"),
+            KEY_SIZE,
+            KEY_SPACE,
+            Flag("limit", "number", "1000", "Keys read at most (0 is no limit)"),
+            PROCESSES,
+            RATE,
+            Flag("rw-ratio", "text", "1", "Read/write ops ratio"),
+            TOTAL,
+            VALUE_SIZE,
+        ),
+        _txn_mixed,
+    ),
+    "lease-keepalive": Kind((PROCESSES, TOTAL), _keep_alive),
+    "watch": Kind(
+        (
+            KEY_SIZE._replace(default="32"),
+            KEY_SPACE,
+            PUT_RATE,
+            Flag("put-total", "number", "1000", "Number of put requests"),
+            SEQUENTIAL,
+            STREAMS,
+            Flag("watch-per-stream", "number", "100", "Total watchers per stream"),
+            Flag("watched-key-total", "number", "1", "Total number of keys to be watched"),
+        ),
+        _watch,
+    ),
+    "watch-latency": Kind(
+        (
+            KEY_SIZE._replace(default="32"),
+            PUT_RATE._replace(default="100"),
+            TOTAL,
+            VALUE_SIZE._replace(default="32"),
+        ),
+        _watch_latency,
+    ),
+    "watch-get": Kind(
+        (
+            Flag("events", "number", "8", "Number of events per watcher"),
+            STREAMS._replace(default="1"),
+            Flag("watchers", "number", "10000", "Total number of watchers"),
+        ),
+        _watch_get,
+    ),
+    "stm": Kind(
+        (
+            Flag(
+                "isolation",
+                "text",
+                "r",
+                "Read Committed (c), Repeatable Reads (r), Serializable (s), or Snapshot (ss)",
+                values=("c", "r", "s", "ss"),
+            ),
+            Flag("keys", "number", "1", "Total unique keys accessible by the benchmark"),
+            Flag("keys-per-txn", "number", "1", "Number of keys to access per transaction"),
+            RATE,
+            Flag(
+                "stm-locker",
+                "text",
+                "stm",
+                "Wrap STM transaction with a custom locking mechanism (stm, lock-client)",
+                values=("stm", "lock-client"),
+            ),
+            TOTAL,
+            Flag("txn-wr-percent", "number", "50", "Percentage of keys to overwrite per transaction"),
+            VALUE_SIZE,
+        ),
+        _stm,
+    ),
+    "mvcc put": Kind(
+        (
+            Flag("batch-interval", "number", "100", "Interval of making durable what was put (milliseconds)"),
+            Flag("batch-limit", "number", "10000", "A limit of puts not yet made durable"),
+            KEY_SIZE._replace(default="64"),
+            TOTAL._replace(default="100"),
+            switch("txn", "put keys in transactions"),
+            TXN_OPS,
+            Flag("value-size", "number", "64", "Value size"),
+        ),
+        _mvcc_put,
+        cluster=False,
+    ),
 }
-"""Of each kind of load, the flags that are another's."""
+"""By what stands behind `benchmark`. A flag of several kinds has the same meaning, but maybe another default."""
 
 
-class PutLoad:
-    """Puts of one value under keys of digits: each in turn, or any at random, of a space of `keys`."""
-
-    def __init__(self, *, key_size: int, keys: int, value: bytes, sequential: bool) -> None:
-        self.key_size = key_size
-        self.keys = keys
-        self.value = value
-        self.sequential = sequential
-
-    def __call__(self, index: int) -> m.Put:
-        number = index % self.keys if self.sequential else random.randrange(self.keys)  # noqa: S311 - no secret
-        return m.Put(b"%0*d" % (self.key_size, number), self.value)
-
-
-class RangeLoad:
-    """The same range, again and again."""
-
-    def __init__(self, request: m.Range) -> None:
-        self.request = request
-
-    def __call__(self, index: int) -> m.Range:  # noqa: ARG002 - each is like the last
-        return self.request
+def all_kinds_flags() -> tuple[Flag, ...]:
+    """One table of all flags, each saying whose it is and where its default differs."""
+    owners: dict[str, list[tuple[str, Flag]]] = {}
+    for name, kind in KINDS.items():
+        for flag in kind.flags:
+            owners.setdefault(flag.name, []).append((name, flag))
+    flags = [*SUMMARY_FLAGS, *CLUSTER_FLAGS]
+    for owned in owners.values():
+        first = owned[0][1]
+        others = [f"{name}: {flag.default}" for name, flag in owned if flag.default != first.default]
+        about = f"{', '.join(name for name, _ in owned)}: {first.help}" + (f" ({', '.join(others)})" if others else "")
+        flags.append(first._replace(help=about))
+    return tuple(sorted(flags))
 
 
-def put_load(values: Values) -> PutLoad:
-    """Raises CommandError when there are not as many keys of that size."""
-    key_size, keys = _positive(values, "key-size"), _positive(values, "key-space-size")
-    if keys > 10**key_size:
-        raise CommandError(
-            f"keys of {key_size} digits cannot make up a space of {keys}: raise --key-size", EXIT_BAD_ARGS
-        )
-    if values.number("val-size") < 0:
-        raise CommandError("--val-size must not be negative", EXIT_BAD_ARGS)
-    return PutLoad(
-        key_size=key_size,
-        keys=keys,
-        value=os.urandom(values.number("val-size")),
-        sequential=values.is_on("sequential-keys"),
-    )
+def kind_of(words: Sequence[str]) -> tuple[str, int]:
+    """The kind that `words` begin with, and how many of them name it. Raises CommandError."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in KINDS:
+            return name, count
+    raise CommandError(f"benchmark needs to know of what: {', '.join(KINDS)}", EXIT_BAD_ARGS)
 
 
-def range_load(values: Values, arguments: Sequence[bytes]) -> RangeLoad:
-    """Raises CommandError."""
-    if not 1 <= len(arguments) <= 2:
-        raise CommandError("benchmark range needs a key, and may be given a range's end", EXIT_BAD_ARGS)
-    consistency = values.text("consistency")
-    if consistency not in {"l", "s"}:
-        raise CommandError(f'unknown consistency flag "{consistency}"', EXIT_BAD_FEATURE)
-    key, range_end = (*arguments, b"")[:2]
-    return RangeLoad(m.Range(key, range_end, serializable=consistency == "s"))
+def values_of(name: str, values: Values) -> Values:
+    """The flags of a kind with its own defaults. Raises CommandError where one was given that is another's."""
+    flags = (*KINDS[name].all_flags, *GLOBAL_FLAGS)
+    foreign = sorted(values.given - {flag.name for flag in flags})
+    if foreign:
+        raise CommandError(f"benchmark {name} knows no --{foreign[0]}", EXIT_BAD_ARGS)
+    own, _ = parse((), flags)
+    return own.updated(values, [flag for flag in flags if flag in GLOBAL_FLAGS or flag.name in values.given])
 
 
-def make_plan(values: Values) -> Plan:
+def make_plan(values: Values, *, total: int, rate: int = 0) -> Plan:
     """Raises CommandError, and ConfigError for an endpoint or a key file that is none."""
     from zkv.client.transport import load_curve, normalize
     from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.bench_loads import positive
 
-    clients = _positive(values, "clients")
+    clients = positive(values, "clients")
     endpoints = tuple(normalize(endpoint) for endpoint in values.list("endpoints"))
     server_key = values.text("curve-server-key")
     if any(endpoint.startswith("curve://") for endpoint in endpoints) and not server_key:
@@ -110,20 +306,13 @@ def make_plan(values: Values) -> Plan:
     return Plan(
         endpoints=endpoints,
         curve=load_curve(server_key, values.text("curve-key") or None) if server_key else None,
-        conns=min(_positive(values, "conns"), clients),
+        conns=min(positive(values, "conns"), clients),
         clients=clients,
-        total=_positive(values, "total"),
-        rate=max(0, values.number("rate")),
+        total=total,
+        rate=max(0, rate),
         dial_timeout=values.number("dial-timeout") / SECOND_NS,
         sample=values.is_on("sample"),
     )
-
-
-def _positive(values: Values, name: str) -> int:
-    number = values.number(name)
-    if number <= 0:
-        raise CommandError(f"expected positive --{name}, got ({number})", EXIT_BAD_ARGS)
-    return number
 
 
 def leader(call: Call) -> str:
@@ -139,53 +328,32 @@ def leader(call: Call) -> str:
     raise CommandError("failed to find a leader endpoint")
 
 
-def workload(values: Values, words: Sequence[bytes]) -> Workload:
-    """What to ask, from the words behind `benchmark`. Raises CommandError."""
-    kind = os.fsdecode(words[0]) if words else ""
-    if kind not in FOREIGN_FLAGS:
-        raise CommandError("benchmark needs to know of what: put, or range <key>", EXIT_BAD_ARGS)
-    foreign = sorted(values.given & FOREIGN_FLAGS[kind])
-    if foreign:
-        raise CommandError(f"benchmark {kind} knows no --{foreign[0]}", EXIT_BAD_ARGS)
-    if kind == "range":
-        return range_load(values, words[1:])
-    if len(words) > 1:
-        raise CommandError("benchmark put makes up its own keys and takes no arguments", EXIT_BAD_ARGS)
-    return put_load(values)
-
-
 def _run(call: Call) -> int:
-    values = call.values
-    work = workload(values, [call.argument(at) for at in range(len(call.arguments))])
-    plan = make_plan(values)
-    processes = _positive(values, "processes")
+    name, count = kind_of(call.arguments)
+    values = values_of(name, call.values)
+    arguments = tuple(os.fsencode(argument) for argument in call.arguments[count:])
     gc.enable()  # the command line does without; a load may run for hours
-    from zkv.client.transport import normalize
-    from zkv.ctl import bench_processes
-    from zkv.ctl.bench_report import as_json, as_text, report
+    from zkv.ctl.bench_report import sections_as_json, sections_as_text
 
-    if values.is_on("target-leader"):
-        plan = plan._replace(endpoints=(normalize(leader(call)),))
-    with _Progress(plan.total) as progress:
-        results = bench_processes.run(plan, work, processes, progress.show)
-    found = report(results)
-    as_wanted = (
-        as_json(found) if values.text("write-out") == "json" else as_text(found, precise=values.is_on("precise"))
-    )
-    call.out.write(as_wanted.encode() + b"\n")
-    return 1 if results.errors else 0
+    sections = KINDS[name].run(Job(name, values, arguments, call))
+    if values.text("write-out") == "json":
+        found = sections_as_json(sections)
+    else:
+        found = sections_as_text(sections, precise=values.is_on("precise"))
+    call.out.write(found.encode() + b"\n")
+    return 1 if any(section.results.errors for section in sections) else 0
 
 
-class _Progress:
+class Progress:
     """A bar on standard error, where that is a terminal."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, unit: str = "req") -> None:
         self._show: Callable[[int], object] = int
         self._close: Callable[[], object] = int
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            bar = tqdm(total=total, unit="req", file=sys.stderr, dynamic_ncols=True, leave=False)
+            bar = tqdm(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, leave=False)
             self._show = lambda done: bar.update(done - bar.n)
             self._close = bar.close
 
@@ -200,17 +368,31 @@ class _Progress:
 
 
 benchmark = Command(
-    usage="[options] put, or: zkv benchmark [options] range <key> [range_end]",
-    summary="Measures how fast a cluster puts and reads keys",
+    usage="[options] <kind> [arguments]",
+    summary="Measures how fast a cluster answers, and tells of changes",
     description="""\
 Puts a load on the cluster and tells how it took it: rate, latencies, errors. A client asks, waits for the answer, and
 asks again. Connections are dealt round over the endpoints, clients over the connections.
-put writes one value again and again, by default under one key; see --key-space-size.""",
+put             writes one value again and again, by default under one key; see --key-space-size
+range KEY [END] reads the same keys again and again
+txn-put         writes --txn-ops keys in each transaction
+txn-mixed       transactions that read, or write, by chance: --rw-ratio
+lease-keepalive keeps a lease for each client alive
+watch           creates watchers, puts what they watch, and counts the events they are told; an event takes as long
+                as from asking for the put until it came
+watch-latency   puts at --put-rate, and tells how long after the put's answer (and, apart, after asking for the put)
+                each client's watcher was told
+watch-get       reads while watchers are told the past
+stm             transactions with software transactional memory (see zkv.Client.stm)
+mvcc put        the store alone, in this process, without a cluster""",
     example="""\
 zkv benchmark --conns 100 --clients 1000 put --total 100000 --val-size 256
 zkv benchmark put --sequential-keys --key-space-size 100000 --total 100000 --rate 5000
-zkv benchmark range /config/motd --consistency s --total 100000 -w json""",
-    flags=FLAGS,
-    words=("put", "range"),
+zkv benchmark range /config/motd --consistency s --total 100000 -w json
+zkv benchmark --clients 100 --conns 10 lease-keepalive
+zkv benchmark watch --streams 10 --watch-per-stream 100 --put-total 5000
+zkv benchmark watch-latency --clients 10 --put-rate 100 --total 1000""",
+    flags=all_kinds_flags(),
+    words=tuple(dict.fromkeys(name.split()[0] for name in KINDS)),
     run=_run,
 )

@@ -5,41 +5,51 @@ A *client* here is what it is in etcd's tool: it asks, waits for the answer, and
 handshake and session (so that retries are safe, as for any user of the library). Requests of one connection that
 become due together travel together, as calls made at once do in `zkv.Client`.
 
-All connections hang on one ROUTER socket, one routing id each: polling a hundred sockets would cost more than the
-requests do. The loop is the house's: drain what has come, step the pure sessions, send what they give.
+The loop is the house's: drain what has come, step the pure sessions, send what they give.
 
 The load shares its machine with whatever it measures more often than not, so what it costs is part of the result.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
-import zmq
-
-from zkv.client.session import Session
 from zkv.client.ticket import FOREVER
+from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
-from zkv.errors import ConnectionFailed
-from zkv.wire import codec
-from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from zkv.client.transport import Curve
+    from zkv.wire import messages as m
 
-DRAIN_MESSAGES = 256
 TICK_S = 0.05  # how often retries are looked after, and progress told
+PREPARATION_MS = 30_000  # what a workload asks first is to be answered within this
 RATE_BURST_S = 0.01  # a rate's bucket holds this much: what a stall keeps from being sent is not made up for
 
 
-class Workload(Protocol):
-    """What to ask: the request number `index`, from 0."""
+class Workload:
+    """What to ask. Each process of a load has its own copy."""
 
-    def __call__(self, index: int) -> m.Request: ...
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    """Kinds of requests that are reported apart, by name."""
+
+    def __call__(self, index: int) -> m.Request:
+        """The request number `index`, from 0."""
+        raise NotImplementedError
+
+    def part_of(self, request: m.Request) -> int:  # noqa: ARG002 - one part unless said otherwise
+        """Which of `parts` a request belongs to."""
+        return 0
+
+    def preparation(self, clients: int) -> Sequence[m.Request]:  # noqa: ARG002 - nothing unless said otherwise
+        """What is asked first, for so many clients, and not measured."""
+        return ()
+
+    def prepared(self, answers: Sequence[object]) -> None:
+        """The answers to that."""
 
 
 class Plan(NamedTuple):
@@ -77,15 +87,6 @@ class Plan(NamedTuple):
         )
 
 
-class Connection:
-    __slots__ = ("idle", "routing_id", "session")
-
-    def __init__(self, number: int) -> None:
-        self.routing_id = b"c%d" % number
-        self.session = Session(1, os.urandom(16), number)
-        self.idle = 0
-
-
 class Engine:
     """A context manager: entered it is connected. `run` may be called once."""
 
@@ -93,21 +94,23 @@ class Engine:
         assert 0 < plan.conns <= plan.clients
         self.plan = plan
         self.workload = workload
-        self.results = Results()
+        self.results = [Results() for _ in workload.parts]
         self._connections = [Connection(number) for number in range(plan.conns)]
-        self._by_id = {connection.routing_id: connection for connection in self._connections}
+        self._by_name = {connection.name: connection for connection in self._connections}
         for client in range(plan.clients):
             self._connections[client % plan.conns].idle += 1
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._tokens = 1.0
-        self._tokens_at = 0.0
+        self._lines = Lines(plan.endpoints, plan.curve)
+        self._pace = Pace(plan.rate, plan.rate * RATE_BURST_S)
         self._asked = 0
         self._done = 0
 
     def __enter__(self) -> Self:
+        """Raises ConnectionFailed when a connection does not come up, and ZkvError when preparing fails."""
         try:
-            self._connect()
+            self._lines.connect([*self._by_name], self.plan.dial_timeout)
+            for connection in self._connections:
+                connection.session.connected(0, milliseconds(time.monotonic()))
+            self._prepare()
         except BaseException:
             self.close()
             raise
@@ -117,101 +120,91 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        self._socket.close(linger=0)
-        self._context.term()
+        self._lines.close()
 
-    def _connect(self) -> None:
-        """Open all connections, and wait until each has had an answer.
+    def _prepare(self) -> None:
+        now = milliseconds(time.monotonic())
+        tickets = [
+            self._connections[number % self.plan.conns].session.submit(request, now + PREPARATION_MS)
+            for number, request in enumerate(self.workload.preparation(self.plan.clients))
+        ]
+        while not all(ticket.done for ticket in tickets):
+            now = milliseconds(time.monotonic())
+            for connection in self._connections:
+                connection.session.tick(now)
+                self._send(connection, now)
+            self._lines.poll(milliseconds(TICK_S))
+            for connection in self._drain(milliseconds(time.monotonic())):
+                connection.session.news()
+        for ticket in tickets:
+            if ticket.error:
+                raise ticket.error
+        self.workload.prepared([ticket.answer for ticket in tickets])
 
-        Raises ConnectionFailed when one has had none within the dial timeout.
+    def run(self, progress: Callable[[int], object]) -> list[Results]:
+        """Send the load and wait for all its answers; what came of each of the workload's parts.
+
+        `progress` is told now and then how many there are.
         """
-        socket, plan = self._socket, self.plan
-        socket.sndhwm = socket.rcvhwm = 0  # bounded by one request per client
-        for number, connection in enumerate(self._connections):
-            endpoint = plan.endpoints[number % len(plan.endpoints)]
-            if endpoint.startswith("curve://"):
-                assert plan.curve is not None
-                socket.curve_serverkey = plan.curve.server
-                socket.curve_publickey, socket.curve_secretkey = plan.curve.public, plan.curve.secret
-            socket.setsockopt(zmq.CONNECT_ROUTING_ID, connection.routing_id)
-            socket.connect("tcp://" + endpoint.partition("://")[2])
-            socket.send_multipart(
-                (connection.routing_id, codec.pack((m.PROTOCOL_VERSION, m.ClientKind.PING, *m.Ping(number))))
-            )
-        silent = dict(self._by_id)
-        deadline = time.monotonic() + plan.dial_timeout
-        while silent:
-            left = deadline - time.monotonic()
-            if left <= 0 or not socket.poll(int(left * 1000) + 1):
-                number = self._connections.index(next(iter(silent.values())))
-                raise ConnectionFailed(plan.endpoints[number % len(plan.endpoints)])
-            routing_id, _ = socket.recv_multipart()
-            if routing_id in silent:
-                silent.pop(routing_id).session.connected(0, _ms(time.monotonic()))
-
-    def run(self, progress: Callable[[int], object]) -> Results:
-        """Send the load and wait for all its answers. `progress` is told now and then how many there are."""
         clock, wall = time.monotonic, time.time
         begin = clock()
         skew = wall() - begin
-        self._tokens_at = begin
+        self._pace.begin(begin)
         self._refill(self._connections, begin)
         tick = RATE_BURST_S / 2 if self.plan.rate else TICK_S
         tick_at = begin + tick
         while self._done < self.plan.total:
-            self._socket.poll(max(1, int((tick_at - clock()) * 1000)))
-            touched = self._drain(_ms(clock()))
+            self._lines.poll(max(1, milliseconds(tick_at - clock())))
+            touched = self._drain(milliseconds(clock()))
             now = clock()
             self._take(touched, now, skew)
             if now >= tick_at:
                 tick_at = now + tick
                 for connection in self._connections:
-                    connection.session.tick(_ms(now))
+                    connection.session.tick(milliseconds(now))
                 self._take(self._connections, now, skew)
                 self._refill(self._connections, now)
                 progress(self._done)
             else:
                 self._refill(touched, now)
-        self.results.seconds = clock() - begin
+        for results in self.results:
+            results.seconds = clock() - begin
         progress(self._done)
         return self.results
 
     def _drain(self, now: int) -> list[Connection]:
         """Hand what has come to its sessions, and tell which these were."""
         touched: dict[bytes, Connection] = {}
-        receive = self._socket.recv_multipart
-        by_id = self._by_id
-        try:
-            for _ in range(DRAIN_MESSAGES):
-                routing_id, data = receive(zmq.NOBLOCK)
-                connection = touched[routing_id] = by_id[routing_id]
-                connection.session.received(0, data, now)
-        except zmq.Again:
-            pass
+        by_name = self._by_name
+        for name, data in self._lines.drain():
+            connection = touched[name] = by_name[name]
+            connection.session.received(0, data, now)
         return list(touched.values())
 
     def _take(self, connections: list[Connection], now: float, skew: float) -> None:
         """Note the answers; their clients are idle again."""
-        results = self.results
-        add = results.latencies.append
+        results = self.results[0]
+        part_of = self.workload.part_of if len(self.results) > 1 else None
         for connection in connections:
             for ticket in connection.session.news():
                 connection.idle += 1
                 self._done += 1
+                if part_of:
+                    results = self.results[part_of(ticket.request)]
                 error = ticket.error
                 if error is None:
                     begun: float = ticket.context  # type: ignore[assignment] # what `_refill` gave it
-                    add(now - begun)
+                    results.latencies.append(now - begun)
                     if self.plan.sample:
                         results.starts.append(begun + skew)
                 else:
-                    results.errors[str(error)] = results.errors.get(str(error), 0) + 1
+                    results.fail(error)
 
     def _refill(self, connections: list[Connection], now: float) -> None:
         """Let idle clients ask again, as far as the total and the rate allow, and send."""
-        allowed = left = self._allowed(now)
+        allowed = left = self._pace.allowed(self.plan.total - self._asked, now)
         workload, index = self.workload, self.plan.first + self._asked
-        send, now_ms = self._socket.send_multipart, _ms(now)
+        now_ms = milliseconds(now)
         for connection in connections:
             session = connection.session
             count = min(connection.idle, left)
@@ -220,21 +213,10 @@ class Engine:
                 index += 1
             connection.idle -= count
             left -= count
-            for _, data in session.outgoing(now_ms):
-                send((connection.routing_id, data))
-        self._tokens -= allowed - left
+            self._send(connection, now_ms)
+        self._pace.spend(allowed - left)
         self._asked = index - self.plan.first
 
-    def _allowed(self, now: float) -> int:
-        """How many requests may be sent now: what is left of the total, and what the rate's bucket holds."""
-        left = self.plan.total - self._asked
-        if not self.plan.rate:
-            return left
-        rate = self.plan.rate
-        self._tokens = min(max(1.0, rate * RATE_BURST_S), self._tokens + (now - self._tokens_at) * rate)
-        self._tokens_at = now
-        return min(left, int(self._tokens))
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+    def _send(self, connection: Connection, now: int) -> None:
+        for _, data in connection.session.outgoing(now):
+            self._lines.send(connection.name, data)

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def run(plan: Plan, workload: Workload, processes: int, progress: Callable[[int], object]) -> Results:
-    """Raises ConnectionFailed when a connection does not come up, or a process ends early."""
+def run(plan: Plan, workload: Workload, processes: int, progress: Callable[[int], object]) -> list[Results]:
+    """What came of each of the workload's parts.
+
+    Raises ConnectionFailed when a connection does not come up, or a process ends early, and ZkvError when preparing
+    fails.
+    """
     processes = min(processes, plan.conns)
     if processes == 1:
         with Engine(plan, workload) as engine:
@@ -39,7 +43,7 @@ def run(plan: Plan, workload: Workload, processes: int, progress: Callable[[int]
             _receive(pipe)
         for pipe in pipes:
             pipe.send(None)
-        return _gather(pipes, progress)
+        return _gather(pipes, [Results() for _ in workload.parts], progress)
     finally:
         for worker, pipe in zip(workers, pipes, strict=True):
             pipe.close()
@@ -47,8 +51,7 @@ def run(plan: Plan, workload: Workload, processes: int, progress: Callable[[int]
             worker.join()
 
 
-def _gather(pipes: list[Connection], progress: Callable[[int], object]) -> Results:
-    merged = Results()
+def _gather(pipes: list[Connection], merged: list[Results], progress: Callable[[int], object]) -> list[Results]:
     done = dict.fromkeys(pipes, 0)
     running = set(pipes)
     while running:
@@ -58,8 +61,9 @@ def _gather(pipes: list[Connection], progress: Callable[[int], object]) -> Resul
             if isinstance(said, int):
                 done[pipe] = said
             else:
-                assert isinstance(said, Results)
-                merged.merge(said)
+                assert isinstance(said, list)
+                for whole, part in zip(merged, said, strict=True):
+                    whole.merge(part)
                 running.discard(pipe)
         progress(sum(done.values()))
     return merged

@@ -1,6 +1,7 @@
 """What a benchmark says in the end: the summary, histogram and percentiles that users of etcd's tool read.
 
-Pure arithmetic on the latencies of the requests that were answered, and the texts of those that failed.
+Pure arithmetic on the latencies of the requests that were answered, and the texts of those that failed. A benchmark
+that measures several things has a section for each.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ class Results:
     starts: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """Requests, answered or failed."""
+        return len(self.latencies) + sum(self.errors.values())
+
+    def fail(self, error: object) -> None:
+        """Count a request that failed."""
+        text = str(error)
+        self.errors[text] = self.errors.get(text, 0) + 1
+
     def merge(self, other: Results) -> None:
         """Take in what another process measured over the same time."""
         self.seconds = max(self.seconds, other.seconds)
@@ -36,6 +47,14 @@ class Results:
         self.starts += other.starts
         for text, count in other.errors.items():
             self.errors[text] = self.errors.get(text, 0) + count
+
+
+class Section(NamedTuple):
+    """One of the things a benchmark measured: its name for programs, the line above its summary for people."""
+
+    name: str
+    title: str
+    results: Results
 
 
 class Bucket(NamedTuple):
@@ -163,11 +182,26 @@ def as_text(found: Report, *, precise: bool = False) -> str:
     return "\n".join(lines)
 
 
-def as_json(found: Report) -> str:
-    """The report for programs, on one line: times in seconds, under the names of `Report`."""
+def as_fields(found: Report) -> dict[str, object]:
+    """The report for programs: times in seconds, under the names of `Report`."""
     fields: dict[str, object] = found._asdict()
     fields["histogram"] = [bucket._asdict() for bucket in found.histogram]
     fields["percentiles"] = {f"{percent:g}": value for percent, value in found.percentiles}
     fields["errors"] = dict(found.errors)
     fields["samples"] = [row._asdict() for row in found.samples]
-    return json.dumps(fields)
+    return fields
+
+
+def sections_as_text(sections: Sequence[Section], *, precise: bool = False) -> str:
+    """All reports for people, one below the other."""
+    parts = []
+    for section in sections:
+        text = as_text(report(section.results), precise=precise)
+        parts.append("\n".join(filter(None, (section.title, text))))
+    return "\n\n".join(parts)
+
+
+def sections_as_json(sections: Sequence[Section]) -> str:
+    """All reports on one line: by the sections' names, or, where there is one section only, itself."""
+    found = {section.name: as_fields(report(section.results)) for section in sections}
+    return json.dumps(found if len(found) > 1 else next(iter(found.values())))

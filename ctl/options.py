@@ -95,6 +95,14 @@ class Values:
         self._values = values
         self.given = frozenset(given)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def updated(self, other: Values, flags: Iterable[Flag]) -> Values:
+        """These, but for `flags` as `other` has them."""
+        taken = {flag.name: other._values[flag.name] for flag in flags}
+        return Values({**self._values, **taken}, self.given | (other.given & taken.keys()))
+
     def is_on(self, name: str) -> bool:
         value = self._values[name]
         assert isinstance(value, bool)

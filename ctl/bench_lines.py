@@ -1,0 +1,136 @@
+"""What the load generators stand on: many connections on one socket, and a rate kept.
+
+All connections hang on one ROUTER socket, one routing id each: polling a hundred sockets would cost more than the
+requests do.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+import zmq
+
+from zkv.client.session import Session
+from zkv.errors import ConnectionFailed
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from zkv.client.transport import Curve
+
+DRAIN_MESSAGES = 256
+
+
+class Lines:
+    """A context manager. Each line, named by its routing id, has a TCP stream and a CURVE handshake of its own.
+
+    `endpoints` with their scheme; `curve` for those that are curve://. Lines are dealt round robin over them.
+    """
+
+    def __init__(self, endpoints: Sequence[str], curve: Curve | None) -> None:
+        self._endpoints = endpoints
+        self._curve = curve
+        self._names: list[bytes] = []
+        self._context = zmq.Context()
+        self._context.max_sockets = 100_000  # libzmq counts sessions of its own among them
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by what the clients have outstanding
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def connect(self, names: Sequence[bytes], dial_timeout: float) -> None:
+        """Open lines, and wait until each has had an answer.
+
+        Raises ConnectionFailed when one has had none within `dial_timeout` seconds.
+        """
+        socket = self._socket
+        ping = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.PING, *m.Ping(1)))
+        dialled = {}
+        for name in names:
+            endpoint = dialled[name] = self._endpoints[len(self._names) % len(self._endpoints)]
+            self._names.append(name)
+            if endpoint.startswith("curve://"):
+                assert self._curve is not None
+                socket.curve_serverkey = self._curve.server
+                socket.curve_publickey, socket.curve_secretkey = self._curve.public, self._curve.secret
+            socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
+            socket.connect("tcp://" + endpoint.partition("://")[2])
+            socket.send_multipart((name, ping))
+        deadline = time.monotonic() + dial_timeout
+        while dialled:
+            left = deadline - time.monotonic()
+            if left <= 0 or not socket.poll(int(left * 1000) + 1):
+                raise ConnectionFailed(next(iter(dialled.values())))
+            name, _ = socket.recv_multipart()
+            dialled.pop(name, None)
+
+    def send(self, name: bytes, data: bytes) -> None:
+        self._socket.send_multipart((name, data))
+
+    def poll(self, milliseconds: int) -> None:
+        """Wait until something has come, so long at most."""
+        self._socket.poll(milliseconds)
+
+    def drain(self) -> Iterator[tuple[bytes, bytes]]:
+        """(name of the line, message) for what has come, up to a bound."""
+        receive = self._socket.recv_multipart
+        try:
+            for _ in range(DRAIN_MESSAGES):
+                name, data = receive(zmq.NOBLOCK)
+                yield name, data
+        except zmq.Again:
+            pass
+
+
+class Connection:
+    """A line with a session on it, so that its requests are retried as any user's of the library are.
+
+    `idle`: how many of its clients have nothing outstanding.
+    """
+
+    __slots__ = ("idle", "name", "session")
+
+    def __init__(self, number: int) -> None:
+        self.name = b"c%d" % number
+        self.session = Session(1, os.urandom(16), number)
+        self.idle = 0
+
+
+class Pace:
+    """Lets `rate` things a second pass (0: any number), `burst` at once: what a stall kept back is not made up for."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self._burst = max(1.0, burst)
+        self._tokens = 1.0
+        self._at = 0.0
+
+    def begin(self, now: float) -> None:
+        self._at = now
+
+    def allowed(self, wanted: int, now: float) -> int:
+        """How many of `wanted` may pass now; `spend` says how many did."""
+        if not self.rate:
+            return wanted
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        return min(wanted, int(self._tokens))
+
+    def spend(self, count: int) -> None:
+        self._tokens -= count
+
+
+def milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
