@@ -33,14 +33,14 @@ class _Observer:
         self._prefix = prefix
         self._key: bytes | None = None
         self._revision = 0
-        self._told = 0
+        self._told: tuple[bytes, int] | None = None
 
     def following(self) -> Steps[KeyValue]:
         """The next leader, or what the same one proclaims next."""
         while True:
             kv = yield from self._look() if self._key is None else self._watch(self._key)
-            if kv is not None and kv.mod_revision > self._told:
-                self._told = kv.mod_revision
+            if kv is not None and (kv.key, kv.mod_revision) != self._told:
+                self._told = (kv.key, kv.mod_revision)
                 return kv
 
     def _look(self) -> Steps[KeyValue | None]:
