@@ -36,9 +36,10 @@ class Compaction:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         record = engine.get(layout.COMPACTION)
-        revision, sub, self._target = unpack(record) if record else (0, 0, 0)
+        revision, sub, target = unpack(record) if record else (0, 0, 0)
         self._next: tuple[int, int] = (revision, sub)
-        """Where the walk goes on; it goes to the end of revision `_target`."""
+        self._target: int = target
+        """The walk goes on at `_next`, to the end of this revision."""
 
     def is_due(self, compacted: int) -> bool:
         return self._next[0] <= compacted
