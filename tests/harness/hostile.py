@@ -30,9 +30,10 @@ HOSTILE_BYTES = (
 def request(chance: Random, depth: int = 0) -> tuple[int, tuple[Any, ...]]:
     """A good request of any kind: (op, fields)."""
     key = bytes([chance.randrange(97, 103)])
-    kind = chance.randrange(12 if depth < 3 else 6)
+    kind = chance.randrange(16 if depth < 3 else 6)
     if kind < 3:
-        return int(Op.PUT), (key, bytes(chance.randrange(30)))[: 2 if chance.random() < 0.5 else 6]
+        plain = (key, bytes(chance.randrange(30)))
+        return int(Op.PUT), plain if chance.random() < 0.5 else (*plain, 0, False, False, False, chance.randrange(3))
     if kind == 3:
         return int(Op.PUT), (key, b"", chance.randrange(3), chance.random() < 0.5, True, False)
     if kind == 4:
@@ -49,6 +50,10 @@ def request(chance: Random, depth: int = 0) -> tuple[int, tuple[Any, ...]]:
         (int(Op.HASH_KV), ()),
         (int(Op.STATUS), ()),
         (int(Op.MEMBER_LIST), (chance.random() < 0.5,)),
+        (int(Op.LEASE_GRANT), (chance.randrange(99), chance.randrange(3))),
+        (int(Op.LEASE_REVOKE), (chance.randrange(3),)),
+        (int(Op.LEASE_TIME_TO_LIVE), (chance.randrange(3), chance.random() < 0.5)),
+        (int(Op.LEASE_LIST), ()),
     )[kind - 6]
 
 

@@ -58,6 +58,23 @@ def test_requests_of_several_ways_are_grouped_by_way() -> None:
     ]
 
 
+GRANT = (Op.LEASE_GRANT, (5,))
+GRANTED_AS = (Op.LEASE_GRANT, (5, 0, LIMITS.lease_ttl_min))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lease_is_granted_for_no_less_than_this_member_allows(count: int) -> None:
+    """The door writes the least TTL into the request, which goes into the log: all members grant the same."""
+    opened = envelope.read(message(*((at, *GRANT) for at in range(1, count + 1))), LIMITS)
+    expected = message(*((at, *GRANTED_AS) for at in range(1, count + 1)))
+    assert opened == (ClientKind.REQUESTS, [(WRITE, tuple(range(1, count + 1)), expected)], {}, ())
+
+
+def test_a_grant_and_other_writes_stay_together() -> None:
+    opened = envelope.read(message((1, *PUT), (2, *GRANT), (3, *PUT)), LIMITS)
+    assert opened.groups == [(WRITE, (1, 2, 3), message((1, *PUT), (2, *GRANTED_AS), (3, *PUT)))]
+
+
 def test_ranges_that_may_be_streamed_travel_alone() -> None:
     """Even beside others of their kind."""
     opened = envelope.read(message((1, *SCAN), (2, *SCAN), (3, *GET)), LIMITS)

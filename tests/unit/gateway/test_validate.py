@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zkv import errors
 from zkv.config import Limits
-from zkv.gateway.validate import INT64_MAX, LINEARIZABLE, LOCAL, STAMPED, STREAMED, TXN_DEPTH_MAX, WRITE, check
+from zkv.gateway.validate import FILLED, INT64_MAX, LINEARIZABLE, LOCAL, STAMPED, STREAMED, TXN_DEPTH_MAX, WRITE, check
 from zkv.wire import messages as m
 from zkv.wire.messages import Op
 
@@ -55,6 +55,11 @@ SERIALIZABLE = (b"", 0, 0, 0, 0, True)
         ((Op.HASH_KV, (7,)), LOCAL),
         ((Op.MEMBER_LIST, ()), LINEARIZABLE),
         ((Op.MEMBER_LIST, (False,)), LOCAL),
+        ((Op.LEASE_GRANT, (5,)), WRITE | FILLED),
+        ((Op.LEASE_GRANT, (5, -7, 0)), WRITE | FILLED),
+        ((Op.LEASE_REVOKE, (7,)), WRITE),
+        ((Op.LEASE_TIME_TO_LIVE, (7, True)), LINEARIZABLE),
+        ((Op.LEASE_LIST, ()), LINEARIZABLE),
         (txn(), LINEARIZABLE),
         (txn((get(b"a"),)), LINEARIZABLE),
         (txn((get(b"a", b"b"),)), LINEARIZABLE),
@@ -84,6 +89,8 @@ def test_the_way_of_a_request(request_: Request, way: int) -> None:
         m.HashKV(),
         m.Status(),
         m.MemberList(),
+        m.LeaseGrant(5),
+        m.LeaseTimeToLive(5),
     ],
 )
 def test_records_of_the_house_pass(record: m.Request) -> None:
@@ -118,6 +125,8 @@ COMPARE = (0, 0, b"a", 0)
         (txn((txn((get(b"a"),)),) * 128), errors.TooManyOps),
         (txn((txn((get(b"a"),) * 65),) * 64), errors.TooManyOps),
         ((Op.PUBLISH, (1, "x", ())), errors.PermissionDenied),
+        ((Op.LEASE_RENEW, (1, ())), errors.PermissionDenied),
+        ((Op.LEASE_EXPIRE, (1, ())), errors.PermissionDenied),
     ],
 )
 def test_requests_that_etcd_refuses(request_: Request, error: type[errors.RequestError]) -> None:
@@ -148,6 +157,14 @@ def test_requests_that_etcd_refuses(request_: Request, error: type[errors.Reques
         (Op.TXN, ((), ((5, (1,)),), ())), (Op.TXN, ((), ((7, ()),), ())), (Op.TXN, ((), (), ((4, ()),))),
         (Op.COMPACT, ()), (Op.COMPACT, (True,)), (Op.COMPACT, (INT64_MAX + 1,)), (Op.COMPACT, (1, 1)),
         (Op.HASH_KV, (b"",)), (Op.HASH_KV, (INT64_MAX + 1,)), (Op.STATUS, (1,)), (Op.MEMBER_LIST, (1,)),
+        (Op.PUT, (b"a", b"v", 0, False, False, False, -1)), (Op.PUT, (b"a", b"v", 0, False, False, False, True)),
+        (Op.PUT, (b"a", b"v", 7, False, False, False, 1)), (Op.PUT, (b"a", b"v", 0, False, False, True, 1)),
+        (Op.PUT, (b"a", b"v", 0, False, False, False, INT64_MAX + 1)),
+        (Op.TXN, ((), ((2, (b"a", b"v", 7, False, False, False, 1)),), ())), (Op.TXN, ((), ((10, (1,)),), ())),
+        (Op.LEASE_GRANT, ()), (Op.LEASE_GRANT, (5, 0, 1)), (Op.LEASE_GRANT, (5, INT64_MAX + 1)),
+        (Op.LEASE_GRANT, (b"5",)), (Op.LEASE_GRANT, (5, True)), (Op.LEASE_REVOKE, ()), (Op.LEASE_REVOKE, (1, 1)),
+        (Op.LEASE_REVOKE, (INT64_MAX + 1,)), (Op.LEASE_TIME_TO_LIVE, (1, 1)), (Op.LEASE_TIME_TO_LIVE, ()),
+        (Op.LEASE_LIST, (1,)),
     ],
 )  # fmt: skip
 def test_what_is_no_request(op: object, fields: object) -> None:
@@ -161,6 +178,8 @@ def test_what_is_no_request(op: object, fields: object) -> None:
     [
         put(b"a", b"v", -5),
         put(b"a", b"", 0, False, True, True),
+        put(b"a", b"", 0, True, True, False, 5),
+        (Op.LEASE_GRANT, (-1, -1)),
         get(b"a", b"", -1, -4),
         get(b"b", b"a"),
         txn((get(b"a"),) * 128),
