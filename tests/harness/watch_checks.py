@@ -138,7 +138,8 @@ class Listener:
         self.untaken += len(message)
         answers = m.Answers(*unpack(message))
         assert (answers.version, answers.answers, answers.token) == (m.PROTOCOL_VERSION, (), 0)
-        for ids, kind, revision, body in answers.watches:
+        watches: Any = answers.watches
+        for ids, kind, revision, body in watches:
             self.entries.append((ids, kind, revision, body))
             for seen in list(self.watches.values()) if ids == (0,) else [self.watches[each] for each in ids]:
                 if kind == m.WatchKind.CREATED:

@@ -34,6 +34,7 @@ class WatchWorld:
         """Whose queues take nothing."""
         self.lossy = False
         """The next mail of storage for the watch actor is not taken."""
+        self._log: list[m.Entry] = []
         self.store = machine(limits=self.limits)
         self._reference = machine(want_events=True, want_prev_kv=True)
         self.feed = EventFeed(self.store, self.limits.feed_bytes_max, self._post_of_storage)
@@ -71,9 +72,15 @@ class WatchWorld:
     def write(self, *requests: Any) -> None:
         """One log entry."""
         applied = entry(self.store.applied + 1, group(*requests))
+        self._log.append(applied)
         self.truth.add(self._reference.apply([applied], 1).events)
         self.truth.compacted = self._reference.store.compacted
         self.feed.applied(self.store.apply([applied], 1).events)
+
+    def feed_again(self) -> None:
+        """What storage has lost, it is given once more."""
+        for lost in self._log[self.store.applied :]:
+            self.feed.applied(self.store.apply([lost], 1).events)
 
     def storage_turn(self) -> None:
         while self.to_storage:
