@@ -140,7 +140,7 @@ def _check_add(core: Raft, table: Mapping[int, m.Member], now: int, *, is_learne
     grown = len(voters) + 1
     if started < grown // 2 + 1 and (started, grown) != (1, 2):
         raise NotEnoughStarted
-    if any(core.silence_ms(member, now) > HEALTH_MS for member in core.conf.voters):
+    if any(core.silence_ms(member.id, now) > HEALTH_MS for member in voters):
         raise UnhealthyCluster
 
 
@@ -153,8 +153,8 @@ def _check_remove(core: Raft, table: Mapping[int, m.Member], gone: int, now: int
         raise NotEnoughStarted
     if core.silence_ms(gone, now) > HEALTH_MS:
         return  # it is down, and no part of the quorum that works
-    active = sum(core.silence_ms(voter, now) <= HEALTH_MS for voter in core.conf.voters)
-    if active - 1 < 1 + (len(core.conf.voters) - 1) // 2:
+    active = 1 + sum(core.silence_ms(other.id, now) <= HEALTH_MS for other in left)
+    if active - 1 < 1 + len(left) // 2:
         raise UnhealthyCluster
 
 

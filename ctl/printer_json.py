@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
+def _member(member: m.Member) -> dict[str, Any]:
+    return _filled(
+        ID=member.id,
+        name=member.name,
+        peerURLs=member.peer_urls,
+        clientURLs=member.client_urls,
+        isLearner=member.is_learner,
+    )
+
+
 def dumps(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
 
@@ -123,17 +133,17 @@ class JsonPrinter(Printer):
                 for member in answer.members
             ]
         else:
-            members = [
-                _filled(
-                    ID=member.id,
-                    name=member.name,
-                    peerURLs=member.peer_urls,
-                    clientURLs=member.client_urls,
-                    isLearner=member.is_learner,
-                )
-                for member in answer.members
-            ]
+            members = [_member(member) for member in answer.members]
         self.line(dumps({"header": head, "members": members}))
+
+    def member_add(self, header: Header, answer: m.MemberAddAnswer) -> None:
+        members = [_member(member) for member in answer.members]
+        head = _header(header._replace(revision=0))
+        self.line(dumps({"header": head, "member": _member(answer.member), "members": members}))
+
+    def member_change(self, header: Header, answer: m.MembersAnswer, _member_id: int, _done: str) -> None:
+        members = [_member(member) for member in answer.members]
+        self.line(dumps({"header": _header(header._replace(revision=0)), "members": members}))
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         self.line(

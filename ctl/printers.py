@@ -76,6 +76,13 @@ class Printer:
     def member_list(self, header: Header, answer: m.MemberListAnswer) -> None:
         raise NotImplementedError
 
+    def member_add(self, header: Header, answer: m.MemberAddAnswer) -> None:
+        raise NotImplementedError
+
+    def member_change(self, header: Header, answer: m.MembersAnswer, member: int, done: str) -> None:
+        """`done`: what was done to `member`, in words."""
+        raise NotImplementedError
+
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         raise NotImplementedError
 
@@ -125,6 +132,12 @@ class SimplePrinter(Printer):
     def member_list(self, _header: Header, answer: m.MemberListAnswer) -> None:
         for row in member_rows(answer):
             self.line(", ".join(row))
+
+    def member_add(self, header: Header, answer: m.MemberAddAnswer) -> None:
+        self.line(f"Member {answer.member.id:16x} added to cluster {header.cluster_id:16x}")
+
+    def member_change(self, header: Header, _answer: m.MembersAnswer, member: int, done: str) -> None:
+        self.line(f"Member {member:16x} {done} cluster {header.cluster_id:16x}")
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         for row in status_rows(results):

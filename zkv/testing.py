@@ -74,6 +74,7 @@ class LocalCluster:
         self._member_arguments = dict(member_arguments or {})
         self._waits = wait
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
+        self._founders = nodes
         self._clients: list[Client] = []
         self._home = Path()
         self._sockets = Path()
@@ -194,6 +195,22 @@ class LocalCluster:
         if wait:
             self._wait(lambda: self._serves(number), f"member {number} does not serve", READY_S)
 
+    def add(self, *, learner: bool = False, wait: bool = True) -> int:
+        """Add a member to the running cluster and start it; returns its number. It lasts as long as this block.
+
+        Raises what `Client.member_add` does, and ClusterError.
+        """
+        number = self.nodes
+        client_port, peer_port = _free_ports(2)
+        with self.client() as client:
+            client.member_add([self._peer_url(peer_port)], learner=learner)
+        self._client_ports.append(client_port)
+        self._peer_ports.append(peer_port)
+        self._processes.append(None)
+        self.nodes += 1
+        self.start(number, wait=wait)
+        return number
+
     def stop(self, number: int) -> int:
         """End a running member as an operator would (SIGTERM), wait until it has; returns its exit status."""
         self._signal(number, signal.SIGTERM, group=False)
@@ -259,9 +276,11 @@ class LocalCluster:
         allowed.mkdir(exist_ok=True)
         shutil.copy(self._home / "client.key", allowed)
 
+    def _peer_url(self, port: int) -> str:
+        return f"{'curve' if self._curve else 'tcp'}://127.0.0.1:{port}"
+
     def _command(self, number: int) -> list[str]:
-        scheme = "curve" if self._curve else "tcp"
-        peers = [f"{scheme}://127.0.0.1:{port}" for port in self._peer_ports]
+        peers = [self._peer_url(port) for port in self._peer_ports]
         flags = {
             "name": _name(number),
             "data-dir": str(self._home / _name(number)),
@@ -270,7 +289,7 @@ class LocalCluster:
             "listen-peer-urls": peers[number],
             "initial-advertise-peer-urls": peers[number],
             "initial-cluster": ",".join(f"{_name(other)}={peer}" for other, peer in enumerate(peers)),
-            "initial-cluster-state": "new",
+            "initial-cluster-state": "new" if number < self._founders else "existing",
             "initial-cluster-token": f"local-{self._peer_ports[0]}",
             "storage": self._storage,
         }

@@ -73,7 +73,25 @@ def _status(fields: Any) -> m.StatusAnswer:
 
 def _member_list(fields: Any) -> m.MemberListAnswer:
     (members,) = fields[:1]
-    return m.MemberListAnswer(tuple([_cut(m.Member, member) for member in members]))
+    return m.MemberListAnswer(_members(members))
+
+
+def _member_add(fields: Any) -> m.MemberAddAnswer:
+    member, members = fields[:2]
+    return m.MemberAddAnswer(_cut(m.Member, member), _members(members))
+
+
+def _members_now(fields: Any) -> m.MembersAnswer:
+    (members,) = fields[:1]
+    return m.MembersAnswer(_members(members))
+
+
+def _members(members: Any) -> tuple[m.Member, ...]:
+    return tuple([_cut(m.Member, member) for member in members])
+
+
+def _move_leader(fields: Any) -> m.MoveLeaderAnswer:
+    return _cut(m.MoveLeaderAnswer, fields)
 
 
 def _integer(number: Any) -> int:
@@ -114,6 +132,11 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.HASH_KV: _hash_kv,
     m.Op.STATUS: _status,
     m.Op.MEMBER_LIST: _member_list,
+    m.Op.MEMBER_ADD: _member_add,
+    m.Op.MEMBER_REMOVE: _members_now,
+    m.Op.MEMBER_UPDATE: _members_now,
+    m.Op.MEMBER_PROMOTE: _members_now,
+    m.Op.MOVE_LEADER: _move_leader,
     m.Op.LEASE_GRANT: _lease_grant,
     m.Op.LEASE_REVOKE: _lease_revoke,
     m.Op.LEASE_KEEP_ALIVE: _lease_keep_alive,

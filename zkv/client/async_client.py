@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from zkv.client import calls, ops
+from zkv.client.administration import AsyncAdministration
 from zkv.client.async_coordination import AsyncCoordination
 from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.cursor import Cursor
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncCoordination):
+class AsyncClient(AsyncAdministration, AsyncCoordination):
     """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
 
         async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:

@@ -14,7 +14,9 @@ from zkv.client.records import (
     HashKVResult,
     KeepAliveResult,
     LeasesResult,
+    MemberAddResult,
     MembersResult,
+    MoveLeaderResult,
     PutResult,
     RangeResult,
     Result,
@@ -27,7 +29,7 @@ from zkv.errors import InvalidRequest, ZkvError
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Self, SupportsIndex, Unpack
 
     from zkv.client.ticket import Header, Ticket
@@ -148,6 +150,21 @@ def status(endpoint: str | None) -> Call[StatusResult]:
     return Call(
         m.Status(), lambda ticket: StatusResult(ticket.header, *cast("m.StatusAnswer", ticket.answer)), endpoint
     )
+
+
+def member_add(peer_urls: Iterable[str], *, learner: bool) -> Call[MemberAddResult]:
+    return Call(
+        m.MemberAdd(tuple(peer_urls), learner),
+        lambda ticket: MemberAddResult(ticket.header, *cast("m.MemberAddAnswer", ticket.answer)),
+    )
+
+
+def change_members(request: m.MemberRemove | m.MemberUpdate | m.MemberPromote) -> Call[MembersResult]:
+    return Call(request, lambda ticket: MembersResult(ticket.header, cast("m.MembersAnswer", ticket.answer).members))
+
+
+def move_leader(target: int) -> Call[MoveLeaderResult]:
+    return Call(m.MoveLeader(target), lambda ticket: MoveLeaderResult(ticket.header))
 
 
 def members(*, linearizable: bool) -> Call[MembersResult]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import zmq
 
 from zkv.client import calls, ops
+from zkv.client.administration import Administration
 from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
@@ -54,7 +55,7 @@ T = TypeVar("T")
 POLL_MS_MAX = 60_000
 
 
-class Client(Coordination):
+class Client(Administration, Coordination):
     """A connection to a zkv cluster. Thread-safe.
 
         with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:

@@ -90,6 +90,19 @@ class MembersResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class MemberAddResult(Result):
+    """The new member, a learner until it has caught up, and all members now."""
+
+    member: Member
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveLeaderResult(Result):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class GrantResult(Result):
     """A new lease. `ttl`, in seconds, is the one asked for, or the shortest the cluster can keep."""
 
