@@ -6,7 +6,7 @@ again, and log a renewal only when the record would no longer cover the next one
 
 Nothing ends here because time has passed. A lease ends when the log says so: by a revoke of a client; by an expiry
 that the leader has logged, void if the lease was renewed meanwhile (`until` is another then); or, for a lease that
-a put made for itself (`Put.ttl`), when the last key leaves it. With it, its keys are deleted.
+a put made for itself (`Put.ttl`), when a request has taken its last key away. With it, its keys are deleted.
 
     grant, own -> alive --revoke, expire------------------> gone, and its keys at one revision
                     |                                        ^
@@ -62,6 +62,8 @@ class Leases:
         self.news: dict[int, Lease | None] = {}
         self.moment = (0, 0, 0)
         """Entry, request within it, cluster clock: what the request being applied may know of where it stands."""
+        self.idle: list[int] = []
+        """Leases of puts that the request being applied has taken the last key from."""
         self._reader = reader
         self._undo = undo
         self._records: dict[int, Lease | None] = {}
@@ -165,16 +167,23 @@ class Leases:
             self._set(self._attached.setdefault(before, {}), key, False)
             record = self.get(before)
             if record is not None and record.keys != NOT_COUNTED:
-                if record.keys > 1:
-                    self._set(self._records, before, record._replace(keys=record.keys - 1))
-                else:
-                    self.remove(before)
+                self._set(self._records, before, record._replace(keys=record.keys - 1))
+                if record.keys == 1:
+                    self.idle.append(before)
         if after:
             self._set(self._attached.setdefault(after, {}), key, True)
             record = self.get(after)
             assert record is not None, "keys are attached to what is there"
             if record.keys != NOT_COUNTED:
                 self._set(self._records, after, record._replace(keys=record.keys + 1))
+
+    def settle(self) -> None:
+        """A request is done: leases of `idle` to which it has attached nothing else are gone."""
+        for lease in self.idle:
+            record = self.get(lease)
+            if record is not None and record.keys == 0:
+                self.remove(lease)
+        self.idle.clear()
 
     def _set(self, table: dict[Any, Any], key: Any, value: object) -> None:
         self._undo.append((table, key, table.get(key, MISSING)))

@@ -97,6 +97,8 @@ class Store:
         if not self._sub:
             return False
         self.revision += 1
+        if self.leases.idle:
+            self.leases.settle()
         if self._events_now:
             self.events.append((self.revision, tuple(self._events_now)))
             self._events_now = []
@@ -112,6 +114,7 @@ class Store:
         del self._written[self._written_before :]
         self._events_now = []
         self._sub = 0
+        self.leases.idle.clear()
 
     # --- reading ---
 
@@ -212,6 +215,7 @@ class Store:
             version += 1
             if kept_lease:
                 self.leases.move(key, kept_lease, 0)
+                self.leases.settle()
         self.pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
         head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, 0, before, before_sub, len(key))
         written = self._written

@@ -212,6 +212,16 @@ def test_such_a_lease_lives_as_long_as_any_key_holds_on_to_it() -> None:
     assert lease_bytes(feeder) == []
 
 
+def test_such_a_lease_may_change_hands_within_a_txn() -> None:
+    """It ends with the request that left it without a key, not before."""
+    feeder = Feeder()
+    [(_, lease)] = feeder.ask(Put(b"a", b"", ttl=5))
+    feeder.ask(Txn((), ((3, DeleteRange(b"a")), (2, Put(b"b", b"", lease))), ()))
+    assert keys_of(feeder, lease) == (b"b",)
+    feeder.ask(Txn((), ((2, Put(b"b", b"")), (2, Put(b"c", b""))), ()))
+    assert lease_bytes(feeder) == []
+
+
 def test_such_a_lease_can_be_revoked() -> None:
     feeder = Feeder()
     [(_, lease)] = feeder.ask(Put(b"a", b"", ttl=5))
