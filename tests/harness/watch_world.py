@@ -154,10 +154,10 @@ class WatchWorld:
 
     def kept(self) -> tuple[int, ...]:
         """What the watch core holds, all in all; zeros when it holds nothing."""
-        core = self.watching
+        core, outbox, places = self.watching, self.watching._outbox, self.watching._places
         streams = core._streams.values()
         return (
-            len(core._streams), len(core._index), len(core._index._ranges), core.count, core._prev_kvs, core._flight,
-            len(core._behind), len(core._blocked), len(core._progress), len(core._speaking), len(core._holding),
+            len(core._streams), len(core._index), len(core._index._ranges), core.count, core._prev_kvs, outbox.flight,
+            len(places.behind), len(places.blocked), len(core._progress), len(outbox._speaking), len(core._holding),
             sum(len(stream.behind) for stream in streams),
         )  # fmt: skip

@@ -15,23 +15,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from zkv.core.watch import packing, telling
+from zkv.core.watch import telling
 from zkv.core.watch.index import Index
-from zkv.core.watch.parties import LIVE, PARKED, Claim, Cohort, Stream, joined
+from zkv.core.watch.outbox import ALL, Outbox
+from zkv.core.watch.parties import LIVE, PARKED, Claim, Cohort, Stream
+from zkv.core.watch.places import Places
 from zkv.errors import Compacted, InvalidRequest, SlowWatcher, TooManyRequests
 from zkv.wire import messages as m
 from zkv.wire.codec import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from zkv.limits import Limits
 
 LINGER_MS: Final = 1_000
 """How long events are still asked for when nobody watches any more: watches that come and go would switch them."""
-ALL: Final = (0,)
-"""In place of ids: all watches of the stream."""
-_NOTHING: Final = b"\x90"
 
 
 class Watching:
@@ -41,26 +40,20 @@ class Watching:
         self.count = 0
         """Watches, those held included."""
         self._limits = limits
-        self._ids = cluster_id, member_id
         self._term = 0
-        self._start = packing.head(cluster_id, member_id, 0)
+        self._now = 0
         self._index = Index()
+        self._outbox = Outbox(cluster_id, member_id, limits.chunk_bytes)
+        self._places = Places(limits, self._index, self._outbox)
         self._streams: dict[int, Stream] = {}
-        self._flight = 0  # bytes of all streams
-        self._speaking: dict[Stream, None] = {}  # those with answers to be taken out
         self._holding: dict[Stream, None] = {}  # those with watches held
         self._at_once = False  # storage tells events at once
         self._prev_kvs = 0  # watches that want prev_kv
         self._wanted = (False, False)  # are events, and prev_kv, wanted; as of the last tick, and ...
         self._wanted_until = (0, 0)  # ... how long they are asked for at least
-        self._behind: dict[Cohort, None] = {}  # those that want history, the next to be served first
         self._asked: m.HistoryWanted | None = None
         self._last_ticket = 0
-        self._blocked: dict[Stream, int] = {}  # full windows, and since when nothing was taken; the oldest first
-        self._scarce = False  # flight was beyond what all streams may have together
         self._progress: dict[Stream, int] = {}  # when to look for watches to be told how far the store is
-        self._unaccounted: list[tuple[int, bytes]] = []  # messages for streams that are none
-        self._now = 0
 
     # --- what clients say -------------------------------------------------------------------------------
 
@@ -79,7 +72,8 @@ class Watching:
             elif kind == m.ClientKind.UNWATCH:
                 self._unwatch(stream, fields[0])
             elif kind == m.ClientKind.WATCH_CREDIT:
-                self._credit(stream, fields[0])
+                self._places.taken(stream, fields[0], now)
+                self._settle(stream)
             elif kind == m.ClientKind.CANCEL:
                 self._end(stream)
             else:
@@ -96,9 +90,7 @@ class Watching:
     def _watch(self, number: int, asked: Iterable[Sequence[Any]]) -> None:
         limits = self._limits
         if number not in self._streams and len(self._streams) >= limits.watch_streams_max:
-            ids, refused = packing.ids([each[0] for each in asked]), pack((TooManyRequests.code, 0, 0))
-            entries = [packing.entry(ids, m.WatchKind.CANCELLED, self.head, refused)]
-            self._unaccounted.append((number, packing.message(self._start, entries)))
+            self._outbox.refuse(number, [each[0] for each in asked], self.head, TooManyRequests.code)
             return
         stream = self._stream(number)
         created: list[int] = []
@@ -118,7 +110,7 @@ class Watching:
                     stream.held[watch.id] = watch
                     self._holding[stream] = None
         if created:
-            self._say(stream, created, m.WatchKind.CREATED, self.head)
+            self._outbox.say(stream, created, m.WatchKind.CREATED, self.head)
         self._settle(stream)
 
     def _begin(self, stream: Stream, watch: m.Watch) -> None:
@@ -133,7 +125,7 @@ class Watching:
                 stream.live = Cohort(stream, self.head, LIVE)
             cohort = stream.live
         else:
-            cohort = stream.behind.get(start - 1) or self._fall_behind(Cohort(stream, start - 1, PARKED))
+            cohort = stream.behind.get(start - 1) or self._places.fall_behind(Cohort(stream, start - 1, PARKED))
         party = cohort.party(claim, self._index)
         party.add(watch.id)
         stream.watches[watch.id] = party
@@ -150,7 +142,7 @@ class Watching:
             for watch in held.values():
                 self._begin(stream, watch)
             if held:
-                self._say(stream, list(held), m.WatchKind.CREATED, self.head)
+                self._outbox.say(stream, list(held), m.WatchKind.CREATED, self.head)
             if stream.asks:
                 stream.asks = False
                 self._ask_progress(stream)
@@ -177,7 +169,7 @@ class Watching:
         cohort = party.cohort
         cohort.drop(party, self._index)
         if not cohort.parties:
-            self._drop(cohort)
+            self._places.leave(cohort)
 
     def _count_out(self, stream: Stream, claim: Claim, watches: int) -> None:
         self.count -= watches
@@ -195,98 +187,17 @@ class Watching:
             for watch in party.ids:
                 del stream.watches[watch]
         cohort.parties = {}
-        self._drop(cohort)
-
-    def _drop(self, cohort: Cohort) -> None:
-        """A cohort that has no parties any more, or whose parties are another's."""
-        stream = cohort.stream
-        if stream.live is cohort:
-            stream.live = None
-        elif stream.behind.get(cohort.place) is cohort:
-            del stream.behind[cohort.place]
-        self._behind.pop(cohort, None)
-        if stream.blocked and not stream.behind:
-            self._unblock(stream)
+        self._places.leave(cohort)
 
     def _end(self, stream: Stream) -> None:
         for cohort in stream.cohorts():
             self._forget_all(cohort)
         self.count -= len(stream.held)
         self._prev_kvs -= sum(watch.prev_kv for watch in stream.held.values())
-        for places in (self._holding, self._speaking, self._blocked, self._progress):
-            places.pop(stream, None)
+        self._holding.pop(stream, None)
+        self._outbox.forget(stream)
         del self._streams[stream.number]
-        self._freed(stream.flight)
-
-    # --- flow ----------------------------------------------------------------------------------------------
-
-    def _credit(self, stream: Stream, taken: int) -> None:
-        taken = min(taken, stream.flight)
-        if not taken:
-            return
-        stream.flight -= taken
-        if stream.blocked:
-            self._blocked.pop(stream)
-            self._blocked[stream] = self._now
-            if self._may_go_on(stream):
-                self._unblock(stream)
-        self._freed(taken)
-        self._settle(stream)
-
-    def _freed(self, size: int) -> None:
-        self._flight -= size
-        if self._scarce and self._flight < self._limits.watch_flight_bytes_max:
-            self._scarce = False
-            for stream in [stream for stream in self._blocked if self._may_go_on(stream)]:
-                self._unblock(stream)
-
-    def _may_go_on(self, stream: Stream) -> bool:
-        """Half a window, so that a slice of history is worth its reading."""
-        budget = self._limits.watch_flight_bytes_max
-        return stream.flight <= self._limits.watch_window_bytes // 2 and (
-            self._flight < (budget if stream.flight else 2 * budget)
-        )
-
-    def _block(self, stream: Stream) -> None:
-        if not stream.blocked:
-            stream.blocked = True
-            self._blocked[stream] = self._now
-            self._scarce |= stream.flight < self._limits.watch_window_bytes
-            for cohort in stream.behind.values():
-                self._behind.pop(cohort, None)
-
-    def _unblock(self, stream: Stream) -> None:
-        stream.blocked = False
-        del self._blocked[stream]
-        self._behind.update(dict.fromkeys(stream.behind.values()))
-
-    def _fall_behind(self, cohort: Cohort) -> Cohort:
-        """It stands at its place and waits for history; with those of its stream who stand there already."""
-        stream = cohort.stream
-        cohort.turn = PARKED
-        there = stream.behind.get(cohort.place)
-        if there is not None:
-            self._behind.pop(there, None)
-            cohort = joined(there, cohort, self._index)
-        stream.behind[cohort.place] = cohort
-        if not stream.blocked:
-            self._behind[cohort] = None
-        return cohort
-
-    def _step_back(self, stream: Stream, place: int) -> None:
-        """What was live is behind."""
-        cohort, stream.live = stream.live, None
-        assert cohort is not None
-        cohort.place = place
-        self._fall_behind(cohort)
-
-    def _come_live(self, cohort: Cohort) -> None:
-        stream = cohort.stream
-        cohort.turn, cohort.place = LIVE, self.head
-        if stream.live is not None:
-            cohort = joined(stream.live, cohort, self._index)
-            cohort.turn, cohort.place = LIVE, self.head
-        stream.live = cohort
+        self._places.freed(stream.flight)
 
     # --- events as they happen -------------------------------------------------------------------------------
 
@@ -294,7 +205,7 @@ class Watching:
         self._now = now
         if applied.term != self._term:
             self._term = applied.term
-            self._start = packing.head(*self._ids, applied.term)
+            self._outbox.set_term(applied.term)
         if applied.since > self.head:
             self._gap(self.head)
         elif applied.revision > self.head:
@@ -311,7 +222,7 @@ class Watching:
         for stream in self._streams.values():
             live = stream.live
             if live is not None and (live.prev_kvs or not prev_kv_only):
-                self._step_back(stream, place)
+                self._places.step_back(stream, place)
 
     def _tell_live(self, batch: Sequence[tuple[int, Sequence[Any]]], upto: int) -> None:
         stopped: dict[Stream, int] = {}
@@ -322,27 +233,26 @@ class Watching:
             stopped[stream] = place
 
         for stream in self._tell(batch, LIVE, stop):
-            self._flush(stream, stopped.get(stream, upto))
+            self._outbox.tell(stream, stopped.get(stream, upto))
         for stream, place in stopped.items():
-            self._block(stream)
-            self._step_back(stream, place)
+            self._places.block(stream, self._now)
+            self._places.step_back(stream, place)
 
-    def _tell(self, batch: Iterable[tuple[int, Iterable[Any]]], turn: int, stop: Any) -> list[Stream]:
+    def _tell(
+        self, batch: Iterable[tuple[int, Iterable[Any]]], turn: int, stop: Callable[[Stream, int], None]
+    ) -> list[Stream]:
         limits = self._limits
-        room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._flight)
+        room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._outbox.flight)
         return telling.tell(batch, turn=turn, index=self._index, room=room, stop=stop)
-
-    def _flush(self, stream: Stream, told: int) -> None:
-        self._flight += telling.flush(stream, told, self._limits.chunk_bytes)
-        self._speaking[stream] = None
 
     # --- history ------------------------------------------------------------------------------------------------
 
     def question(self) -> m.HistoryWanted | None:
         """The slice to be asked for next, once: of who has waited longest, and all who stand where it lies get it."""
-        if self._asked is not None or not self._behind or not self._at_once:
+        behind = self._places.behind
+        if self._asked is not None or not behind or not self._at_once:
             return None
-        cohort = next(iter(self._behind))
+        cohort = next(iter(behind))
         self._last_ticket += 1
         limits = self._limits
         self._asked = m.HistoryWanted(self._last_ticket, cohort.place + 1, limits.history_bytes, cohort.prev_kvs > 0)
@@ -367,7 +277,7 @@ class Watching:
             self.head = upto
         served = [
             cohort
-            for cohort in self._behind
+            for cohort in self._places.behind
             if first - 1 <= cohort.place < upto and (asked.prev_kv or not cohort.prev_kvs)
         ]
         for cohort in served:
@@ -381,27 +291,15 @@ class Watching:
                     cohort.turn = PARKED
 
         for stream in self._tell(history.events, turn, stop):
-            self._flush(stream, stopped.get(stream, upto))
+            self._outbox.tell(stream, stopped.get(stream, upto))
         for stream in stopped:
-            self._block(stream)
-        self._advance(served, stopped, upto)
-
-    def _advance(self, served: Sequence[Cohort], stopped: dict[Stream, int], upto: int) -> None:
-        """Who was served stands where the slice ended, or where its window was full; it waits behind all others."""
-        for cohort in served:
-            del cohort.stream.behind[cohort.place]
-            self._behind.pop(cohort, None)
-        for cohort in served:
-            cohort.place = max(cohort.place, stopped.get(cohort.stream, upto))
-            if cohort.place >= self.head:
-                self._come_live(cohort)
-            else:
-                self._fall_behind(cohort)
+            self._places.block(stream, self._now)
+        self._places.advance(served, stopped, upto, self.head)
         for stream in {cohort.stream: None for cohort in served}:
             self._settle(stream)
 
     def _compacted(self, compacted: int) -> None:
-        for cohort in [cohort for cohort in self._behind if cohort.place + 1 < compacted]:
+        for cohort in [cohort for cohort in self._places.behind if cohort.place + 1 < compacted]:
             stream = cohort.stream
             ids = sorted(watch for party in cohort.parties.values() for watch in party.ids)
             self._forget_all(cohort)
@@ -423,13 +321,13 @@ class Watching:
             for is_wanted, was_wanted, before in zip(wanted, self._wanted, self._wanted_until, strict=True)
         ]
         self._wanted, self._wanted_until = wanted, (until[0], until[1])
-        while self._blocked:
-            stream, since = next(iter(self._blocked.items()))
+        blocked = self._places.blocked
+        while blocked:
+            stream, since = next(iter(blocked.items()))
             if since + self._limits.watch_silence_ms > now:
                 break
             if stream.flight < self._limits.watch_window_bytes:  # it is others who take nothing
-                del self._blocked[stream]
-                self._blocked[stream] = now
+                self._places.wait_on(stream, now)
             else:
                 self._slow(stream)
         while self._progress:
@@ -441,7 +339,7 @@ class Watching:
             self._tell_progress(stream)
 
     def next_wakeup(self) -> int | None:
-        wakeups = [since + self._limits.watch_silence_ms for since in list(self._blocked.values())[:1]]
+        wakeups = [since + self._limits.watch_silence_ms for since in list(self._places.blocked.values())[:1]]
         wakeups += list(self._progress.values())[:1]
         wakeups += [
             until for until, wanted in zip(self._wanted_until, self._wanted, strict=True) if until and not wanted
@@ -487,7 +385,7 @@ class Watching:
                     ids += party.ids
                 party.quiet = True
         if ids:
-            self._say(stream, sorted(ids), m.WatchKind.PROGRESS, self.head)
+            self._outbox.say(stream, sorted(ids), m.WatchKind.PROGRESS, self.head)
 
     def _settle(self, stream: Stream) -> None:
         """Answer what it asked, if nothing older is owed any more; forget it when nothing is to be known of it."""
@@ -496,44 +394,18 @@ class Watching:
             place = min(stream.behind, default=self.head)
             if place >= oldest:
                 stream.asked = (newest, newest) if place < newest else None
-                self._say(stream, ALL, m.WatchKind.PROGRESS, place)
+                self._outbox.say(stream, ALL, m.WatchKind.PROGRESS, place)
         if not (stream.watches or stream.flight or stream.held or stream.asks or stream.asked):
             self._end(stream)
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def _say(self, stream: Stream, ids: Iterable[int], kind: int, revision: int, body: bytes = _NOTHING) -> None:
-        entry = packing.entry(packing.ids(ids), kind, revision, body)
-        stream.entries.append(entry)
-        stream.flight += len(entry)
-        self._flight += len(entry)
-        self._speaking[stream] = None
-
     def _cancel(self, stream: Stream, ids: Iterable[int], code: int, *, compacted: int = 0, resume: int = 0) -> None:
-        self._say(stream, ids, m.WatchKind.CANCELLED, self.head, pack((code, compacted, resume)))
+        self._outbox.say(stream, ids, m.WatchKind.CANCELLED, self.head, pack((code, compacted, resume)))
 
     def outgoing(self) -> list[tuple[int, bytes]]:
         """Messages for streams, each once. A stream's come in order."""
-        messages, self._unaccounted = self._unaccounted, []
-        for stream in self._speaking:
-            entries, stream.entries = stream.entries, []
-            part: list[bytes] = []
-            size = 0
-            for entry in entries:
-                if part and size + len(entry) > self._limits.chunk_bytes:
-                    messages.append(self._message(stream, part, size))
-                    part, size = [], 0
-                part.append(entry)
-                size += len(entry)
-            messages.append(self._message(stream, part, size))
-        self._speaking.clear()
-        return messages
-
-    def _message(self, stream: Stream, entries: Sequence[bytes], size: int) -> tuple[int, bytes]:
-        message = packing.message(self._start, entries)
-        stream.flight += len(message) - size
-        self._flight += len(message) - size
-        return stream.number, message
+        return self._outbox.take_out()
 
 
 def _holds_keys(watch: m.Watch) -> bool:

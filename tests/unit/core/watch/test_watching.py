@@ -252,7 +252,7 @@ def test_a_client_that_takes_nothing_is_sent_a_window_and_no_more() -> None:
         world.storage_turn()
         world.watch_turn()
     assert 5_000 <= world.listeners[1].untaken <= 5_000 + 2_000
-    assert world.watching._flight == world.listeners[1].untaken
+    assert world.watching._outbox.flight == world.listeners[1].untaken
     assert sum(len(stream.behind) for stream in world.watching._streams.values()) == 1
     world.settle()
     (seen,) = world.listeners[1].watches.values()
@@ -332,7 +332,7 @@ def test_all_clients_together_have_a_bound_and_none_is_blamed_for_the_others() -
         world.write(Put(b"a", bytes(1_000)))
         world.storage_turn()
         world.watch_turn()
-    assert world.watching._flight < 20_000 + 10 * 1_200
+    assert world.watching._outbox.flight < 20_000 + 10 * 1_200
     for _ in range(3):
         for stream in range(2, 11):
             world.take(stream)
