@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from zkv import errors as errors
     from zkv.client.async_client import AsyncClient as AsyncClient
     from zkv.client.client import Client as Client
+    from zkv.client.election import AsyncElection as AsyncElection
+    from zkv.client.election import Election as Election
+    from zkv.client.lease import AsyncLease as AsyncLease
+    from zkv.client.lease import Lease as Lease
+    from zkv.client.lock import AsyncLock as AsyncLock
+    from zkv.client.lock import Lock as Lock
     from zkv.client.ops import RangeOptions as RangeOptions
     from zkv.client.ops import create_revision as create_revision
     from zkv.client.ops import delete as delete
@@ -27,17 +33,27 @@ if TYPE_CHECKING:
     from zkv.client.ops import value as value
     from zkv.client.ops import version as version
     from zkv.client.retry import RetryPolicy as RetryPolicy
+    from zkv.client.stm import AsyncStm as AsyncStm
+    from zkv.client.stm import Stm as Stm
     from zkv.errors import ZkvError as ZkvError
     from zkv.wire.messages import KeyValue as KeyValue
     from zkv.wire.messages import Member as Member
 
 _HOMES = {
     "AsyncClient": "zkv.client.async_client",
+    "AsyncElection": "zkv.client.election",
+    "AsyncLease": "zkv.client.lease",
+    "AsyncLock": "zkv.client.lock",
+    "AsyncStm": "zkv.client.stm",
     "Client": "zkv.client.client",
+    "Election": "zkv.client.election",
     "KeyValue": "zkv.wire.messages",
+    "Lease": "zkv.client.lease",
+    "Lock": "zkv.client.lock",
     "Member": "zkv.wire.messages",
     "RangeOptions": "zkv.client.ops",
     "RetryPolicy": "zkv.client.retry",
+    "Stm": "zkv.client.stm",
     "ZkvError": "zkv.errors",
     "create_revision": "zkv.client.ops",
     "delete": "zkv.client.ops",
