@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from zkv.client.ticket import Ticket
 
 TEXT = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text()
+MEMBERS_ONLY = {m.Op.PUBLISH, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE}
 RECORDS = (
-    *(m.REQUEST_CLASSES[op] for op in m.Op if op != m.Op.PUBLISH),
-    *(m.ANSWER_CLASSES[op] for op in m.Op if op != m.Op.PUBLISH),
+    *(m.REQUEST_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),
+    *dict.fromkeys(m.ANSWER_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),
+    m.Watch,
     m.Compare,
     m.KeyValue,
     m.Member,
@@ -71,15 +73,28 @@ def test_every_operation_is_listed_as_it_is() -> None:
     expected = [
         [str(int(op)), op.name, m.REQUEST_CLASSES[op].__name__, m.ANSWER_CLASSES[op].__name__]
         for op in m.Op
-        if op != m.Op.PUBLISH
+        if op not in MEMBERS_ONLY
     ]
     assert rows("Operations") == expected
 
 
 def test_every_kind_of_message_is_listed_as_it_is() -> None:
-    records: dict[str, Any] = {"REQUESTS": m.Requests, "CREDIT": m.Credit, "CANCEL": m.Cancel, "PING": m.Ping}
+    records: dict[str, Any] = {
+        "REQUESTS": m.Requests,
+        "CREDIT": m.Credit,
+        "CANCEL": m.Cancel,
+        "PING": m.Ping,
+        "WATCH": m.Watches,
+        "UNWATCH": m.Unwatch,
+        "WATCH_CREDIT": m.WatchCredit,
+        "WATCH_PROGRESS": m.WatchProgress,
+    }
     expected = [[str(int(kind)), kind.name, ", ".join(records[kind.name]._fields)] for kind in m.ClientKind]
     assert [row[:3] for row in rows("What a client sends")] == expected
+
+
+def test_every_kind_of_watch_answer_is_listed_as_it_is() -> None:
+    assert [row[:2] for row in rows("Watches")] == [[str(int(kind)), kind.name] for kind in m.WatchKind]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
