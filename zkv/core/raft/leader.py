@@ -8,8 +8,7 @@ The lease: a leader that a quorum has not been heard from for an election timeou
 section 6.2), and refuses proposals and reads from that moment. Its followers refuse to vote as long as they have heard
 from it within the same time, so a working leader is not disturbed.
 
-The cluster clock: `time` of an entry continues from the last entry at election with the leader's monotonic clock.
-It never runs backwards, and it stands still while nobody leads.
+The cluster clock (clock.py): the time of entries goes on from what the elected member knew of it.
 """
 
 from __future__ import annotations
@@ -40,11 +39,13 @@ Parts: TypeAlias = "dict[int, tuple[tuple[Entry, ...], int]]"
 
 
 class Leadership:
-    def __init__(self, replica: Replica, config: RaftConfig, now: int) -> None:
+    def __init__(self, replica: Replica, config: RaftConfig, now: int, time: int) -> None:
+        """`time`: what the cluster clock shows `now`."""
         self._replica = replica
         self._config = config
-        self._elected_at = now
-        self._time_at_election = self._time = replica.last_time()
+        self.clock = time - now
+        """What to add to this machine's clock to have the cluster clock, ms."""
+        self._time = time
         self._uncommitted: deque[tuple[int, int]] = deque()  # (last index, bytes) per proposal
         self._uncommitted_bytes = 0
         self._transfer_to = 0
@@ -67,7 +68,7 @@ class Leadership:
 
     def cluster_time(self, now: int) -> int:
         """The cluster clock, ms."""
-        self._time = max(self._time, self._time_at_election + now - self._elected_at)
+        self._time = max(self._time, now + self.clock)
         return self._time
 
     def has_quorum(self, now: int) -> bool:

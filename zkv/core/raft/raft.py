@@ -43,7 +43,8 @@ Roles, and what moves a member between them:
 A member with TIMEOUT_NOW in its hands goes to CANDIDATE at once, past everybody's lease: the leader itself asked.
 
 Where is what: terms, votes, roles and the follower's log here; `replica.py` what is on disk and what may leave when;
-`leader.py` what only a leader does, with `progress.py` per follower; `quorum.py`, `membership.py`, `read_index.py`.
+`leader.py` what only a leader does, with `progress.py` per follower; `clock.py` the cluster clock; `quorum.py`,
+`membership.py`, `read_index.py`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.core.raft import membership, quorum
+from zkv.core.raft.clock import Anchor
 from zkv.core.raft.config import RaftConfig
 from zkv.core.raft.leader import TOLD, Leadership
 from zkv.core.raft.quorum import Vote
@@ -104,7 +106,10 @@ FORCED = 1
 
 
 class Raft:
-    def __init__(self, config: RaftConfig, log: LogPort, rng: random.Random, now: int) -> None:
+    def __init__(
+        self, config: RaftConfig, log: LogPort, rng: random.Random, now: int, anchor: Anchor | None = None
+    ) -> None:
+        """`anchor`: what was known of the cluster clock before a restart, `seen` by the same clock as `now`."""
         self.role = Role.FOLLOWER
         self.leader = 0
         """The member that leads this term as far as is known; 0: nobody known."""
@@ -120,6 +125,7 @@ class Raft:
         self._reads: list[tuple[int, int]] = []
         self._announced = (0, 0)  # (leader, term) as of the last Ready
         self._lease_ends = now
+        self._anchor = anchor if anchor is not None and anchor.seen <= now else Anchor(0, 0, now)
         # The first election need not wait for a whole timeout: should there be a leader, pre-vote leaves it in peace.
         alone = self._replica.conf.voters == (config.member,)
         self._deadline = now if alone else now + rng.randrange(2 * config.heartbeat_ms, config.election_ms)
@@ -149,8 +155,23 @@ class Raft:
         return self.id in self.conf.learners
 
     def cluster_time(self, now: int) -> int:
-        """The cluster clock, ms. Raises NoLeader where it is not kept: on all members but the leader."""
-        return self._lead(now).cluster_time(now)
+        """The cluster clock, ms; on all members but the leader it may be behind."""
+        if self._leadership:
+            return self._leadership.cluster_time(now)
+        anchor, replica = self._anchor, self._replica
+        last = replica.last_time()
+        return max(last, anchor.bound(now)) if anchor.term == replica.last()[1] else last
+
+    @property
+    def clock(self) -> int:
+        """What the leader adds to its machine's clock to have the cluster clock, ms; elsewhere 0."""
+        return self._leadership.clock if self._leadership else 0
+
+    def anchor(self, now: int) -> Anchor:
+        """What is known of the cluster clock, to be given to this member's next life (clock.py)."""
+        if self._leadership:
+            return Anchor(self.term, self._leadership.cluster_time(now), now)
+        return self._anchor
 
     def successor(self) -> int:
         """The leader's best choice for `transfer_leadership`; 0: there is no other voter, or this is no leader."""
@@ -360,6 +381,8 @@ class Raft:
 
     def _follow(self, term: int, leader: int) -> None:
         """Become a follower; of nobody, if `leader` is 0."""
+        if self._leadership:
+            self._anchor = self.anchor(self._now)
         if term > self.term:
             self._replica.set_term(term, 0)
             self._ack = None  # what agreed with a leader of the last term, need not with the same member's log now
@@ -461,7 +484,8 @@ class Raft:
             case Vote.WON:
                 self.role = Role.LEADER
                 self._set_leader(self.id)
-                self._leadership = Leadership(self._replica, self._config, self._now)
+                time = self.cluster_time(self._now)
+                self._leadership = Leadership(self._replica, self._config, self._now, time)
             case Vote.LOST:
                 self._follow(self.term, 0)
 
@@ -497,6 +521,9 @@ class Raft:
             self._acknowledge(replica.commit)  # an old one: up to the commit index all logs agree
         elif replica.accept(message.index, message.log_term, message.entries):
             match = message.index + len(message.entries)
+            if message.entries and match == replica.log.last_index:
+                last = message.entries[-1]
+                self._anchor = self._anchor.better(Anchor(last.term, last.time, self._now))
             replica.commit_to(min(message.commit, match))
             if message.context != TOLD:
                 self._acknowledge(match)
