@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check simulate bench lock clean
+.PHONY: help run test check test-compose simulate bench lock clean
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -19,6 +19,7 @@ ARGS ?=
 help:
 	@echo 'make run                     start a three-node cluster on loopback, and keep it until Ctrl-C'
 	@echo 'make test                    lint, formatting, types, layers, and the whole test suite'
+	@echo 'make test-compose            the three-node cluster of compose.yaml, on the Docker engine of this machine'
 	@echo 'make simulate SEEDS=100000   that many simulated clusters; SEED=17 plays that one again'
 	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
 	@echo 'make lock                    resolve requirements/*.txt anew'
@@ -32,6 +33,9 @@ test check: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@$(IN) -m ruff format --check -q || { echo 'not formatted: $(IN) -m ruff format' >&2; exit 1; }
 	@echo '== mypy'; $(IN) -m mypy
 	@echo '== pytest'; $(IN) -m pytest $(ARGS)
+
+test-compose: $(VENV)/dev.stamp $(VENV)/zkv.stamp
+	@$(IN) -m pytest tests/compose/on_docker.py $(ARGS)
 
 simulate: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@exec $(IN) -m tests.simulation --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(ARGS)

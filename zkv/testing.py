@@ -201,7 +201,7 @@ class LocalCluster:
         Raises what `Client.member_add` does, and ClusterError.
         """
         number = self.nodes
-        client_port, peer_port = _free_ports(2)
+        client_port, peer_port = free_ports(2)
         with self.client() as client:
             client.member_add([self._peer_url(peer_port)], learner=learner)
         self._client_ports.append(client_port)
@@ -260,7 +260,7 @@ class LocalCluster:
         """Free ports; those of before, where members with data know each other by them."""
         kept = self._home / "ports"
         if not kept.exists():
-            kept.write_text(" ".join(map(str, _free_ports(count))))
+            kept.write_text(" ".join(map(str, free_ports(count))))
         return [int(port) for port in kept.read_text().split()]
 
     def _log_path(self, number: int) -> Path:
@@ -362,7 +362,7 @@ def _environment() -> dict[str, str]:
     return environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports nobody listens on, below those the system gives to outgoing connections: while a member is down, none of
     those takes its port.
     """

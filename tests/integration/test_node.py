@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.processes import ACTORS, alive, children, wait_until
 from zkv import Client
-from zkv.testing import ClusterError, LocalCluster, _free_ports
+from zkv.testing import ClusterError, LocalCluster, free_ports
 from zkv.wire import codec
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_ps_shows_which_process_is_which() -> None:
 
 def test_a_configuration_file_of_etcd_with_http_peers_serves(tmp_path: Path) -> None:
     """Peers written http:// talk over ZeroMQ, and are shown as given."""
-    clients, peers = _free_ports(2)
+    clients, peers = free_ports(2)
     file = tmp_path / "etcd.yml"
     file.write_text(
         f"name: infra0\ndata-dir: {tmp_path / 'infra0.etcd'}\n"
@@ -100,7 +100,7 @@ def test_data_of_a_member_are_refused_with_one_line_and_stay_as_they_were(
     if spoil:
         spoil(data_dir)
     before = {path: path.read_bytes() for path in data_dir.rglob("*") if path.is_file()}
-    client, peer = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
+    client, peer = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
     listen = [f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}"]
     refused = server(f"--data-dir={data_dir}", *listen, *arguments)
     out, err = refused.communicate(timeout=20)
@@ -111,7 +111,7 @@ def test_data_of_a_member_are_refused_with_one_line_and_stay_as_they_were(
 
 def test_a_second_server_on_the_same_data_is_refused_and_does_not_disturb_the_first() -> None:
     with LocalCluster(1) as cluster, cluster.client() as kv:
-        client, peer = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
+        client, peer = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
         listen = [f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}"]
         second = server("--name=n1", f"--data-dir={cluster._home / 'n1'}", *listen)
         _, err = second.communicate(timeout=20)
