@@ -23,7 +23,9 @@ message between them is lost, the deadline ends the group. What it holds is boun
 flight (a stream is a group). What a client does not read is dropped at its socket's high-water mark; of a stream the
 rest is dropped too, for a range with a hole must not look whole.
 
-Nothing here touches a socket: `post` takes mail for "raft" and "storage", and bytes for a `Client`.
+Watches are another story: `watches.py`.
+
+Nothing here touches a socket: `post` takes mail for "raft", "storage" and "watch", and bytes for a `Client`.
 `start`, at the foot, puts it on one.
 """
 
@@ -36,6 +38,8 @@ from zkv import errors
 from zkv.gateway import envelope
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.validate import INT64_MAX, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
+from zkv.gateway.watches import KINDS as WATCH_WORDS
+from zkv.gateway.watches import Watches
 from zkv.mailbox import Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 
     from zkv.actors.node import Node
     from zkv.config import Limits
+    from zkv.gateway.watches import WatchAnswer
 
 DEADLINE_STEP_MS: Final = 100
 """Groups taken within this time share a deadline, so that few are kept and few wake the process."""
@@ -80,6 +85,7 @@ class NativeGateway:
         cluster_id: int,
         incarnation: int,
         request_timeout_ms: int,
+        leaderless_ms: int = 3_000,
         post: Callable[[Any, Any], bool],
     ) -> None:
         self.finished = False
@@ -102,6 +108,9 @@ class NativeGateway:
         self._term = 0
         self._leader = 0
         self._drain_by: int | None = None
+        self._watches = Watches(
+            limits=limits, incarnation=incarnation, leaderless_ms=leaderless_ms, post=post, say=self._say
+        )
 
     @property
     def in_flight(self) -> tuple[int, int]:
@@ -111,7 +120,7 @@ class NativeGateway:
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
-        `inbox` holds (door, [routing id, payload]) from clients, ("node", message) from raft and storage, and
+        `inbox` holds (door, [routing id, payload]) from clients, ("node", message) from raft, storage and watch, and
         ("supervisor", Stop()).
         """
         requests: list[tuple[str, Any]] = []
@@ -120,6 +129,8 @@ class NativeGateway:
                 requests.append((source, message))
             elif type(message) is m.GatewayAnswers:
                 self._answers(message)
+            elif type(message) is m.WatchOut:
+                self._watches.out(message)
             elif type(message) is Stop:
                 self._stop(now)
             else:
@@ -130,13 +141,13 @@ class NativeGateway:
             self._send(way, groups)
         self._outgoing.clear()
         self._expire(now)
+        self._watches.tick(now)
         self.finished = self._drain_by is not None and not self._groups
 
-    def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002 - every actor has this face
+    def next_wakeup(self, now: int) -> int | None:
         deadline = self._deadlines[0][0] if self._deadlines and self._groups else None
-        if deadline is None or self._drain_by is None:
-            return deadline or self._drain_by
-        return min(deadline, self._drain_by)
+        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now))
+        return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
 
     # --- from clients --------------------------------------------------------------------------------
 
@@ -145,12 +156,17 @@ class NativeGateway:
         if len(frames) != 2:
             self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
+        self._watches.heard(client, now)
         kind, groups, refused, fields = envelope.read(frames[1], self._limits)
         if refused:
             self._refuse(client, refused)
         for way, ids, payload in groups:
             self._take(client, ids, way, payload, now)
-        if kind != m.ClientKind.REQUESTS:
+        if kind in WATCH_WORDS:
+            error = self._watches.word(client, kind, fields, now)
+            if error is not None:
+                self._refuse(client, {0: error})
+        elif kind != m.ClientKind.REQUESTS:
             self._word(client, kind, fields)
 
     def _take(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> None:
@@ -239,12 +255,15 @@ class NativeGateway:
         """Writes given to a leader that leads no more: its successor may have them, or not."""
         deposed = self._leader != 0 and (term, leader) != (self._term, self._leader)
         self._term, self._leader = term, leader
+        self._watches.leader_is(leader)
         if deposed:
             self._settle_all(errors.LeaderChanged(), lambda group: group.way in {WRITE, MEMBERS})
 
     def _neighbour_restarted(self, actor: str) -> None:
         """What the process before held is lost. A stream that flows has passed raft and lives in storage alone."""
-        if actor == "storage":
+        if actor == "watch":
+            self._watches.actor_restarted()
+        elif actor == "storage":
             self._settle_all(errors.StreamLost(), lambda group: group.started)
             self._settle_all(errors.Unavailable(), lambda _: True)
         elif actor == "raft":
@@ -254,6 +273,7 @@ class NativeGateway:
         """Refuse what is new; what is in flight has until `_drain_by`. Streams would last too long."""
         if self._drain_by is None:
             self._drain_by = now + DRAIN_MS
+            self._watches.close()
             self._settle_all(errors.StreamLost(), lambda group: group.started)
 
     def _expire(self, now: int) -> None:
@@ -335,17 +355,25 @@ class NativeGateway:
         if not self._post(client, codec.pack(m.Answers(*head, tuple(answers), token))):
             self.counts["answers dropped"] += 1
 
+    def _say(self, client: Client, watches: tuple[WatchAnswer, ...]) -> bool:
+        """Watch answers of the gateway's own; False if they could not be sent."""
+        head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
+        return self._post(client, codec.pack(m.Answers(*head, (), 0, watches)))
+
 
 # --- the process -------------------------------------------------------------------------------------------------
 
+NEIGHBOURS: Final = ("raft", "storage", "watch")
 REQUEST_TIMEOUT_MS: Final = 5_000
 """And two election timeouts, as in etcd."""
+LEADERLESS_ELECTIONS: Final = 3
+"""Watches end when so many election timeouts have passed without a leader."""
 
 
 def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
     """The door on its sockets, for `mailbox.run`."""
     config = node.config
-    mailbox = Mailbox(node.rundir, "gateway", ("raft", "storage"))
+    mailbox = Mailbox(node.rundir, "gateway", NEIGHBOURS)
     doors = Doors(mailbox, node.limits)
     for url in config.listen_client_urls:
         endpoint = socket_endpoint(url)
@@ -359,8 +387,9 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         cluster_id=node.cluster_id,
         incarnation=incarnation,
         request_timeout_ms=REQUEST_TIMEOUT_MS + 2 * config.election_timeout,
+        leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=doors.post,
     )
-    for neighbour in ("raft", "storage"):
+    for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("gateway", incarnation))
     return gateway, mailbox

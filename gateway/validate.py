@@ -113,6 +113,17 @@ _LEASE_LIST = _shapes(m.LeaseList)
 _MEMBER_ADD = _shapes(m.MemberAdd, tuple, bool)
 _MEMBER_UPDATE = _shapes(m.MemberUpdate, int, tuple)
 _ONE_MEMBER = _shapes(m.MemberRemove, int)
+_WATCH = _shapes(m.Watch, int, bytes, bytes, int, bool, bool, bool, bool, bool)
+
+
+def check_watch(fields: object) -> None:
+    """A watch that a client asks for. Raises InvalidRequest. (Which ids are in use, the watch actor knows.)"""
+    if not isinstance(fields, tuple):
+        raise InvalidRequest("a watch is no array")
+    if tuple(map(type, fields)) not in _WATCH:
+        _misfit(fields, _WATCH, "watch")
+    if not 0 < fields[0] <= INT64_MAX or (len(fields) > 3 and not 0 <= fields[3] <= INT64_MAX):
+        raise InvalidRequest("an integer of a watch is out of bounds")
 
 
 def _misfit(fields: tuple[Any, ...], shapes: frozenset[tuple[type, ...]], what: str) -> None:

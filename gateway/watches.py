@@ -1,0 +1,292 @@
+"""The watches of native clients, as the door sees them: streams.
+
+A *stream* is a client (one connection) with watches. The door numbers it, checks its words and passes them on to the
+watch actor; what that one packs for a stream goes to its client unopened. Only the actor knows the watches themselves.
+
+    client -- WATCH, UNWATCH, .. --> word() ==> WatchWords --> watch actor
+    client <----------- unopened --- out()  <== WatchOut ---- watch actor
+
+A stream *ends*, and the actor is told so by the word CANCEL, when
+
+    a message for it could not be sent   its client is gone, or reads nothing, and must not miss one unawares
+    its client says nothing for long     watch_silence_ms; whoever has watches speaks every third of that
+    the watch actor has started anew     it knows nothing of what was watched
+    no leader is known for long          another member may know one
+    this door closes
+
+Its client then is told that all its watches are gone (CANCELLED, id 0). If that cannot be sent either, the stream stays
+here as a *lost* one, with its error, which answers the client's next word. Until it has been told nothing can begin for
+that client, or it would take the old watches for alive. A word other than WATCH from who has no stream is answered the
+same way: so a client learns of the loss by its own words at the latest, also when it was thought gone and forgotten.
+
+What is kept is bounded by `watch_streams_max` streams; words wait here only while the actor's queue is full.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from zkv import errors
+from zkv.gateway.validate import INT64_MAX, check_watch
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from zkv.gateway.doors import Client
+    from zkv.limits import Limits
+
+GRACE_MS: Final = 5_000
+"""Who seems silent is listened for once more: its words may lie unread because this process was held up."""
+RETRY_MS: Final = 20
+"""A full queue to the watch actor is tried again after this."""
+BACKLOG_MAX: Final = 10_000
+"""Words kept while the actor's queue is full. Beyond it streams end: of those one word is left, and no more follow."""
+_WATCH: Final = int(m.ClientKind.WATCH)
+_UNWATCH: Final = int(m.ClientKind.UNWATCH)
+_CREDIT: Final = int(m.ClientKind.WATCH_CREDIT)
+_PROGRESS: Final = int(m.ClientKind.WATCH_PROGRESS)
+_CANCEL: Final = int(m.ClientKind.CANCEL)
+KINDS: Final = frozenset({_WATCH, _UNWATCH, _CREDIT, _PROGRESS})
+"""Kinds of messages that are words about watches."""
+_ALL: Final = (0,)
+
+WatchAnswer: TypeAlias = tuple[tuple[int, ...], int, int, object]
+"""(watch ids, WatchKind, revision, body)"""
+
+
+class _Stream:
+    """`heard`: when its client last said something that counts; `silent`: nothing since then was noticed once.
+
+    `watches`: how many it may have, at most (those that the actor ended are not known here); without any, only
+    words about watches keep the stream. `lost`: why it has ended, if its client is still to be told.
+    """
+
+    __slots__ = ("client", "heard", "lost", "number", "silent", "watches")
+
+    def __init__(self, client: Client, number: int, now: int) -> None:
+        self.client = client
+        self.number = number
+        self.heard = now
+        self.silent = False
+        self.watches = 0
+        self.lost: errors.ZkvError | None = None
+
+
+class Watches:
+    """See the module. `say` sends watch answers to a client: False if it could not."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        incarnation: int,
+        leaderless_ms: int,
+        post: Callable[[Any, Any], bool],
+        say: Callable[[Client, tuple[WatchAnswer, ...]], bool],
+    ) -> None:
+        self._limits = limits
+        self._incarnation = incarnation
+        self._leaderless_ms = leaderless_ms
+        self._post = post
+        self._say = say
+        self._by_client: dict[Client, _Stream] = {}
+        self._by_number: dict[int, _Stream] = {}  # those that the actor knows
+        self._last_number = 0
+        self._words: list[tuple[int, int, tuple[object, ...]]] = []
+        self._stuck = False  # the actor's queue was full
+        self._checks: list[tuple[int, int, _Stream]] = []  # (when, number, stream): one for each, the next first
+        self._leads = False  # somebody does, as far as this member knows
+        self._leaderless_since: int | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Streams, lost ones included."""
+        return len(self._by_client)
+
+    # --- from clients --------------------------------------------------------------------------------
+
+    def heard(self, client: Client, now: int) -> None:
+        """A message of any kind came from this client. Hot where there are streams."""
+        stream = self._by_client.get(client)
+        if stream is not None and stream.watches:
+            stream.heard = now
+            stream.silent = False
+
+    def word(self, client: Client, kind: int, fields: tuple[Any, ...], now: int) -> errors.ZkvError | None:
+        """One of KINDS. Returns what is wrong with the message, if it cannot be answered by watch answers."""
+        if not _shaped(kind, fields):
+            return errors.InvalidRequest("fields of a message about watches")
+        stream = self._by_client.get(client)
+        if stream is not None and stream.lost is not None:
+            stream.heard = now
+            if self._say(client, (_cancelled(_ALL, stream.lost),)):
+                del self._by_client[client]
+        elif kind == _WATCH:
+            return self._watch(client, stream, fields[0], now)
+        elif stream is None:
+            self._say(client, (_cancelled(_ALL, errors.StreamLost()),))
+        else:
+            stream.heard = now
+            stream.silent = False
+            if kind == _UNWATCH:
+                stream.watches = max(0, stream.watches - 1)
+            if kind != _CREDIT or fields[0]:
+                self._pass_on(stream, kind, fields)
+        return None
+
+    def _watch(
+        self, client: Client, stream: _Stream | None, asked: tuple[Any, ...], now: int
+    ) -> errors.ZkvError | None:
+        good, refused, error = _sorted_out(asked)
+        unable = self._unable(stream, now) if good else None
+        if unable is not None:
+            refused.append(_cancelled(tuple(fields[0] for fields in good), unable))
+            good = []
+        if good:
+            if stream is None:
+                stream = self._begin(client, now)
+            stream.heard = now
+            stream.silent = False
+            stream.watches += len(good)
+            self._words.append((stream.number, _WATCH, (tuple(good),)))
+        if refused and not self._say(client, tuple(refused)) and stream is not None:
+            self._end(stream, errors.StreamLost())
+        return error
+
+    def _unable(self, stream: _Stream | None, now: int) -> errors.ZkvError | None:
+        """Why no watch can begin now."""
+        if self._closed:
+            return errors.Stopped()
+        if self._is_leaderless(now):
+            return errors.NoLeader()
+        if self._stuck or (stream is None and len(self._by_client) >= self._limits.watch_streams_max):
+            return errors.TooManyRequests()
+        return None
+
+    def _begin(self, client: Client, now: int) -> _Stream:
+        self._last_number += 1
+        stream = _Stream(client, self._last_number, now)
+        self._by_client[client] = self._by_number[stream.number] = stream
+        heappush(self._checks, (now + self._limits.watch_silence_ms, stream.number, stream))
+        return stream
+
+    def _pass_on(self, stream: _Stream, kind: int, fields: tuple[object, ...]) -> None:
+        if self._stuck and len(self._words) >= BACKLOG_MAX:
+            self._end(stream, errors.TooManyRequests())
+        else:
+            self._words.append((stream.number, kind, fields))
+
+    # --- from the node ---------------------------------------------------------------------------------
+
+    def out(self, mail: m.WatchOut) -> None:
+        """What the actor says to streams."""
+        if mail.incarnation != self._incarnation:
+            return
+        for number, payload in mail.answers:
+            stream = self._by_number.get(number)
+            if stream is not None and not self._post(stream.client, payload):
+                self._end(stream, errors.StreamLost())
+
+    def actor_restarted(self) -> None:
+        """Nothing of what it was told is certain to have reached it, or to be known to it any more."""
+        self._end_all(errors.StreamLost())
+
+    def leader_is(self, leader: int) -> None:
+        if leader or self._leads:  # an election that fails begins another one, not another wait
+            self._leaderless_since = None
+        self._leads = leader != 0
+
+    def close(self) -> None:
+        """This process is to end: clients do well to watch elsewhere."""
+        self._closed = True
+        self._end_all(errors.Stopped())
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """Once a turn, behind all else: end what is to end, and pass on what has gathered."""
+        if not self._leads and self._leaderless_since is None:
+            self._leaderless_since = now
+        if self._by_number and self._is_leaderless(now):
+            self._end_all(errors.NoLeader())
+        while self._checks and self._checks[0][0] <= now:
+            _, _, stream = heappop(self._checks)
+            self._look_for(stream, now)
+        if self._words:
+            self._stuck = not self._post("watch", m.WatchWords(self._incarnation, tuple(self._words)))
+            if not self._stuck:
+                self._words.clear()
+
+    def next_wakeup(self, now: int) -> int | None:
+        wakeups = [self._checks[0][0]] if self._checks else []
+        if self._by_number and self._leaderless_since is not None:
+            wakeups.append(self._leaderless_since + self._leaderless_ms)
+        if self._words:
+            wakeups.append(now + RETRY_MS)
+        return min(wakeups, default=None)
+
+    def _is_leaderless(self, now: int) -> bool:
+        since = self._leaderless_since
+        return since is not None and now >= since + self._leaderless_ms
+
+    def _look_for(self, stream: _Stream, now: int) -> None:
+        """Is somebody there?"""
+        if self._by_client.get(stream.client) is not stream:
+            return
+        due = stream.heard + self._limits.watch_silence_ms
+        if now >= due:
+            if stream.silent:
+                self._end(stream, errors.StreamLost())
+                self._by_client.pop(stream.client, None)  # told or not: if it is there, its next word is answered
+                return
+            stream.silent = True
+            due = now + GRACE_MS
+        heappush(self._checks, (due, stream.number, stream))
+
+    # --- ends ------------------------------------------------------------------------------------------
+
+    def _end(self, stream: _Stream, error: errors.ZkvError) -> None:
+        if self._by_number.pop(stream.number, None) is not None:
+            self._words.append((stream.number, _CANCEL, ()))
+        if self._say(stream.client, (_cancelled(_ALL, error),)):
+            self._by_client.pop(stream.client, None)
+        else:
+            stream.lost = error
+
+    def _end_all(self, error: errors.ZkvError) -> None:
+        for stream in list(self._by_number.values()):
+            self._end(stream, error)
+
+
+def _cancelled(ids: tuple[int, ...], error: errors.ZkvError) -> WatchAnswer:
+    return ids, int(m.WatchKind.CANCELLED), 0, (error.code, 0, 0)
+
+
+def _shaped(kind: int, fields: tuple[Any, ...]) -> bool:
+    if kind == _PROGRESS:
+        return not fields
+    if len(fields) != 1:
+        return False
+    if kind == _WATCH:
+        return type(fields[0]) is tuple
+    return type(fields[0]) is int and (0 if kind == _CREDIT else 1) <= fields[0] <= INT64_MAX
+
+
+def _sorted_out(asked: Iterable[Any]) -> tuple[list[tuple[Any, ...]], list[WatchAnswer], errors.ZkvError | None]:
+    """Watches that may begin; answers to those that may not; an error if one has no id to be answered under."""
+    good: list[tuple[Any, ...]] = []
+    refused: list[int] = []
+    error: errors.ZkvError | None = None
+    for fields in asked:
+        try:
+            check_watch(fields)
+            good.append(fields)
+        except errors.RequestError as fault:
+            if type(fields) is tuple and fields and type(fields[0]) is int and 0 < fields[0] <= INT64_MAX:
+                refused.append(fields[0])
+            else:
+                error = fault
+    answers = [_cancelled(tuple(refused), errors.InvalidRequest())] if refused else []
+    return good, answers, error
