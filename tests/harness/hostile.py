@@ -71,6 +71,27 @@ def word(chance: Random, ids: int) -> tuple[Any, ...]:
     return PROTOCOL_VERSION, *chance.choice(words)
 
 
+def watch_word(chance: Random, ids: int) -> tuple[Any, ...]:
+    """A good word about watches with ids below `ids`."""
+    kind = chance.randrange(8)
+    if kind < 4:
+        asked = tuple(_watch(chance, chance.randrange(1, ids + 1)) for _ in range(chance.choice((1, 1, 2, 5))))
+        return PROTOCOL_VERSION, int(ClientKind.WATCH), asked
+    if kind == 4:
+        return PROTOCOL_VERSION, int(ClientKind.WATCH_PROGRESS)
+    if kind == 5:
+        return PROTOCOL_VERSION, int(ClientKind.WATCH_CREDIT), chance.choice((0, 10, 1 << 20))
+    return PROTOCOL_VERSION, int(ClientKind.UNWATCH), chance.randrange(1, ids + 1)
+
+
+def _watch(chance: Random, id_: int) -> tuple[Any, ...]:
+    key, end = bytes([chance.randrange(97, 103)]), chance.choice((b"", b"", b"\0", b"a", b"z"))
+    if chance.random() < 0.3:
+        return id_, key
+    flags = tuple(chance.random() < 0.3 for _ in range(chance.randrange(6)))
+    return (id_, key, end, chance.choice((0, 0, 1, 5, 1 << 40)), *flags)
+
+
 def mutated(chance: Random, tree: tuple[Any, ...]) -> bytes:
     """The message `tree`, changed in its structure, its bytes, or both."""
     if chance.random() < 0.6:

@@ -1,7 +1,8 @@
 """The native door among hostile clients, in a house where anything may fail: no seed may break it.
 
 Honest clients ask beside hostile ones, whose messages are mutations of valid ones. Raft and storage are played by
-chance: they answer, stream, refuse, forget, restart. ZKV_FUZZ_SEED=n runs that seed (alone).
+chance: they answer, stream, refuse, forget, restart. The watch actor is the real one: what the door lets through must
+not break it. ZKV_FUZZ_SEED=n runs that seed (alone).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 
 from tests.harness import hostile
 from zkv import errors
+from zkv.actors.watch_actor import WatchActor
 from zkv.config import Limits
 from zkv.errors import Code
 from zkv.gateway import validate
@@ -27,7 +29,10 @@ from zkv.wire import messages as m
 SEEDS = [int(os.environ["ZKV_FUZZ_SEED"])] if "ZKV_FUZZ_SEED" in os.environ else list(range(24))
 TURNS, HOSTILE_PER_TURN = 250, 6  # 24 seeds: 36,000 mutated messages
 
-LIMITS = Limits(in_flight_groups_max=200, in_flight_bytes_max=20_000, request_bytes_max=4000, txn_ops_max=20)
+LIMITS = Limits(
+    in_flight_groups_max=200, in_flight_bytes_max=20_000, request_bytes_max=4000, txn_ops_max=20,
+    watch_streams_max=5, watches_max=60,
+)  # fmt: skip
 TIMEOUT, INCARNATION = 5000, 7
 HONEST = [b"\0%04d" % number for number in range(3)]
 HOSTILE = [b"\0h%03d" % number for number in range(3)]
@@ -60,7 +65,10 @@ class House:
         self.lost: set[tuple[bytes, int]] = set()  # an answer could not be sent: its client will ask again
         self.mail: list[Any] = []  # for the gateway, in its next turn
         self.held: list[tuple[int, list[int]]] = []  # groups with storage: gid, ids not yet answered
-        self.incarnations = {"raft": 1, "storage": 1}
+        self.incarnations = {"raft": 1, "storage": 1, "watch": 1}
+        self.for_watch: list[tuple[str, Any]] = []
+        self.revision = 1
+        self.watch = self.watch_actor()
         self.term = 1
 
     # --- what the gateway posts ---------------------------------------------------------------------
@@ -71,6 +79,9 @@ class House:
         if self.blocked and self.chance.random() < 0.5:
             return False
         message = codec.decode(codec.encode(message))
+        if address == "watch":
+            self.for_watch.append(("node", message))
+            return True
         if isinstance(message, m.StreamCredit):
             return True
         frame = codec.decode_frame(message.frames[0] if isinstance(message, m.StampedRead) else message.frame)
@@ -90,6 +101,32 @@ class House:
         assert len(ids) == 1 or max(ways) < validate.STREAMED
         self.held.append((gid, ids))
 
+    # --- the watch actor ----------------------------------------------------------------------------
+
+    def watch_actor(self) -> WatchActor:
+        return WatchActor(limits=LIMITS, cluster_id=2, member_id=1, post=self.post_of_watch)
+
+    def post_of_watch(self, address: str, message: Any) -> bool:
+        if address == "gateway":
+            self.mail.append(message)
+        elif isinstance(message, m.WatchNeeds):
+            self.for_watch.append(("node", m.Applied(self.revision, (), self.revision, 1, message.events, True)))
+        elif isinstance(message, m.HistoryWanted):
+            self.for_watch.append(("node", m.History(message.ticket, message.first, self.revision, ())))
+        return True
+
+    def serve_watch(self) -> None:
+        """Something happens, and is told."""
+        key = bytes([self.chance.randrange(97, 103)])
+        since, self.revision = self.revision, self.revision + 1
+        event = m.Event(self.chance.random() < 0.3, m.KeyValue(key, 1, self.revision, 1, bytes(20), 0), None)
+        applied = m.Applied(self.revision, ((self.revision, (event,)),), since, 1, True, True)
+        inbox, self.for_watch = [*self.for_watch, ("node", applied)], []
+        self.watch.handle(inbox, self.now)
+        assert self.watch.watching.count <= LIMITS.watches_max
+
+    # --- clients ------------------------------------------------------------------------------------
+
     def to_client(self, client: bytes, answers: m.Answers) -> bool:
         finals = [(client, id_) for id_, code, *_ in answers.answers if code != Code.CHUNK]
         if self.blocked and self.chance.random() < 0.3:
@@ -108,19 +145,25 @@ class House:
         self.mail = []
         inbox += [(PLAIN_DOOR, [client, self.honest(client)]) for client in HONEST if chance.random() < 0.7]
         for _ in range(HOSTILE_PER_TURN):
-            valid = (
-                hostile.requests(chance, chance.randrange(1, 50)) if chance.random() < 0.8 else hostile.word(chance, 50)
-            )
+            what = chance.random()
+            if what < 0.6:
+                valid = hostile.requests(chance, chance.randrange(1, 50))
+            else:
+                valid = hostile.word(chance, 50) if what < 0.7 else hostile.watch_word(chance, 50)
             inbox.append((PLAIN_DOOR, [chance.choice(HOSTILE), hostile.mutated(chance, valid)]))
         chance.shuffle(inbox)
         self.gateway.handle(inbox, self.now)
         groups, size = self.gateway.in_flight
         assert groups <= LIMITS.in_flight_groups_max
         assert size <= LIMITS.in_flight_bytes_max
+        assert len(self.gateway._watches) <= LIMITS.watch_streams_max
         self.serve()
+        self.serve_watch()
 
     def honest(self, client: bytes) -> bytes:
         first = self.next_id[client]
+        if self.chance.random() < 0.2:
+            return codec.pack(hostile.watch_word(self.chance, 50))
         if first > 1 and self.chance.random() < 0.2:
             word = hostile.word(self.chance, first - 1)
             if word[1] == m.ClientKind.CANCEL:
@@ -156,9 +199,12 @@ class House:
         if answers:
             self.mail.append(m.GatewayAnswers(INCARNATION, tuple(answers)))
         if chance.random() < 0.02:
-            actor = chance.choice(("raft", "storage"))
+            actor = chance.choice(("raft", "storage", "watch"))
             self.incarnations[actor] += 1
-            self.held = []
+            if actor == "watch":
+                self.watch, self.for_watch = self.watch_actor(), []
+            else:
+                self.held = []
             self.mail.append(m.Hello(actor, self.incarnations[actor]))
         if chance.random() < 0.05:
             self.term += chance.randrange(2)
@@ -178,6 +224,7 @@ class House:
         while (wakeup := self.gateway.next_wakeup(self.now)) is not None:
             self.now = wakeup
             self.gateway.handle([], self.now)
+        self.serve_watch()
 
 
 @cache
@@ -197,6 +244,7 @@ def test_no_message_breaks_the_door(seed: int) -> None:
     assert not gateway._groups
     assert not gateway._streams
     assert not gateway._outgoing
+    assert (len(gateway._watches), played(seed).watch.watching.count) == (0, 0)
     assert len(gateway._deadlines) <= TIMEOUT // 100 + 2
     assert gateway.counts.keys() <= {error.__name__ for error in errors.BY_CODE.values()} | {"answers dropped"}
 

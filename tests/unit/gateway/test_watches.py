@@ -39,7 +39,7 @@ class Desk:
         self.put_in(m.LeaderIs(5, 1), m.Hello("raft", 1), m.Hello("storage", 1), m.Hello("watch", 1))
 
     def _post(self, address: Any, message: Any) -> bool:
-        if address in self.full or address[1] in self.full:
+        if address in self.full or (isinstance(address, tuple) and address[1] in self.full):
             return False
         if address == "watch":
             sent = codec.decode(codec.encode(message))
