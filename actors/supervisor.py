@@ -36,6 +36,7 @@ import structlog
 
 from zkv import mailbox
 from zkv.actors import datadir, lease_actor, raft_actor, storage_actor, watch_actor
+from zkv.actors.notify import Notifier
 from zkv.gateway import native
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class _Supervisor:
         self._stopping = False
         self._announced = False
         self._reason: str | None = None
+        self._notifier = Notifier()
+        self._alive_at = 0.0  # when the service manager is told next that this node lives
 
     def run(self) -> int:
         setproctitle.setproctitle(f"zkv: supervisor {self._node.config.name}")
@@ -132,6 +135,8 @@ class _Supervisor:
         """Wait for a signal, a word from an actor or a restart that is due, and see to it."""
         due = [child.restart_at for child in self._children.values() if child.restart_at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else 1.0
+        if self._notifier.watchdog_s:
+            timeout = min(timeout, self._notifier.watchdog_s)
         for key, _ in self._selector.select(timeout):
             if key.fileobj is wake:
                 self._signals(wake)
@@ -142,6 +147,9 @@ class _Supervisor:
         for child in self._children.values():
             if child.restart_at is not None and child.restart_at <= now and not self._stopping:
                 self._start(child.name)
+        if self._notifier.watchdog_s and now >= self._alive_at and all(child.pid for child in self._children.values()):
+            self._alive_at = now + self._notifier.watchdog_s
+            self._notifier.alive()
 
     def _signals(self, wake: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -192,6 +200,7 @@ class _Supervisor:
                 child.last_word = word
         if not self._announced and all(c.ready for c in self._children.values()):
             self._announced = True
+            self._notifier.ready()
             self._log.info(
                 "ready",
                 clients=",".join(self._node.config.listen_client_urls),
@@ -242,6 +251,7 @@ class _Supervisor:
     def _stop_all(self, wake: socket.socket) -> bool:
         """True when every actor left by itself in time; those that did not are killed."""
         self._stopping = True
+        self._notifier.stopping()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         clean = True
         for position, names in enumerate(STOP_ORDER):

@@ -110,11 +110,16 @@ def _options(command: click.Command) -> click.Command:
     "--config-file", "config_file", envvar="ZKV_CONFIG_FILE", type=click.Path(),
     help="Path to a YAML file with these settings; other flags and environment variables are then ignored.",
 )  # fmt: skip
+@click.option("--check-config", is_flag=True, help="Check the settings, say whether they can be served, and end.")
 @click.pass_context
-def server(context: click.Context, /, config_file: str | None, **given: Any) -> None:
+def server(context: click.Context, /, config_file: str | None, check_config: bool, **given: Any) -> None:
     try:
         config, ignored = settle(config_file, given)
         check_keys(config)
+        if check_config:
+            config.check_bootstrap()
+            click.echo(f"the settings of member {config.name} can be served")
+            context.exit(0)
         check_ports(config)
         begin_logging(config.log_level)
         if ignored:
