@@ -116,9 +116,7 @@ class _DoubleBarrier:
             raise InvalidRequest("it is entered already")
         if len((yield from self._entered())) >= self._count:
             raise TooManyClients
-        if not self._lent:
-            yield from self._lease.granting()
-        yield from or_else(self._enter(self._lease.kept), self._cleaning_up)
+        yield from or_else(self._enter(), self._cleaning_up)
 
     def leaving(self) -> Steps[None]:
         """Return when all have left. The first to have entered stays until the last, so that none waits for nobody.
@@ -137,7 +135,10 @@ class _DoubleBarrier:
         request = m.Range(start, ops.prefix_end(start), sort_target=m.SortTarget.CREATE)
         return (yield from ask(calls.range_of(request._replace(sort_order=m.SortOrder.ASCEND)))).kvs
 
-    def _enter(self, kept: Kept) -> Steps[None]:
+    def _enter(self) -> Steps[None]:
+        if not self._lent:
+            yield from self._lease.granting()
+        kept = self._lease.kept
         self._place = place = yield from put_unique(self._waiters, b"", kept.id)
         entered = yield from self._entered()
         if len(entered) >= self._count:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.client import calls, ops
 from zkv.client.steps import Await, ask, await_event, or_else
-from zkv.errors import Compacted, InvalidRequest, LeaseLost
+from zkv.errors import Compacted, InvalidRequest, LeaseLost, LeaseNotFound
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -115,8 +115,6 @@ class Contest:
         """Stand in line, until it is our turn. Without `wait`: if it is not at once, leave again (False)."""
         if self._place is not None:
             raise InvalidRequest("it is held already")
-        if not self._lent:
-            yield from self._lease.granting()
         return (yield from or_else(self._turn(value, wait=wait), self._cleaning_up))
 
     def leaving(self) -> Steps[None]:
@@ -131,6 +129,8 @@ class Contest:
             raise self.lost()
 
     def _turn(self, value: bytes, *, wait: bool) -> Steps[bool]:
+        if not self._lent:
+            yield from self._lease.granting()
         kept = self._lease.kept
         key = b"%s%x" % (self._prefix, kept.id)
         put = (int(m.Op.PUT), m.Put(key, value, kept.id))
@@ -139,7 +139,10 @@ class Contest:
             (put, _get(first_of(self._prefix))),
             (_get(m.Range(key)), _get(first_of(self._prefix))),
         )
-        entered: TxnResult = yield from ask(calls.txn(request))
+        try:
+            entered: TxnResult = yield from ask(calls.txn(request))
+        except LeaseNotFound:  # we were away for long
+            raise LeaseLost(f"{kept.id:x}") from None
         mine = calls.kvs_of(entered, 0) if not entered.succeeded else ()
         place = Place(key, mine[0].create_revision if mine else entered.revision)
         first = calls.kvs_of(entered, 1)

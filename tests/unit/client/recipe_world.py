@@ -46,6 +46,7 @@ class Store:
         self.events: list[Event] = []
         self.compacted = 0
         self.leases: dict[int, list[int]] = {}  # id: [ttl in s, the end in ms]
+        self._granted = 0
 
     @property
     def kvs(self) -> dict[bytes, m.KeyValue]:
@@ -54,7 +55,8 @@ class Store:
     def ask(self, request: m.Request, now: int) -> Any:
         """Answer a request: all or nothing, at one revision."""
         if isinstance(request, m.LeaseGrant):
-            id_ = 0x100 + len(self.states) * 16 + len(self.leases)
+            self._granted += 1
+            id_ = 0xFF + self._granted
             self.leases[id_] = [request.ttl, now + request.ttl * 1000]
             return m.LeaseGrantAnswer(id_, request.ttl)
         if isinstance(request, m.LeaseRevoke):

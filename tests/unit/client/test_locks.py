@@ -232,6 +232,21 @@ def test_whoever_gives_up_leaves_the_line(seed: int) -> None:
     world.run(lock().entering(b"", wait=True))
 
 
+@pytest.mark.parametrize("effects", range(1, 6))
+def test_after_an_interruption_at_any_step_it_can_be_taken_again(effects: int) -> None:
+    """Also between the grant and the first keep-alive."""
+    world, mine = World(), lock()
+    holder = entered(world)
+    waiter = world.start(mine.entering(b"", wait=True))
+    for _ in range(effects - 1):
+        world.turn()
+    world.interrupt(waiter, KeyboardInterrupt())
+    world.until(lambda: waiter.done)
+    assert isinstance(waiter.error, KeyboardInterrupt)
+    world.run(holder.leaving())
+    assert world.run(mine.entering(b"", wait=True)) is True
+
+
 def test_whose_time_is_up_leaves_at_once() -> None:
     """Its deadline does not hold for cleaning up: nobody should have to wait for its lease to end."""
     world = World()
@@ -253,6 +268,19 @@ def test_a_waiter_whose_lease_ends_is_told_so() -> None:
     world.store.end_lease(kept.id)
     world.until(lambda: waiter.done, ms_max=2 * TTL * 1000)
     assert isinstance(waiter.error, errors.LeaseLost)
+
+
+def test_who_was_stopped_before_it_stood_in_line_is_told_so() -> None:
+    """Its lease had ended before it could put its key."""
+    world = World()
+    late = world.start(lock().entering(b"", wait=True))
+    while not late.kept:
+        world.turn()
+    late.stopped = True
+    world.pass_ms(TTL * 1000)
+    late.stopped = False
+    world.until(lambda: late.done)
+    assert isinstance(late.error, errors.LeaseLost)
 
 
 def test_a_waiter_whose_key_was_deleted_does_not_hold_the_lock() -> None:
