@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zkv.client.ticket import FOREVER
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.ctl import bench, bench_loads, bench_mvcc
 from zkv.ctl.bench_engine import Plan
-from zkv.ctl.bench_lines import Pace
+from zkv.ctl.bench_lines import Connection, Pace
 from zkv.ctl.bench_report import (
     BUCKETS,
     Results,
@@ -26,8 +27,10 @@ from zkv.ctl.bench_report import (
     sections_as_text,
 )
 from zkv.ctl.options import CommandError, Values, parse
+from zkv.errors import SessionExpired
 from zkv.limits import Limits
 from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
 
 LATENCIES = st.lists(st.floats(0.0001, 10.0), min_size=1, max_size=50)
 
@@ -217,6 +220,23 @@ def test_a_rate_is_kept_and_never_made_up_for() -> None:
     assert pace.allowed(50, 20.0) == 5
     assert pace.allowed(3, 20.0) == 3
     assert Pace(0, 1).allowed(50, 0.0) == 50
+
+
+def test_no_two_connections_ever_share_a_session() -> None:
+    """Neither their first nor a later one: the cluster would answer the writes of one with what it told the other."""
+    seen = set()
+    for _ in range(2):
+        session = Connection(0).session
+        session.connected(0, 0)
+        session.submit(m.Put(b"a", b"b"), FOREVER)
+        for _ in range(2):
+            ((_, message),) = session.outgoing(0)
+            _, _, name, _, ((request, _, _),) = unpack(message)
+            seen.add(name)
+            expired = (request, SessionExpired.code, 1, ("7",))
+            session.received(0, pack(m.Answers(m.PROTOCOL_VERSION, 1, 1, 1, (expired,))), 0)
+            session.tick(1000)
+    assert len(seen) == 4
 
 
 # --- the summary -----------------------------------------------------------------------------------
