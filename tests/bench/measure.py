@@ -3,29 +3,75 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VALUE_BYTES = 256
 TITLE_LENGTH = 40  # what is longer is a command line
 
 
+UNARY = frozenset({"put", "l", "s", "txn-put"})
+WRITES = frozenset({"put", "txn-put", "watch", "watch-latency"})
+
+
 class Load(NamedTuple):
-    """`clients` requests outstanding over `conns` connections until `total` are answered. `name` is its row's title."""
+    """`clients` requests outstanding over `conns` connections until `total` are answered. `name` is its row's title.
+
+    `kind`: a kind of `zkv benchmark`, or a get's consistency: "l" or "s". Of a watch, `clients` put `total` times, and
+    `streams` times `per_stream` watchers are told each time; of watch-latency `clients` watch, and each put, at `rate`
+    puts a second, waits until all have been told of the last.
+    """
 
     name: str
-    kind: str  # "put", or a get's consistency: "l" or "s"
+    kind: str
     clients: int
     conns: int
     total: int
     target_leader: bool = False
+    streams: int = 0
+    per_stream: int = 0
+    rate: int = 0
+
+    @property
+    def writes(self) -> bool:
+        return self.kind in WRITES
+
+    @property
+    def units(self) -> int:
+        """What is counted by a rate: requests, or events told."""
+        if self.kind == "watch-latency":
+            return self.total * self.clients
+        return self.total * max(1, self.streams * self.per_stream)
 
 
 class Measure(NamedTuple):
-    """Answers per second, and latencies in milliseconds."""
+    """Answers (or events) per second, latencies in milliseconds, and the cores that the load kept busy by itself."""
 
     rate: float
     p50_ms: float
     p99_ms: float
+    load_cores: float = 0.0
+
+
+def of(latencies: list[float], seconds: float) -> Measure:
+    """From seconds, as they came."""
+    ordered = sorted(latencies)
+    return Measure(len(ordered) / seconds, percentile(ordered, 50) * 1e3, percentile(ordered, 99) * 1e3)
+
+
+def watched(run: Callable[[], Measure]) -> Measure:
+    """What `run` measures, and how much of the machine this process and those it started (and waited for) took."""
+    began, before = time.monotonic(), sum(os.times()[:4])
+    found = run()
+    return found._replace(load_cores=(sum(os.times()[:4]) - before) / (time.monotonic() - began))
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """`total` in parts that differ by one at most."""
+    return [total // parts + (i < total % parts) for i in range(parts)]
 
 
 def percentile(ordered: list[float], percent: float) -> float:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NODES = 3
 READ_KEY = "00000000"
 TIMEOUT_S = 300
+SECTION = {"watch": "events", "watch-latency": "put_to_watch"}
+"""Where a benchmark measures several things, which of them counts."""
 
 
 def cluster(directory: Path) -> LocalCluster:
@@ -34,17 +36,33 @@ def run(nodes: LocalCluster, load: Load) -> Measure:
     options = nodes.client_options
     where = [f"--endpoints={','.join(nodes.endpoints)}", "--dial-timeout=10s", "--write-out=json"]
     keys = [f"--curve-server-key={options['server_key']}", f"--curve-key={options['client_key']}"]
-    kind = ["put", "--sequential-keys", f"--key-space-size={load.total}", f"--val-size={VALUE_BYTES}"]
-    if load.kind != "put":
-        kind = ["range", READ_KEY, f"--consistency={load.kind}"]
+    if not load.writes:
         with nodes.client() as kv:
             kv.put(READ_KEY, "v" * VALUE_BYTES)
-    scope = [f"--conns={load.conns}", f"--clients={load.clients}", f"--total={load.total}"]
+    scope = [f"--conns={load.conns}", f"--clients={load.clients}"]
     leader = ["--target-leader"] if load.target_leader else []
-    command = [sys.executable, "-m", "zkv", "benchmark", *where, *keys, *scope, *leader, *kind]
+    command = [sys.executable, "-m", "zkv", "benchmark", *where, *keys, *scope, *leader, *words(load)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{load.name}: zkv benchmark failed\n{done.stdout}\n{done.stderr}")
     found = json.loads(done.stdout)
+    found = found.get(SECTION.get(load.kind), found)
     percentiles = found["percentiles"]
     return Measure(found["requests_per_second"], percentiles["50"] * 1e3, percentiles["99"] * 1e3)
+
+
+def words(load: Load) -> list[str]:
+    """The kind of benchmark, and its flags."""
+    total, fill = f"--total={load.total}", f"--val-size={VALUE_BYTES}"
+    space = f"--key-space-size={load.total}"
+    return {
+        "put": ["put", "--sequential-keys", space, fill, total],
+        "txn-put": ["txn-put", space, fill, total],
+        "lease-keepalive": ["lease-keepalive", total],
+        "watch": [
+            "watch", f"--streams={load.streams}", f"--watch-per-stream={load.per_stream}", f"--put-total={load.total}",
+        ],
+        "watch-latency": ["watch-latency", f"--put-rate={load.rate}", total],
+        "l": ["range", READ_KEY, "--consistency=l", total],
+        "s": ["range", READ_KEY, "--consistency=s", total],
+    }[load.kind]  # fmt: skip
