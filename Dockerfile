@@ -10,7 +10,7 @@ COPY . .
 RUN /opt/zkv/bin/python -m pip install -q --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --user-group --home-dir /var/lib/zkv --create-home zkv
+RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/zkv --create-home zkv
 COPY --from=build /opt/zkv /opt/zkv
 ENV PATH=/opt/zkv/bin:$PATH
 USER zkv
