@@ -2,6 +2,7 @@
 
     DATA-DIR/member/lock          held (flock) while the node runs
                    /identity      who this is: written once, before anything else, synced and renamed into place
+                   /clock         what is known of the cluster clock (anchor.py)
                    /wal           the raft log
                    /snap/db       the store (RocksDB)
 

@@ -17,6 +17,8 @@ cannot apply must neither vote nor lead. Then each turn goes
   the leader brings about (reconciler.py). A member publishes
   its name and client urls until the table shows them; one that keeps nothing on disk comes back, and one whose disk is
   empty begins, by rejoin.py; one that was removed is told, and ends.
+- *Leases*: mail between a member's lease actor or gateway and the leader's passes through here (`Relay`). The cluster
+  clock is the core's; what this member knows of it is kept for its next life (anchor.py).
 - *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
   others elect one that can serve.
 """
@@ -25,10 +27,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import structlog
 
+from zkv.actors.anchor import AnchorFile, boot_id
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
 from zkv.actors.reconciler import Reconciler
@@ -46,8 +50,10 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from zkv.actors.anchor import Anchors
     from zkv.actors.node import Node
     from zkv.config import Limits
+    from zkv.core.raft.clock import Anchor
     from zkv.core.raft.log import LogPort
 
 STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
@@ -55,12 +61,20 @@ PUBLISH_MS = 1_000  # how often a member tells its name and client urls until al
 HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
 CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
 LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
+ANCHOR_MS = 20  # what is kept of the cluster clock says so much less than what is known, at most
+# What members relay to each other's actors, and nothing else.
+RELAYED: dict[str, tuple[type, ...]] = {
+    "lease": (m.LeaseRequests,),
+    "gateway": (m.GatewayAnswers, m.Refused, m.Hello),
+}
+LEADERS_LEASE = "leader's lease"  # as such the lease actor of the leader says Hello to other members' gateways
 
 
 class RaftActor:
     """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors.
 
     `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
+    `anchors`: keeps what is known of the cluster clock.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class RaftActor:
         cluster_id: int = 0,
         attributes: tuple[str, tuple[str, ...]] | None = None,
         forgetful: bool = False,
+        anchors: Anchors | None = None,
     ) -> None:
         self.finished = False
         self._config = config
@@ -93,6 +108,9 @@ class RaftActor:
         self._cluster_id = cluster_id
         self._logger = structlog.get_logger().bind(actor="raft")
         self._core: Raft | None = None
+        self._anchors = anchors
+        self._anchor_kept: Anchor | None = None
+        self._untold: set[str] = set()  # actors whose queue was full when they were to be told who leads
         self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
         self._members_index = 0
         self._removed: dict[int, m.Member] = {}
@@ -171,6 +189,9 @@ class RaftActor:
         self._leave_if_removed(core)
         self._desk.tend(core, now)
         self._turn(core, now)
+        self._keep_anchor(core, now)
+        for actor in tuple(self._untold):
+            self._tell_leader(actor)
         self._feed(core, now)
         self._transfers.tend(now, leading=core.leader == self._member_id)
         if self._passivity is not None and self._passivity.is_over(core.conf):
@@ -199,7 +220,7 @@ class RaftActor:
             case m.StorageAt():
                 self._storage_at(message, now)
             case m.Read(frame=frame):
-                self._post("storage", m.StampedRead(0, self._stamp(), (frame,)))
+                self._post("storage", m.StampedRead(0, self._stamp(now), (frame,)))
             case m.MembersAre(members=members, removed=removed, index=index):
                 self._members = {member.id: member for member in members}
                 self._removed = {member.id: member for member in removed}
@@ -210,8 +231,13 @@ class RaftActor:
                 self._transfers.out(message, now)
             case m.SnapshotTaken():
                 self._snapshot_taken(message)
-            case m.Hello(actor=actor) if actor in ("gateway", "lease"):
-                self._tell_leader(actor)
+            case m.Relay():
+                self._relay(message)
+            case m.Hello(actor="gateway"):
+                self._tell_leader("gateway")
+            case m.Hello(actor="lease"):
+                self._tell_leader("lease")
+                self._tell_lease_restarted(message)
             case m.Hello():
                 pass
             case _:
@@ -253,7 +279,8 @@ class RaftActor:
         self._outstanding_bytes = 0
         self._transfers.broken_off()
         if self._core is None:
-            self._core = Raft(self._config, log, self._random, now)
+            self._anchor_kept = self._anchors.load() if self._anchors else None
+            self._core = Raft(self._config, log, self._random, now, self._anchor_kept)
             if not self._forgetful and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
                 self._probation = Probation(self._member_id, self._post_peer)
 
@@ -284,6 +311,8 @@ class RaftActor:
                 core.step(message, now)
         elif type(message) is m.Forward:
             (changes if message.members else proposals).extend(message.frames)
+        elif type(message) is m.Relay:
+            self._relayed(sender, message)
         elif type(message) is m.ForwardRefused:
             self._refuse_with(message.frames, message.code)
         elif type(message) is m.SnapshotChunk:
@@ -364,11 +393,11 @@ class RaftActor:
         for member, theirs in strangers.items():
             self._post_peer(member, m.ForwardRefused(code, tuple(theirs)))
 
-    def _stamp(self) -> m.Stamp:
+    def _stamp(self, now: int) -> m.Stamp:
         core = self._core
         if core is None:
             return m.Stamp(self._log.hard_state.term, 0, self._log.hard_state.commit, False)
-        return m.Stamp(core.term, core.leader, core.commit, core.is_learner)
+        return m.Stamp(core.term, core.leader, core.commit, core.is_learner, core.cluster_time(now))
 
     # --- the turn --------------------------------------------------------------------------------------
 
@@ -390,7 +419,7 @@ class RaftActor:
             if self._readmission.confirmed(core, context):
                 continue
             frames = self._reads.pop(context, ())
-            if frames and not self._post("storage", m.StampedRead(index, self._stamp(), frames)):
+            if frames and not self._post("storage", m.StampedRead(index, self._stamp(now), frames)):
                 self._refuse(frames, TooManyRequests)
         for context in ready.refused_reads:
             if not self._readmission.refused(context):
@@ -403,8 +432,49 @@ class RaftActor:
             self._tell_leader("lease")
 
     def _tell_leader(self, actor: str) -> None:
-        if self._core is not None:
-            self._post(actor, m.LeaderIs(self._core.term, self._core.leader))
+        core = self._core
+        if core is not None:
+            told = self._post(actor, m.LeaderIs(core.term, core.leader, core.clock))
+            (self._untold.discard if told else self._untold.add)(actor)
+
+    # --- leases --------------------------------------------------------------------------------------------
+
+    def _keep_anchor(self, core: Raft, now: int) -> None:
+        if self._anchors is None:
+            return
+        anchor, kept = core.anchor(now), self._anchor_kept
+        if kept is None or anchor.term != kept.term or anchor.bound(now) - kept.bound(now) > ANCHOR_MS:
+            self._anchors.save(anchor)
+            self._anchor_kept = anchor
+
+    def _relay(self, relay: m.Relay) -> None:
+        """Mail for another member's actor. Keep-alives that cannot leave are refused at once."""
+        if self._post_peer(relay.member, relay):
+            return
+        message = codec.decode(relay.message)
+        if type(message) is m.LeaseRequests:
+            self._refuse([message.frame], NoLeader)
+
+    def _relayed(self, sender: int, relay: m.Relay) -> None:
+        """Mail of another member's actor. What finds no room is lost: whoever asked will ask again."""
+        allowed = RELAYED.get(relay.actor, ())
+        try:
+            message = codec.decode(relay.message)
+        except CorruptionError:
+            allowed = ()
+        if relay.member != self._member_id or not allowed or type(message) not in allowed:
+            self._logger.warning("unexpected relay from a peer", peer=f"{sender:x}")
+        else:
+            self._post(relay.actor, message)
+
+    def _tell_lease_restarted(self, hello: m.Hello) -> None:
+        """All keep-alives are with the leader's lease actor; if it starts again, all gateways are to know."""
+        if self._core is None or self._core.leader != self._member_id:
+            return
+        message = codec.encode(m.Hello(LEADERS_LEASE, hello.incarnation))
+        for member in self._members:
+            if member != self._member_id:
+                self._post_peer(member, m.Relay(member, "gateway", message))
 
     def _feed(self, core: Raft, now: int) -> None:
         limits = self._limits
@@ -566,6 +636,7 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         cluster_id=node.cluster_id,
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
+        anchors=None if in_memory else AnchorFile(Path(node.wal_dir).with_name("clock"), boot_id()),
     )
     links.set_members(node.peers)
     links.listen(config.listen_peer_urls)

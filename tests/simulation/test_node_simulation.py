@@ -51,7 +51,7 @@ def _forgets(self: Session, *_: Any) -> None:
 
 def _asks_nobody(self: RaftActor, core: object, frames: Sequence[bytes], now: int) -> None:
     """A linearizable read is served from whatever is applied here."""
-    self._post("storage", StampedRead(0, self._stamp(), tuple(frames)))
+    self._post("storage", StampedRead(0, self._stamp(now), tuple(frames)))
 
 
 def _lies_about_flushes(self: StorageActor, now: int) -> None:

@@ -330,10 +330,10 @@ def test_a_stopping_leader_hands_over() -> None:
                         house.stored(message.entries[-1].index)
 
     play(3000)
-    (leading,) = {house.actor._stamp().leader for house in houses.values()}
+    (leading,) = {house.actor._stamp(0).leader for house in houses.values()}
     house = houses[leading]
     house.actor.handle([("supervisor", Stop())], house.now)
     play(100)
     assert house.actor.finished
-    (successor,) = {other.actor._stamp().leader for member, other in houses.items() if member != leading}
+    (successor,) = {other.actor._stamp(0).leader for member, other in houses.items() if member != leading}
     assert successor not in {0, leading}
