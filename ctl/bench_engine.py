@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
-from zkv.client.ticket import FOREVER
+from zkv.client.ticket import FOREVER, Ticket
 from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
 
@@ -187,6 +187,7 @@ class Engine:
         part_of = self.workload.part_of if len(self.results) > 1 else None
         for connection in connections:
             for ticket in connection.session.news():
+                assert isinstance(ticket, Ticket)  # a load's session has no watches
                 connection.idle += 1
                 self._done += 1
                 if part_of:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from zkv.client.ticket import FOREVER
+from zkv.client.ticket import FOREVER, Ticket
 from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
 from zkv.errors import CorruptionError, StreamLost, from_code
@@ -25,7 +25,6 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zkv.client.ticket import Ticket
     from zkv.ctl.bench_engine import Plan
 
 TICK_S = 0.05
@@ -92,7 +91,7 @@ class Stream:
 
     def due(self, now: float) -> bytes | None:
         """Say what was taken, often enough to be sent more, and now and then that one is still here."""
-        if self._taken < CREDIT_BYTES and now - self._spoke_at < ALIVE_S:
+        if not self.begun or (self._taken < CREDIT_BYTES and now - self._spoke_at < ALIVE_S):
             return None
         taken, self._taken, self._spoke_at = self._taken, 0, now
         return codec.pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH_CREDIT, *m.WatchCredit(taken)))
@@ -201,7 +200,8 @@ class Watchers:
         if now >= self._tick_at:
             self._tick(now)
             spoken_to = self._connections
-        return [*heard.values()], [ticket for each in spoken_to.values() for ticket in each.session.news()]
+        news = (ticket for each in spoken_to.values() for ticket in each.session.news())
+        return [*heard.values()], [ticket for ticket in news if isinstance(ticket, Ticket)]
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK_S
@@ -228,7 +228,7 @@ class Putting:
         self._keys = keys
         self._value = value
         self._arrivals = arrivals
-        self._pace = Pace(plan.rate, 1)
+        self._pace = Pace(plan.rate, 2)  # the loop looks up too late for a bucket of one
         self._idle = deque(
             watchers.connections[client % plan.conns] for client in range(plan.clients)
         )  # each client's connection, while it has nothing outstanding
