@@ -33,16 +33,16 @@ class EventFeed:
         self._needs = m.WatchNeeds(False, False)
         self._in_flight = 0
         self._unsent: m.History | None = None
+        self._wanted: m.HistoryWanted | None = None
         self.serve(machine)
 
     def serve(self, machine: StateMachine) -> None:
-        """The store is this one now: what was read of another is void, and anything may have happened between."""
+        """The store is this one now. A slice under way is read anew: the watch actor waits for it."""
         self._machine = machine
         machine.store.want_events, machine.store.want_prev_kv = self._needs[:2]
         self._events: list[tuple[int, tuple[m.Event, ...]]] = []
         self._gathered = 0
         self._since = machine.revision
-        self._wanted: m.HistoryWanted | None = None
         self._slice: Iterator[m.History | None] | None = None
         self.is_due = True
         """There is something to be told."""
@@ -51,7 +51,7 @@ class EventFeed:
         """The watch actor is another."""
         self._needs = m.WatchNeeds(False, False)
         self._in_flight = 0
-        self._unsent = None
+        self._unsent = self._wanted = None
         self.serve(self._machine)
 
     def needs(self, needs: m.WatchNeeds) -> None:

@@ -14,6 +14,7 @@ from tests.harness.raft_disk import FaultyLog
 from zkv.actors.peers import DOOR, PeerMessage
 from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_actor import StorageActor
+from zkv.actors.watch_actor import WatchActor
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.raft.raft import RaftConfig
 from zkv.gateway.doors import PLAIN_DOOR
@@ -26,10 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.harness.raft_world import World
+    from tests.harness.simulated_watchers import Connection
     from zkv.core.mvcc.engine import Engine
     from zkv.limits import Limits
 
-ACTORS = ("storage", "raft", "gateway")
+ACTORS = ("storage", "raft", "gateway", "watch")
+NEIGHBOURS = {
+    "storage": ("gateway", "watch"),
+    "raft": ("storage", "gateway"),
+    "gateway": ("raft", "storage", "watch"),
+    "watch": ("storage", "gateway"),
+}
+"""To whom an actor that starts says so."""
 CLUSTER = 77
 QUEUE_MAX = 20
 """Mail from neighbours waiting for one actor: more is not taken."""
@@ -105,6 +114,10 @@ class SimulatedNode:
         self._doomed = doomed
         self._forgetful = forgetful
         self.actors: dict[str, Any] = {}
+        self.connections: dict[bytes, Connection] = {}
+        """Of watchers to the door, by the names the gateway knows them by."""
+        self.committed: Callable[[Sequence[m.Entry]], None] = lambda _: None
+        """Told what storage is given to apply."""
         self._world = world
         self._members = tuple(members)
         self._limits = limits
@@ -166,6 +179,9 @@ class SimulatedNode:
         elif name == "raft":
             self.log.crash(self._world.rng)
             self._linked = False
+        elif name == "gateway":
+            for connection in list(self.connections.values()):
+                connection.break_off()
         if self._world.rng.random() < 0.5:
             self._mail[name].clear()
 
@@ -184,9 +200,7 @@ class SimulatedNode:
         except PowerLoss:
             self._power_lost()
             return
-        for neighbour in {"storage": ("gateway",), "raft": ("storage", "gateway"), "gateway": ("raft", "storage")}[
-            name
-        ]:
+        for neighbour in NEIGHBOURS[name]:
             post(neighbour, m.Hello(name, incarnation))
         self._plan_turn(name)
 
@@ -208,8 +222,11 @@ class SimulatedNode:
                 cluster_id=CLUSTER,
                 incarnation=incarnation,
                 request_timeout_ms=5000,
+                leaderless_ms=3000,
                 post=post,
             )
+        if name == "watch":
+            return WatchActor(limits=self._limits, cluster_id=CLUSTER, member_id=self.id, post=post)
         return RaftActor(
             config=RaftConfig(self.id, append_bytes_max=self._limits.append_bytes_max),
             log=self.log,
@@ -239,6 +256,12 @@ class SimulatedNode:
         if "raft" in self.actors:
             self._take("raft", ("monitor", PeerLost(f"{member}", "")))
 
+    def knock_of(self, name: bytes, payload: bytes) -> bool:
+        """A message over a connection; False where nobody is at the door."""
+        if "gateway" in self.actors:
+            self._take("gateway", (PLAIN_DOOR, [name, payload]))
+        return "gateway" in self.actors
+
     def _take(self, name: str, mail: tuple[str, object]) -> None:
         if name not in self.actors and mail[0] != "node":
             return
@@ -246,9 +269,13 @@ class SimulatedNode:
         self._plan_turn(name)
 
     def _post(self, to: Any, message: Any) -> bool:
+        if isinstance(to, tuple) and to[1].startswith(b"watcher"):
+            return to[1] in self.connections and self.connections[to[1]].send(message, up=False)
         if isinstance(to, tuple):
             self._world.send(("door", self.id), to[1], Letter(self.id, message))
         elif to in ACTORS:
+            if type(message) is m.Apply:
+                self.committed(message.entries)
             if sum(source == "node" for source, _ in self._mail[to]) >= QUEUE_MAX:
                 return False
             self._take(to, ("node", codec.decode(codec.encode(message))))

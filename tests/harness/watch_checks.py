@@ -74,7 +74,7 @@ class SeenWatch:
         owed = self.owed(self.told, revision)
         self._must(
             len(got) == len(owed) and all(self._same(*pair) for pair in zip(got, owed, strict=True)),
-            f"between {self.told} and {revision}: got {_brief(got)}, owed {_brief(owed)}",
+            f"between {self.told} and {revision}: got {brief(got)}, owed {brief(owed)}",
         )
         self.count += len(got)
         self.told = max(self.told, revision)
@@ -83,7 +83,7 @@ class SeenWatch:
         self._must(not self._part, "progress within a revision")
         if self.told is not None and self.ended is None:
             owed = self.owed(self.told, revision)
-            self._must(not owed, f"progress to {revision}, and owed {_brief(owed)}")
+            self._must(not owed, f"progress to {revision}, and owed {brief(owed)}")
             self.told = max(self.told, revision)
 
     def cancelled(self, code: int, compacted: int, resume: int) -> None:
@@ -114,7 +114,7 @@ class SeenWatch:
             raise WrongEvents(f"{self.watch}: {what}")
 
 
-def _brief(events: Sequence[m.Event]) -> list[str]:
+def brief(events: Sequence[m.Event]) -> list[str]:
     return [f"{'-' if event.deleted else '+'}{event.kv.key!r}@{event.kv.mod_revision}" for event in events]
 
 

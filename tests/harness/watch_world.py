@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tests.harness.kv_log import entry, group, machine
-from tests.harness.watch_checks import Listener, SeenWatch, Truth
+from tests.harness.watch_checks import Listener, SeenWatch, Truth, brief
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.watch_actor import WatchActor
 from zkv.limits import Limits
@@ -150,7 +150,7 @@ class WatchWorld:
                 if seen.ended is None:
                     assert seen.told is not None, f"stream {stream}: {seen.watch} was never created"
                     owed = seen.owed(seen.told, self.store.revision)
-                    assert not owed, f"stream {stream}: {seen.watch} stays at {seen.told}, owed {owed}"
+                    assert not owed, f"stream {stream}: {seen.watch} stays at {seen.told}, owed {brief(owed)}"
 
     def kept(self) -> tuple[int, ...]:
         """What the watch core holds, all in all; zeros when it holds nothing."""
@@ -158,6 +158,7 @@ class WatchWorld:
         streams = core._streams.values()
         return (
             len(core._streams), len(core._index), len(core._index._ranges), core.count, core._prev_kvs, outbox.flight,
-            len(places.behind), len(places.blocked), len(core._progress), len(outbox._speaking), len(core._holding),
+            len(places.behind), len(places.blocked), len(places._ahead),
+            len(core._progress), len(outbox._speaking), len(core._holding),
             sum(len(stream.behind) for stream in streams),
         )  # fmt: skip

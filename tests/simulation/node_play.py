@@ -7,7 +7,9 @@ What must hold:
 - a write that was acknowledged is there at the end, at the revision its answer named;
 - none was made twice: every key has version 1;
 - a linearizable read shows at least the newest revision that any client had been told of before it was asked;
-- stores that have come to the same place in the log hold the same bytes.
+- stores that have come to the same place in the log hold the same bytes;
+- watchers are told what happened, all of it, in order and once, through every reconnection
+  (`tests/harness/simulated_watchers.py`).
 
     python -m tests.simulation --play nodes --seed 4711 --trace
 """
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tests.harness.raft_world import Weather, World
 from tests.harness.simulated_node import ACTORS, Letter, SimulatedNode
+from tests.harness.simulated_watchers import Watchers
 from zkv.client.session import Session
 from zkv.limits import Limits
 from zkv.wire import messages as m
@@ -69,6 +72,11 @@ class SimulatedClient:
             self.asked += 1
         self.carry()
 
+    def send(self, request: m.Request) -> None:
+        """Whatever becomes of it."""
+        self.busy.append((self._session.submit(request, self._world.now + DEADLINE_MS), b"", 0))
+        self.carry()
+
     def deliver(self, letter: object) -> None:
         assert isinstance(letter, Letter)
         self._session.received(self._members.index(letter.sender), letter.content, self._world.now)
@@ -115,6 +123,11 @@ class NodePlay:
             entry_bytes_max=rng.choice((300, 100_000)),
             append_bytes_max=rng.choice((300, 100_000)),
             chunk_bytes=rng.choice((200, 2_000)),
+            watch_window_bytes=rng.choice((500, 5_000, 1 << 20)),
+            watch_flight_bytes_max=rng.choice((20_000, 1 << 28)),
+            watch_silence_ms=rng.choice((2_000, 10_000)),
+            watch_progress_ms=rng.choice((300, 600_000)),
+            history_bytes=rng.choice((300, 5_000, 1 << 20)),
         )
         count, flush_ms = rng.choice((2, 10, 1000)), rng.choice((0, 30, 500))
         self._nodes = {
@@ -129,6 +142,7 @@ class NodePlay:
             lost=rng.choice((0.0, 0.01, 0.1)), late=rng.choice((0.0, 0.05)), late_ms=rng.choice((20, 300, 1500))
         )
         self._clients = [SimulatedClient(self._world, number, ids, self) for number in range(3)]
+        self._watchers = Watchers(self._world, self._nodes)
 
     def _is_doomed(self) -> bool:
         return self._world.now < TROUBLE_MS and self._rng.random() < self._doom
@@ -145,6 +159,9 @@ class NodePlay:
         for node in self._nodes.values():
             node.start()
         self._every(30, self._ask)
+        self._every(60, self._scribble)
+        self._every(rng.choice((500, 3_000)), self._compact)
+        self._watchers.begin(self._every)
         for mean, mishap in (
             (rng.choice((0, 1000, 3000)), self._crash),
             (rng.choice((0, 500, 2000)), self._kill),
@@ -168,6 +185,23 @@ class NodePlay:
         client = self._rng.choice(self._clients)
         if len(client.busy) < 10:
             client.ask()
+
+    def _scribble(self) -> None:
+        """What several clients change again and again, for those that watch."""
+        rng = self._rng
+        keys = (b"s/a", b"s/b", b"s/bb", b"s/c")
+        put = m.Put(rng.choice(keys[:2]), rng.randbytes(rng.choice((1, 8, 200))))
+        gone = m.DeleteRange(b"s/bb", rng.choice((b"", b"s/d")))
+        both = m.Txn((), ((int(m.Op.PUT), put), (int(m.Op.PUT), m.Put(b"s/c", b""))), ())
+        self._send(rng.choice((put, put, put, gone, both, m.DeleteRange(b"s/", b"s0"))))
+
+    def _compact(self) -> None:
+        self._send(m.Compact(max(1, self.newest - self._rng.choice((0, 3, 30)))))
+
+    def _send(self, request: m.Request) -> None:
+        client = self._rng.choice(self._clients)
+        if len(client.busy) < 10:
+            client.send(request)
 
     def _crash(self) -> None:
         rng = self._rng
@@ -209,6 +243,7 @@ class NodePlay:
     def _heal(self) -> int:
         self._say("heal")
         self._world.weather = Weather()
+        self._watchers.heal()
         for node in self._nodes.values():
             node.start()
         deadline = self._world.now + HEALING_MS
@@ -226,6 +261,10 @@ class NodePlay:
             if self._world.now > deadline:
                 places = {node.id: node.actors["storage"]._machine.applied for node in self._nodes.values()}
                 raise BrokenPromise(f"no progress: members stay behind: {places}")
+        while (owed := self._watchers.owed()) is not None:
+            self._world.run(self._world.now + 200)
+            if self._world.now > deadline:
+                raise BrokenPromise(f"no progress: a watch is owed events: {owed}")
         self._compare()
         return self._check_writes()
 
@@ -256,6 +295,8 @@ class NodePlay:
             if "storage" not in node.actors:
                 continue
             machine = node.actors["storage"]._machine
+            if machine.compaction.is_due(machine.store.compacted):
+                continue  # how far it has come in the background is each one's own
             held = list(machine.engine.scan(b"", b"\xff" * 8))
             other, theirs = stores.setdefault(machine.applied, (node.id, held))
             if theirs != held:

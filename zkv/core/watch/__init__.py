@@ -8,6 +8,8 @@ packed for it. Parties of one stream at the same place make a *cohort*. A cohort
                 storage tells next is for it
     behind      it holds a revision, its *place*, and nothing else: all events up to there have been told, later ones
                 are read from history, a slice at a time, whenever the stream's window has room
+    ahead       its place is beyond the head: a watch may begin with a revision to come, as that of a client does which
+                was told by another member, further on than this one
 
     watch from now on ------------------------> live <---------- has come to the head; joins the live one, if any
                                                  |                              |

@@ -16,11 +16,10 @@ PARKED: Final = -1
 
 
 class Claim(NamedTuple):
-    """What a party watches, and how. Events before `first` are not meant (a watch may begin in the future)."""
+    """What a party watches, and how."""
 
     key: bytes
     range_end: bytes
-    first: int
     prev_kv: bool
     no_put: bool
     no_delete: bool
@@ -102,6 +101,7 @@ class Stream:
     """
 
     __slots__ = (
+        "ahead",
         "asked",
         "asks",
         "behind",
@@ -124,6 +124,7 @@ class Stream:
         self.live: Cohort | None = None
         self.behind: dict[int, Cohort] = {}
         """By their places."""
+        self.ahead: dict[int, Cohort] = {}
         self.blocked = False
         self.flight = 0
         self.pending = 0
@@ -137,8 +138,8 @@ class Stream:
         self.held: dict[int, m.Watch] = {}
 
     def cohorts(self) -> list[Cohort]:
-        behind = list(self.behind.values())
-        return behind if self.live is None else [self.live, *behind]
+        others = [*self.behind.values(), *self.ahead.values()]
+        return others if self.live is None else [self.live, *others]
 
 
 def joined(one: Cohort, other: Cohort, index: Index) -> Cohort:

@@ -1,4 +1,4 @@
-"""Where cohorts stand: live, behind, or behind and blocked by a full window; and who reads history next.
+"""Where cohorts stand: live, behind, behind and blocked by a full window, or ahead; and who reads history next.
 
 Slices are read for who has waited longest, not for who is furthest behind: a watch from the first revision of a large
 store takes minutes, and must not keep those waiting who missed a moment.
@@ -6,6 +6,7 @@ store takes minutes, and must not keep those waiting who missed a moment.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 from zkv.core.watch.parties import LIVE, PARKED, joined
@@ -25,6 +26,7 @@ class Places:
         """Those that want history, the next to be served first."""
         self.blocked: dict[Stream, int] = {}
         """Streams with full windows that are owed events, and since when they took nothing; the longest first."""
+        self._ahead: list[tuple[int, int, Cohort]] = []  # place, stream number (which make it unique), cohort; sorted
         self._window = limits.watch_window_bytes
         self._budget = limits.watch_flight_bytes_max
         self._index = index
@@ -54,7 +56,7 @@ class Places:
         self.fall_behind(cohort)
 
     def come_live(self, cohort: Cohort, head: int) -> None:
-        """Of a cohort that is not behind any more."""
+        """Of a cohort that is nowhere now."""
         stream = cohort.stream
         if stream.live is not None:
             cohort = joined(stream.live, cohort, self._index)
@@ -74,11 +76,29 @@ class Places:
             else:
                 self.fall_behind(cohort)
 
+    def stay_ahead(self, cohort: Cohort) -> None:
+        """Its place is beyond the head: until the head comes there, nothing happens for it."""
+        stream = cohort.stream
+        stream.ahead[cohort.place] = cohort
+        insort(self._ahead, (cohort.place, stream.number, cohort))
+
+    def reached(self, head: int) -> list[Cohort]:
+        """Those that were ahead of a place before `head`. They are nowhere now."""
+        upto = bisect_left(self._ahead, (head,))
+        found = [cohort for _, _, cohort in self._ahead[:upto]]
+        del self._ahead[:upto]
+        for cohort in found:
+            del cohort.stream.ahead[cohort.place]
+        return found
+
     def leave(self, cohort: Cohort) -> None:
         """It has no parties any more."""
         stream = cohort.stream
         if stream.live is cohort:
             stream.live = None
+        elif stream.ahead.get(cohort.place) is cohort:
+            del stream.ahead[cohort.place]
+            del self._ahead[bisect_left(self._ahead, (cohort.place, stream.number))]
         else:
             del stream.behind[cohort.place]
         self.behind.pop(cohort, None)
@@ -106,11 +126,13 @@ class Places:
         if not size:
             return
         stream.flight -= size
+        self.freed(size)
         if stream.blocked:
             self.wait_on(stream, now)
             if self._may_go_on(stream):
                 self._unblock(stream)
-        self.freed(size)
+            else:  # if it is for the others, it goes on when they have taken something
+                self._scarce |= stream.flight <= self._window // 2
 
     def freed(self, size: int) -> None:
         """So many bytes are in flight no more."""

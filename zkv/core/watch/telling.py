@@ -54,8 +54,8 @@ def tell(
                 cohort = party.cohort
                 if cohort.turn != turn or revision <= cohort.place:
                     continue
-                _, _, first, wants_previous, no_put, no_delete, _, _ = party.claim
-                if revision < first or (no_delete if deleted else no_put):
+                _, _, wants_previous, no_put, no_delete, _, _ = party.claim
+                if no_delete if deleted else no_put:
                     continue
                 stream = cohort.stream
                 if stream.open != revision:

@@ -118,21 +118,30 @@ class Watching:
         key = key or b"\0"  # the first key there can be
         if range_end == key + b"\0":
             range_end = b""  # the same in other words
-        first = start if start > self.head + 1 else 0
-        claim = Claim(key, range_end, first, prev_kv, no_put, no_delete, progress, fragment)
-        if start == 0 or start > self.head:
-            if stream.live is None:
-                stream.live = Cohort(stream, self.head, LIVE)
-            cohort = stream.live
-        else:
-            cohort = stream.behind.get(start - 1) or self._places.fall_behind(Cohort(stream, start - 1, PARKED))
-        party = cohort.party(claim, self._index)
+        claim = Claim(key, range_end, prev_kv, no_put, no_delete, progress, fragment)
+        party = self._cohort_from(stream, start).party(claim, self._index)
         party.add(watch.id)
         stream.watches[watch.id] = party
         if progress:
             party.quiet = True
             stream.progress += 1
             self._progress.setdefault(stream, self._now + self._limits.watch_progress_ms)
+
+    def _cohort_from(self, stream: Stream, start: int) -> Cohort:
+        """Whose next events are those of revision `start`; 0: of the next one."""
+        if start in {0, self.head + 1}:
+            if stream.live is None:
+                stream.live = Cohort(stream, self.head, LIVE)
+            return stream.live
+        there = (stream.ahead if start > self.head else stream.behind).get(start - 1)
+        if there is not None:
+            return there
+        cohort = Cohort(stream, start - 1, PARKED)
+        if start > self.head:
+            self._places.stay_ahead(cohort)
+        else:
+            self._places.fall_behind(cohort)
+        return cohort
 
     def _release(self) -> None:
         """Storage tells events at once from `head` on: what was held begins."""
@@ -207,36 +216,58 @@ class Watching:
             self._term = applied.term
             self._outbox.set_term(applied.term)
         if applied.since > self.head:
-            self._gap(self.head)
+            self._gap(applied.revision)
         elif applied.revision > self.head:
-            if not applied.prev_kv and self._prev_kvs:
-                self._gap(self.head, prev_kv_only=True)
-            self._tell_live([each for each in applied.events if each[0] > self.head], applied.revision)
-        self.head = max(self.head, applied.revision)
+            self._tell_live(applied)
         self._at_once = applied.at_once
         if applied.at_once and self._holding:
             self._release()
 
-    def _gap(self, place: int, *, prev_kv_only: bool = False) -> None:
-        """What comes after `place` was not told (or not with what was superseded): it is to be read."""
+    def _gap(self, head: int) -> None:
+        """What happened up to the new head was not told: it is to be read."""
         for stream in self._streams.values():
-            live = stream.live
-            if live is not None and (live.prev_kvs or not prev_kv_only):
-                self._places.step_back(stream, place)
+            if stream.live is not None:
+                self._places.step_back(stream, self.head)
+        for cohort in self._places.reached(head):
+            self._places.fall_behind(cohort)
+        self.head = head
 
-    def _tell_live(self, batch: Sequence[tuple[int, Sequence[Any]]], upto: int) -> None:
+    def _tell_live(self, applied: m.Applied) -> None:
+        head, places = self.head, self._places
+        if self._prev_kvs and not applied.prev_kv:  # this was gathered before storage knew
+            for stream in self._streams.values():
+                if stream.live is not None and stream.live.prev_kvs:
+                    places.step_back(stream, head)
+        reached: dict[Stream, list[Cohort]] = {}
+        for cohort in places.reached(applied.revision):
+            if cohort.prev_kvs and not applied.prev_kv:
+                places.fall_behind(cohort)
+            else:
+                cohort.turn = LIVE
+                reached.setdefault(cohort.stream, []).append(cohort)
         stopped: dict[Stream, int] = {}
 
         def stop(stream: Stream, place: int) -> None:
-            assert stream.live is not None
-            stream.live.turn = PARKED
             stopped[stream] = place
+            for cohort in (stream.live, *reached.get(stream, ())):
+                if cohort is not None:
+                    cohort.turn = PARKED
 
+        batch = [each for each in applied.events if each[0] > head]
         for stream in self._tell(batch, LIVE, stop):
-            self._outbox.tell(stream, stopped.get(stream, upto))
+            self._outbox.tell(stream, stopped.get(stream, applied.revision))
+        self.head = applied.revision
         for stream, place in stopped.items():
-            self._places.block(stream, self._now)
-            self._places.step_back(stream, place)
+            places.block(stream, self._now)
+            if stream.live is not None:
+                places.step_back(stream, place)
+        for stream, cohorts in reached.items():
+            for cohort in cohorts:
+                if stream in stopped:
+                    cohort.place = max(cohort.place, stopped[stream])
+                    places.fall_behind(cohort)
+                else:
+                    places.come_live(cohort, self.head)
 
     def _tell(
         self, batch: Iterable[tuple[int, Iterable[Any]]], turn: int, stop: Callable[[Stream, int], None]
@@ -273,8 +304,7 @@ class Watching:
             return
         first, upto, turn = history.first, history.upto, history.ticket
         if upto > self.head:
-            self._gap(self.head)
-            self.head = upto
+            self._gap(upto)
         served = [
             cohort
             for cohort in self._places.behind
@@ -356,12 +386,9 @@ class Watching:
         """It was owed events, and took none for too long: it may begin anew where each of its watches ended."""
         for cohort in stream.cohorts():
             place = self.head if cohort.turn == LIVE else cohort.place
-            resume: dict[int, list[int]] = {}
-            for party in cohort.parties.values():
-                resume.setdefault(max(place + 1, party.claim.first), []).extend(party.ids)
+            ids = sorted(watch for party in cohort.parties.values() for watch in party.ids)
             self._forget_all(cohort)
-            for revision, ids in resume.items():
-                self._cancel(stream, sorted(ids), SlowWatcher.code, resume=revision)
+            self._cancel(stream, ids, SlowWatcher.code, resume=place + 1)
         self._settle(stream)
 
     # --- progress -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Watches(RuleBasedStateMachine):
         chunk=st.sampled_from([200, 1 << 18]),
         history=st.sampled_from([1, 700, 1 << 20]),
         feed=st.sampled_from([600, 1 << 20]),
-        flight=st.sampled_from([500, 1 << 28]),
+        flight=st.sampled_from([50, 500, 1 << 28]),
     )
     def begin(self, window: int, chunk: int, history: int, feed: int, flight: int) -> None:
         self.world = WatchWorld(

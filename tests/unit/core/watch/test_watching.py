@@ -620,3 +620,48 @@ def test_catching_up_is_fair() -> None:
             break
     assert one.told is not None
     assert one.told < 50
+
+
+# --- found by chance, kept as claims ------------------------------------------------------------------------
+
+
+def test_a_client_that_was_told_more_elsewhere_is_not_told_that_its_place_is_compacted() -> None:
+    """It comes from a member that is further on; what this one has still to learn before does not concern it."""
+    world = WatchWorld()
+    world.write(Put(b"a", b"1"))
+    (seen,) = world.watch(1, Watch(1, b"a", start_revision=5, prev_kv=True))
+    world.settle()
+    world.full.add("watch")  # the member is given a snapshot, or storage was not heard for a while
+    world.write(*(Put(b"a", b"%d" % number) for number in range(2, 8)), Compact(5))
+    world.settle()
+    assert (seen.ended, seen.count) == (None, 4)
+    world.check_all_told()
+
+
+def test_a_slice_asked_for_is_read_from_the_store_that_took_the_place_of_the_old() -> None:
+    """A snapshot came while it was read; the watch actor, which waits for it, is not left waiting."""
+    world = WatchWorld(history_bytes=1)
+    world.write(Put(b"a", b"1"), Put(b"a", b"2"))
+    world.watch(1, Watch(1, b"a", start_revision=1))
+    world.storage_turn()
+    world.watch_turn()
+    assert world.to_storage, "it has asked"
+    world.feed.want(world.to_storage.pop())
+    world.feed.serve(world.store)
+    world.settle()
+    assert world.listeners[1].watches[1].count == 2
+
+
+def test_who_was_stopped_by_its_own_window_and_then_by_all_the_others_goes_on_when_there_is_room() -> None:
+    """It has taken all it was sent while the others had not; nobody else tells it when they have."""
+    world = WatchWorld(watch_window_bytes=1_000, watch_flight_bytes_max=2_000)
+    world.watch(1, Watch(1, b"a"))
+    world.watch(2, Watch(1, b"b"))
+    world.settle()
+    world.write(Put(b"a", bytes(1_500)), Put(b"a", b"owed"), Put(b"b", bytes(9_000)))
+    world.settle(take=False)
+    world.take(1)
+    assert world.listeners[1].watches[1].count == 1
+    world.take(2)
+    world.settle(take=False)
+    world.check_all_told()
