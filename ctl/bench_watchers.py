@@ -232,7 +232,7 @@ class Putting:
         self._idle = deque(
             watchers.connections[client % plan.conns] for client in range(plan.clients)
         )  # each client's connection, while it has nothing outstanding
-        self._asked = 0
+        self.asked = 0
 
     def begin(self) -> None:
         self._pace.begin(time.monotonic())
@@ -240,12 +240,12 @@ class Putting:
     def ask(self, wanted: int) -> None:
         """Let idle clients put, `wanted` at most, as far as total and rate allow."""
         now = time.monotonic()
-        count = self._pace.allowed(min(wanted, len(self._idle), self._watchers.plan.total - self._asked), now)
+        count = self._pace.allowed(min(wanted, len(self._idle), self._watchers.plan.total - self.asked), now)
         for _ in range(count):
             connection = self._idle.popleft()
-            put = m.Put(self._keys[self._asked % len(self._keys)], self._value)
+            put = m.Put(self._keys[self.asked % len(self._keys)], self._value)
             connection.session.submit(put, FOREVER, (now, connection))
-            self._asked += 1
+            self.asked += 1
         self._pace.spend(count)
 
     def answered(self, tickets: Sequence[Ticket]) -> None:

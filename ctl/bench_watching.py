@@ -60,7 +60,8 @@ def watch_latency(job: Job) -> list[Section]:
     arrivals = Arrivals()
     expected = plan.total * plan.clients
     dealt = [[m.Watch(0, key)] * count for count in shares(plan.clients, plan.conns)]
-    with Watchers(plan._replace(clients=1, conns=1), plan.conns, arrivals.told) as watchers:
+    members = len(plan.endpoints)  # one after the other is asked to put: it makes a difference which of them leads
+    with Watchers(plan._replace(clients=members, conns=members), plan.conns, arrivals.told) as watchers:
         create(watchers, dealt, lambda _: None)
         putting = Putting(watchers, [key], value, arrivals)
         with Progress(expected, "event") as progress:
@@ -137,7 +138,7 @@ def puts_told(
     while arrivals.events < expected or putting.results.count < watchers.plan.total:
         if not in_step:
             putting.ask(watchers.plan.clients)
-        elif arrivals.events == in_step * putting.results.count:
+        elif putting.results.count == putting.asked and arrivals.events == in_step * putting.asked:
             putting.ask(1)
         _, tickets = watchers.turn(wake)
         putting.answered(tickets)

@@ -300,7 +300,7 @@ def watch(load: Load, endpoints: Sequence[str]) -> Measure:
 
 
 def watch_latency(load: Load, endpoints: Sequence[str]) -> Measure:
-    """One put after the other, at a rate, each when all watchers have been told of the last."""
+    """One put after the other, at a rate, each when all watchers have been told of the last, by each member in turn."""
     with Lines() as lines:
         watching = Watching(1)
         for number in range(load.conns):
@@ -308,13 +308,14 @@ def watch_latency(load: Load, endpoints: Sequence[str]) -> Measure:
         watching.begin(load.clients, 1)
         _turns(lines, watching, load.clients)
         putting = _putting(load.total, chained=False)
-        putting.join(lines, endpoints[0])
+        for endpoint in endpoints:
+            putting.join(lines, endpoint)
         begin = next_at = time.monotonic()
         for number in range(load.total):
             while (now := time.monotonic()) < next_at:
                 lines.turn(next_at - now)
             next_at = max(now, next_at) + 1 / load.rate
-            putting.ask()
+            putting.ask(number % len(endpoints))
             _turns(lines, watching, load.clients * (2 + number))
             _turns(lines, putting, number + 1)
         seconds = time.monotonic() - begin
