@@ -84,5 +84,32 @@ def same(answer: Any, expected: Any) -> bool:
     return bool(answer == expected)
 
 
+class Crash(Exception):
+    pass
+
+
+class Crashing(MemoryEngine):
+    """Loses power in place of write number `writes_left`, having flushed before write `flush_at`."""
+
+    writes_left = 1 << 30
+    flush_at = 0
+
+    def write(self, puts: Any, deletes: Any) -> None:
+        if self.writes_left == self.flush_at:
+            self.flush()
+        if not self.writes_left:
+            raise Crash
+        self.writes_left -= 1
+        super().write(puts, deletes)
+
+
+def fed(machine: StateMachine, entries: Sequence[m.Entry], sizes: int) -> None:
+    """Apply them, so many at once, and forget what was compacted."""
+    for at in range(0, len(entries), sizes):
+        machine.apply(entries[at : at + sizes], 1)
+    while machine.compaction_step():
+        pass
+
+
 def everything(reader: Reader) -> Iterator[tuple[bytes, bytes]]:
     return reader.scan(b"", TOP)

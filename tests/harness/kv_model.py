@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zkv.errors import Compacted, FutureRevision, KeyNotFound, ZkvError
-from zkv.wire.messages import Compare, DeleteRange, KeyValue, Op, Put, Range, Txn
+from tests.harness.kv_log import everything
+from zkv.core.mvcc import layout
+from zkv.core.mvcc.leases import table
+from zkv.errors import Compacted, FutureRevision, KeyNotFound, LeaseExists, LeaseNotFound, ZkvError
+from zkv.limits import LEASE_SLACK_MS
+from zkv.wire.messages import (
+    Compare,
+    DeleteRange,
+    KeyValue,
+    LeaseExpire,
+    LeaseGrant,
+    LeaseRenew,
+    LeaseRevoke,
+    Op,
+    Put,
+    Range,
+    Txn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from zkv.core.mvcc.engine import Reader
 
 State = dict[bytes, KeyValue]
 FIELD = (3, 1, 2, 4, 5)  # of KeyValue, by CompareTarget
@@ -22,11 +40,26 @@ def inside(key: bytes, start: bytes, range_end: bytes) -> bool:
     return key >= start and (range_end == b"\0" or key < range_end)
 
 
+class Lease(NamedTuple):
+    """`until` 0: ended, but keys are left. `owned`: a put made it for its key."""
+
+    ttl: int
+    until: int
+    owned: bool
+
+
 @dataclass
 class Model:
+    """`chosen`: the ids that the store gave the leases it chose the ids of, for the requests to come."""
+
     states: dict[int, State] = field(default_factory=lambda: {1: {}})
     revision: int = 1
     compacted: int = -1
+    term: int = 1
+    time: int = 0
+    lease_keys_max: int = 1 << 30
+    leases: dict[int, Lease] = field(default_factory=dict)
+    chosen: list[int] = field(default_factory=list)
 
     @property
     def now(self) -> State:
@@ -34,7 +67,7 @@ class Model:
 
     def request(self, op: int, request: object) -> object:
         """The answer's fields, or the error; one request is one transaction."""
-        state, changes = dict(self.now), [0]
+        state, changes, leases = dict(self.now), [0], dict(self.leases)
         try:
             if op == Op.COMPACT:
                 revision = request[0]  # type: ignore[index]
@@ -44,6 +77,8 @@ class Model:
                     return FutureRevision()
                 self.compacted = revision
                 return ()
+            if isinstance(request, LeaseGrant | LeaseRevoke | LeaseRenew | LeaseExpire):
+                return self._lease_request(request)
             if isinstance(request, Txn):
                 path = list(self._path(request))
                 self._check(request, iter(path))
@@ -51,11 +86,63 @@ class Model:
             else:
                 answer = self._one(request, state, changes)
         except ZkvError as error:
+            self.leases = leases
             return error
         if changes[0]:
-            self.revision += 1
-            self.states[self.revision] = state
+            self._next(state)
         return answer
+
+    def _next(self, state: State) -> None:
+        self.revision += 1
+        self.states[self.revision] = state
+        held = {kv.lease for kv in state.values()}
+        self.leases = {id_: lease for id_, lease in self.leases.items() if id_ in held or not lease.owned}
+
+    def _lease(self, ttl: int, id_: int, *, owned: bool) -> int:
+        # The store names none for a request that fails, and then all of it is undone here too.
+        id_ = id_ or (self.chosen.pop(0) if self.chosen else -1 - len(self.leases))
+        if id_ in self.leases:
+            raise LeaseExists
+        self.leases[id_] = Lease(ttl, self.time + ttl * 1000 + LEASE_SLACK_MS, owned)
+        return id_
+
+    def _check_lease(self, id_: int) -> None:
+        if id_ and not (id_ in self.leases and self.leases[id_].until):
+            raise LeaseNotFound
+
+    def keys_of(self, id_: int) -> list[bytes]:
+        return sorted(kv.key for kv in self.now.values() if kv.lease == id_)
+
+    def _end_lease(self, id_: int, keys_max: int) -> int:
+        keys = self.keys_of(id_)
+        doomed = keys[:keys_max]
+        ended = self.leases.pop(id_)
+        if doomed:
+            self._next({key: kv for key, kv in self.now.items() if key not in doomed})
+        if len(doomed) < len(keys):
+            self.leases[id_] = ended._replace(until=0)
+        return len(doomed)
+
+    def _lease_request(self, request: Any) -> object:
+        if isinstance(request, LeaseGrant):
+            ttl = max(request.ttl, request.ttl_min)
+            return self._lease(ttl, request.id, owned=False), ttl
+        if isinstance(request, LeaseRevoke):
+            self._check_lease(request.id or -1)
+            self._end_lease(request.id, 1 << 30)
+        if isinstance(request, LeaseRenew | LeaseExpire) and request.term != self.term:
+            return ()
+        if isinstance(request, LeaseRenew):
+            for id_, until in request.leases:
+                lease = self.leases.get(id_)
+                if lease and lease.until:
+                    self.leases[id_] = lease._replace(until=max(lease.until, until))
+        if isinstance(request, LeaseExpire):
+            left = self.lease_keys_max
+            for id_, until in request.leases:
+                if id_ in self.leases and self.leases[id_].until == until:
+                    left -= self._end_lease(id_, left)
+        return ()
 
     def _one(self, request: object, state: State, changes: list[int]) -> object:
         if isinstance(request, Put):
@@ -70,20 +157,22 @@ class Model:
         return self._range(request, state, self.revision + bool(changes[0]))
 
     def _put(self, request: Put, state: State, changes: list[int]) -> object:
+        self._check_lease(request.lease)
         old = state.get(request.key)
         if old is None and (request.ignore_value or request.ignore_lease):
             raise KeyNotFound
         revision = self.revision + 1
+        lease = self._lease(request.ttl, 0, owned=True) if request.ttl else request.lease
         state[request.key] = KeyValue(
             request.key,
             old.create_revision if old else revision,
             revision,
             old.version + 1 if old else 1,
             old.value if old and request.ignore_value else request.value,
-            old.lease if old and request.ignore_lease else request.lease,
+            old.lease if old and request.ignore_lease else lease,
         )
         changes[0] += 1
-        return old if request.prev_kv else None, 0
+        return old if request.prev_kv else None, lease if request.ttl else 0
 
     def _range(self, request: Range, state: State, now: int) -> object:
         if request.revision > now:
@@ -134,12 +223,10 @@ class Model:
     def _check(self, txn: Txn, path: Iterator[bool]) -> None:
         requests = list(self._flat(txn, path))
         for request in requests:
-            if (
-                isinstance(request, Put)
-                and (request.ignore_value or request.ignore_lease)
-                and request.key not in self.now
-            ):
-                raise KeyNotFound
+            if isinstance(request, Put):
+                if (request.ignore_value or request.ignore_lease) and request.key not in self.now:
+                    raise KeyNotFound
+                self._check_lease(request.lease)
         for request in requests:
             if isinstance(request, Range) and request.revision:
                 if request.revision > self.revision:
@@ -163,3 +250,24 @@ class Model:
             else:
                 responses.append((int(op), self._one(request, state, changes)))
         return taken, tuple(responses)
+
+
+def chosen(request: Any, answer: Any) -> Iterator[int]:
+    """The leases that a request was given without naming their ids: for `Model.chosen`."""
+    if isinstance(answer, ZkvError):
+        return
+    if isinstance(request, LeaseGrant) and not request.id:
+        yield answer[0]
+    if isinstance(request, Put) and request.ttl:
+        yield answer[1]
+    if isinstance(request, Txn):
+        for (_, inner), (_, body) in zip(request.success if answer[0] else request.failure, answer[1], strict=True):
+            yield from chosen(inner, body)
+
+
+def assert_same_leases(reader: Reader, model: Model) -> None:
+    """The records, and the index from leases to keys, are what the model's keys say."""
+    kept = {id_: (found.ttl, found.until) for id_, found in table(reader, None, 1 << 30)}
+    assert kept == {id_: known[:2] for id_, known in model.leases.items()}
+    attached = {name for name, _ in everything(reader) if name.startswith(layout.ATTACHED)}
+    assert attached == {layout.attached_key(kv.lease, kv.key) for kv in model.now.values() if kv.lease}

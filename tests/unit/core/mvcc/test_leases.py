@@ -288,6 +288,10 @@ def small(keys_max: int) -> Feeder:
     return feeder
 
 
+def keys_left(feeder: Feeder) -> list[bytes]:
+    return [kv[0] for kv in feeder.read(Range(b"\0", b"\0"))[0]]
+
+
 def test_each_lease_that_expires_has_a_revision_of_its_own() -> None:
     feeder = small(100)
     before = feeder.machine.revision
@@ -303,10 +307,22 @@ def test_more_keys_than_an_entry_may_delete_go_by_and_by() -> None:
         8: (10, 0, -1),
         9: None,
     }
-    assert [kv[0] for kv in feeder.read(Range(b"\0", b"\0"))[0]] == [b"3", b"4", b"5", b"6"]
+    assert keys_left(feeder) == [b"3", b"4", b"5", b"6"]
     assert news_of(feeder, LeaseExpire(1, ((7, 0), (8, 0)))) == {7: None, 8: (10, 0, -1)}
     assert news_of(feeder, LeaseExpire(1, ((8, 0),))) == {8: None}
     assert lease_bytes(feeder) == []
+
+
+def test_an_id_is_free_again_when_the_last_key_is_gone() -> None:
+    """And nothing is remembered of which keys went before."""
+    feeder = small(3)
+    news_of(feeder, LeaseExpire(1, ((7, UNTIL),)))
+    assert keys_left(feeder) == [b"3", b"4", b"5", b"6"]
+    news_of(feeder, LeaseExpire(1, ((7, 0),)))
+    assert keys_left(feeder) == [b"5", b"6"]
+    feeder.ask(LeaseGrant(10, 7), Put(b"0", b"", 7), Put(b"9", b"", 7))
+    news_of(feeder, LeaseExpire(1, ((7, UNTIL),)))
+    assert keys_left(feeder) == [b"5", b"6"]
 
 
 def test_a_lease_that_has_ended_is_of_no_use_while_keys_are_left() -> None:
@@ -324,7 +340,7 @@ def test_a_lease_that_has_ended_is_of_no_use_while_keys_are_left() -> None:
     assert feeder.read(LeaseTimeToLive(7, True)) == (7, -1, 0, ())
     assert feeder.read(LeaseList()) == ((8, 9),)
     assert news_of(feeder, LeaseExpire(1, ((7, 0),))) == {7: None}
-    assert [kv[0] for kv in feeder.read(Range(b"\0", b"\0"))[0]] == [b"4", b"5", b"6"]
+    assert keys_left(feeder) == [b"4", b"5", b"6"]
 
 
 @pytest.mark.parametrize(

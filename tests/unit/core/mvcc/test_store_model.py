@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.harness.kv_log import OP_OF, Feeder, answers_of, entries_of, entry, everything, group, machine, same
-from tests.harness.kv_model import Model
+from tests.harness.kv_log import (
+    OP_OF,
+    Crash,
+    Crashing,
+    Feeder,
+    answers_of,
+    entries_of,
+    entry,
+    everything,
+    fed,
+    group,
+    machine,
+    same,
+)
+from tests.harness.kv_model import Model, assert_same_leases, chosen
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.limits import Limits
 from zkv.wire import messages as m
-
-if TYPE_CHECKING:
-    from zkv.core.mvcc.machine import StateMachine
 
 KEYS = st.sampled_from([b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"\0", b"\xff", b"\xff\xff"])
 ENDS = st.just(b"") | st.just(b"\0") | KEYS
@@ -39,7 +49,15 @@ RANGES = st.tuples(
     BOUNDS,
 ).map(m.Range._make) | st.tuples(KEYS, ENDS, st.integers(0, 3), REVISIONS).map(lambda fields: m.Range(*fields))
 FLAGS = st.sampled_from([(False, False, False)] * 3 + [(True, False, False), (False, True, False), (True, True, True)])
-PUTS = st.tuples(KEYS, VALUES, FLAGS).map(lambda fields: m.Put(fields[0], fields[1], 0, *fields[2]))
+LEASE_IDS = st.integers(1, 3)
+HOLDS = st.sampled_from([(0, 0)] * 4 + [(1, 0), (1, 0), (2, 0), (3, 0), (0, 1)])  # lease, ttl
+PUTS = st.tuples(KEYS, VALUES, FLAGS, HOLDS).map(
+    lambda fields: (
+        m.Put(fields[0], fields[1], 0, *fields[2])
+        if fields[2][2]
+        else m.Put(fields[0], fields[1], fields[3][0], *fields[2], ttl=fields[3][1])
+    )
+)
 DELETES = st.tuples(KEYS, ENDS, st.booleans()).map(m.DeleteRange._make)
 COMPARES = st.builds(
     lambda result, target, key, number, value, end: m.Compare(
@@ -67,21 +85,29 @@ def _once(requests: list[Any]) -> list[Any]:
 FLAT = st.tuples(st.lists(COMPARES, max_size=2).map(tuple), *[_branch(PUTS | RANGES | DELETES)] * 2).map(m.Txn._make)
 NESTED = st.tuples(st.lists(COMPARES, max_size=1).map(tuple), *[_branch(RANGES | FLAT)] * 2).map(m.Txn._make)
 TXNS = FLAT | NESTED
-WRITES = PUTS | DELETES | TXNS | st.integers(0, 8).map(m.Compact)
+SOON = st.sampled_from([0, 50_000, *range(1850, 2450, 100)])  # also when leases granted by the first entries end
+LEASES = (
+    st.integers(0, 3).map(lambda lease: m.LeaseGrant(1, lease))
+    | LEASE_IDS.map(m.LeaseRevoke)
+    | st.builds(lambda lease, until: m.LeaseRenew(1, ((lease, until),)), LEASE_IDS, SOON)
+    | st.builds(lambda some: m.LeaseExpire(1, tuple(some)), st.lists(st.tuples(LEASE_IDS, SOON), max_size=8))
+)
+WRITES = PUTS | DELETES | TXNS | LEASES | st.integers(0, 8).map(m.Compact)
+LIMITS = Limits()._replace(chunk_bytes=64, lease_keys_max=2)
 MANY = st.lists(st.lists(WRITES | PUTS | PUTS, min_size=1, max_size=4), min_size=1, max_size=12)
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.limits = Limits()._replace(chunk_bytes=64)
-        self.feeder = Feeder(limits=self.limits)
-        self.model = Model()
+        self.feeder = Feeder(limits=LIMITS)
+        self.model = Model(lease_keys_max=LIMITS.lease_keys_max)
 
     @rule(requests=st.lists(WRITES | PUTS, min_size=1, max_size=4))
     def write(self, requests: list[Any]) -> None:
         answers = self.feeder.ask(*requests)
         for request, answer in zip(requests, answers, strict=True):
+            self.model.chosen = list(chosen(request, answer))
             expected = self.model.request(OP_OF[type(request)], request)
             assert same(answer, expected), (request, answer, expected)
         assert self.feeder.machine.revision == self.model.revision
@@ -98,18 +124,27 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def open_again(self) -> None:
-        self.feeder.machine = machine(self.feeder.machine.engine, limits=self.limits)
+        self.feeder.machine = machine(self.feeder.machine.engine, limits=LIMITS)
+
+    @rule(milliseconds=st.integers(1, 3000))
+    def pass_time(self, milliseconds: int) -> None:
+        self.feeder.time += milliseconds
+        self.model.time += milliseconds
+
+    @precondition(lambda self: self.model.leases)
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """As the leader does, who knows until when each may live."""
+        known = [(lease, kept.until) for lease, kept in sorted(self.model.leases.items())]
+        self.write([m.LeaseExpire(1, tuple(data.draw(st.lists(st.sampled_from(known), max_size=4))))])
+
+    @invariant()
+    def leases_are_kept_and_their_keys_found(self) -> None:
+        assert_same_leases(self.feeder.machine.engine, self.model)
 
 
 TestStore = StoreAgainstModel.TestCase
 TestStore.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
-
-
-def _fed(machine: StateMachine, entries: list[m.Entry], sizes: int) -> None:
-    for at in range(0, len(entries), sizes):
-        machine.apply(entries[at : at + sizes], 1)
-    while machine.compaction_step():
-        pass
 
 
 @given(MANY, st.integers(1, 4), st.integers(1, 5))
@@ -118,32 +153,13 @@ def test_members_hold_the_same_bytes(many: list[list[Any]], groups_each: int, ba
     """Neither how entries come in batches, nor who answers, nor when compaction is done, shows in what is kept."""
     groups = [group(*requests, session=b"%016d" % (at % 3), first=1 + at * 9) for at, requests in enumerate(many)]
     entries = entries_of(groups, groups_each)
-    one, other = machine(want_events=True, want_prev_kv=True), machine(member=2)
+    one, other = machine(want_events=True, want_prev_kv=True, limits=LIMITS), machine(member=2, limits=LIMITS)
     for each in entries:
         one.apply([each], 1)
         one.compaction_step()
-    _fed(one, [], 1)
-    _fed(other, entries, batch)
+    fed(one, [], 1)
+    fed(other, entries, batch)
     assert list(everything(one.engine)) == list(everything(other.engine))
-
-
-class Crash(Exception):
-    pass
-
-
-class Crashing(MemoryEngine):
-    """Loses power in place of write number `writes_left`, having flushed before write `flush_at`."""
-
-    writes_left = 1 << 30
-    flush_at = 0
-
-    def write(self, puts: Any, deletes: Any) -> None:
-        if self.writes_left == self.flush_at:
-            self.flush()
-        if not self.writes_left:
-            raise Crash
-        self.writes_left -= 1
-        super().write(puts, deletes)
 
 
 @given(MANY, st.integers(0, 30), st.integers(0, 4))
@@ -152,16 +168,16 @@ def test_a_crash_at_any_write_changes_nothing(many: list[list[Any]], crash_at: i
     """Fed again from where it stands, a store that lost its last writes comes to the same bytes."""
     groups = [group(*requests, session=b"%016d" % (at % 3), first=1 + at * 9) for at, requests in enumerate(many)]
     entries = entries_of(groups, 2)
-    steady = machine(MemoryEngine())
-    _fed(steady, entries, 1)
+    steady = machine(MemoryEngine(), limits=LIMITS)
+    fed(steady, entries, 1)
     engine = Crashing()
     engine.writes_left, engine.flush_at = crash_at, unflushed
-    shaken = machine(engine)
+    shaken = machine(engine, limits=LIMITS)
     try:
-        _fed(shaken, entries, 1)
+        fed(shaken, entries, 1)
     except Crash:
-        shaken = machine(engine.power_loss())
-        _fed(shaken, entries, 2)
+        shaken = machine(engine.power_loss(), limits=LIMITS)
+        fed(shaken, entries, 2)
     assert list(everything(shaken.engine)) == list(everything(steady.engine))
 
 
