@@ -83,7 +83,7 @@ GRANTS = [LeaseGrant(1, lease) for lease in LEASES]
 def test_leases_and_their_keys_are_the_models(steps: list[Any], together: int) -> None:
     """Answers, records, index, times left, after each log entry of up to `together` requests."""
     feeder, model = Feeder(limits=LIMITS), Model(lease_keys_max=LIMITS.lease_keys_max)
-    gathered = list(GRANTS)
+    gathered: list[Any] = [*GRANTS]
     for step in (*steps, EXPIRE):
         if step == EXPIRE:
             known = [(lease, kept.until) for lease, kept in model.leases.items()]
