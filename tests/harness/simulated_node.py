@@ -128,6 +128,7 @@ class SimulatedNode:
         self._lives = dict.fromkeys(ACTORS, 0)
         self._turn_planned = dict.fromkeys(ACTORS, False)
         self._wakeup_planned = dict.fromkeys(ACTORS, 0)
+        self._held_until = dict.fromkeys(ACTORS, 0)
         self._linked = False  # raft knows its peers
         self._new_disks()
         world.processes[member] = self
@@ -184,6 +185,10 @@ class SimulatedNode:
                 connection.break_off()
         if self._world.rng.random() < 0.5:
             self._mail[name].clear()
+
+    def hold_up(self, name: str, hold_ms: int) -> None:
+        """The process is busy, or not scheduled: its mail gathers."""
+        self._held_until[name] = self._world.now + hold_ms
 
     def start_actor(self, name: str) -> None:
         if name in self.actors:
@@ -297,6 +302,7 @@ class SimulatedNode:
             self._turn_planned[name] = True
             life = self._lives[name]
             delay = self._world.rng.choice((0, 0, 0, 1, 5)) if delay is None else delay
+            delay = max(delay, self._held_until[name] - self._world.now)
             self._world.plan(delay, lambda: self._turn(name) if life == self._lives[name] else None)
 
     def _turn(self, name: str) -> None:

@@ -166,6 +166,7 @@ class NodePlay:
             (rng.choice((0, 1000, 3000)), self._crash),
             (rng.choice((0, 500, 2000)), self._kill),
             (rng.choice((0, 1500, 4000)), self._cut),
+            (rng.choice((0, 800, 3000)), self._hold_up),
         ):
             if mean:
                 self._every(mean, mishap)
@@ -221,6 +222,12 @@ class NodePlay:
         node.kill(name)
         self._world.plan(self._rng.choice((1, 20, 300)), lambda: node.start_actor(name))
         self._disconnect(node.id)
+
+    def _hold_up(self) -> None:
+        """Storage must not wait for who is slow to tell others, and they must miss nothing for it."""
+        node, hold_ms = self._rng.choice(list(self._nodes.values())), self._rng.choice((200, 2000))
+        self._say(f"hold up watch of {node.id} for {hold_ms} ms")
+        node.hold_up("watch", hold_ms)
 
     def _disconnect(self, member: int) -> None:
         for other in self._nodes.values():

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.simulation.node_play import NodePlay
+from zkv.actors.event_feed import EventFeed
 from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_actor import StorageActor
 from zkv.core.mvcc.sessions import Session
+from zkv.core.watch.places import Places
+from zkv.core.watch.watching import Watching
 from zkv.errors import CorruptionError
 from zkv.wire.messages import StampedRead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zkv.wire.messages import Entry
+    from zkv.wire.messages import Applied, Entry, WatchNeeds
 
 SEEDS = 60
 SEEDS_TO_CATCH = 40
@@ -68,11 +71,47 @@ def _skips_gaps(self: StorageActor, entries: list[Entry], *rest: Any) -> None:
     _apply(self, entries, *rest)
 
 
+def _overlooks_gaps(self: Watching, head: int) -> None:
+    """What storage did not tell is not read."""
+    self.head = head
+
+
+_applied = Watching.applied
+
+
+def _tells_twice(self: Watching, applied: Applied, now: int) -> None:
+    """What storage tells again after it restarted is told again."""
+    if self.head >= applied.revision and applied.events:
+        self.head = applied.since
+    _applied(self, applied, now)
+
+
+def _advances_who_was_stopped(self: Places, served: Any, stopped: Any, upto: int, head: int) -> None:
+    """Who had no room for the whole slice is taken for served."""
+    _advance(self, served, {}, upto, head)
+
+
+_advance = Places.advance
+
+
+def _passes_prev_kv_over(self: EventFeed, needs: WatchNeeds) -> None:
+    """Events carry nothing of what they superseded, and say they do."""
+    _needs(self, needs)
+    self._machine.store.want_prev_kv = False
+
+
+_needs = EventFeed.needs
+
+
 MUTATIONS = [
     (Session, "remember", _forgets),
     (RaftActor, "_read", _asks_nobody),
     (StorageActor, "_tend_flush", _lies_about_flushes),
     (StorageActor, "_apply", _skips_gaps),
+    (Watching, "_gap", _overlooks_gaps),
+    (Watching, "applied", _tells_twice),
+    (Places, "advance", _advances_who_was_stopped),
+    (EventFeed, "needs", _passes_prev_kv_over),
 ]
 
 
