@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) and gRPC framing for servers, without a socket, a clock or a thread: bytes in, events out, bytes out.
+"""HTTP/2 (RFC 9113) and gRPC framing for servers, with no socket, clock or thread: bytes in, events and bytes out.
 
     bytes --> Connection --> handler: requests, data, trailers, resets        connection.py, frame by frame
               |  HPACK, cached while the peer's table stands still            header_blocks.py
