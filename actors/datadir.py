@@ -78,13 +78,13 @@ def opened(config: NodeConfig) -> Iterator[Node]:
         else:
             member_dir = data_dir / "member"
             if _known_identity(member_dir, config) is None:
-                _new_identity(config)  # refuses what can be refused before anything is made
+                new_identity(config)  # refuses what can be refused before anything is made
             _make_private(member_dir)
             stack.enter_context(_locked(member_dir / "lock", config.data_dir))
             known = _known_identity(member_dir, config)
             identity = known or _first_identity(config)
             if known is None:
-                _write_identity(member_dir / "identity", identity)
+                write_identity(member_dir / "identity", identity)
         for part in ("wal", "snap"):
             (member_dir / part).mkdir(mode=0o700, exist_ok=True)
         rundir = stack.enter_context(_private("run", data_dir, _runtime_root()))
@@ -101,8 +101,8 @@ def opened(config: NodeConfig) -> Iterator[Node]:
         )
 
 
-def _new_identity(config: NodeConfig) -> Identity:
-    """As computed by every member of a new cluster alike."""
+def new_identity(config: NodeConfig) -> Identity:
+    """As computed by every member of a new cluster alike. Raises ConfigError."""
     config.check_bootstrap()
     members = []
     for name, urls in config.cluster().items():
@@ -123,7 +123,7 @@ def _first_identity(config: NodeConfig) -> Identity:
 
     Raises ConfigError.
     """
-    identity = _new_identity(config)
+    identity = new_identity(config)
     if config.initial_cluster_state == "new":
         return identity
     answer = who_am_i(config)
@@ -163,7 +163,7 @@ def _read_identity(path: Path) -> Identity | None:
     )
 
 
-def _write_identity(path: Path, identity: Identity) -> None:
+def write_identity(path: Path, identity: Identity) -> None:
     body = codec.pack(identity)
     aside = path.with_suffix(".new")
     with aside.open("wb") as file:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import zmq
 
@@ -18,6 +18,7 @@ from zkv.client.ticket import FOREVER, State
 from zkv.client.transport import Transport
 from zkv.ctl.go_text import duration
 from zkv.errors import DeadlineExceeded
+from zkv.wire.messages import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from zkv.client.ticket import Header, Ticket
     from zkv.ctl.options import Values
-    from zkv.wire.messages import AnswerBody, Range, RangeAnswer, Request
+    from zkv.wire.messages import AnswerBody, Range, RangeAnswer, Request, StorePart
 
     Answer = TypeVar("Answer", bound=AnswerBody)
 
@@ -92,12 +93,20 @@ class Connection:
         first = self._next_chunk(ticket)
         return ticket.header, self._chunks(ticket, first)
 
-    def _chunks(self, ticket: Ticket, chunk: RangeAnswer | None) -> Iterator[RangeAnswer]:
+    def snapshot(self) -> tuple[Header, Iterator[StorePart]]:
+        """The store of the one endpoint there is, in parts as they come, and the header of the first."""
+        ticket = self._session.submit(Snapshot(), now_ms() + self._command_ms, endpoint=0)
+        self._wait([ticket])
+        self._explain(ticket)
+        first = self._next_chunk(ticket)
+        return ticket.header, self._chunks(ticket, first)
+
+    def _chunks(self, ticket: Ticket, chunk: Any) -> Iterator[Any]:
         while chunk is not None:
             yield chunk
             chunk = self._next_chunk(ticket)
 
-    def _next_chunk(self, ticket: Ticket) -> RangeAnswer | None:
+    def _next_chunk(self, ticket: Ticket) -> Any:
         """None at the end."""
         while True:
             chunk = self._session.next_chunk(ticket, now_ms(), now_ms() + self._command_ms)

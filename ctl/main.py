@@ -44,12 +44,19 @@ COMMANDS = {
     "move-leader": "zkv.ctl.member:MOVE_LEADER",
     "put": "zkv.ctl.kv:PUT",
     "server": "zkv.ctl.server:server",
+    "snapshot restore": "zkv.ctl.snapshot:RESTORE",
+    "snapshot save": "zkv.ctl.snapshot:SAVE",
+    "snapshot status": "zkv.ctl.snapshot:STATUS",
     "txn": "zkv.ctl.txn:TXN",
     "version": "zkv.ctl.version:VERSION",
 }
 """Where each is defined. A name of two words belongs to a group."""
 
-GROUPS = {"endpoint": "Endpoint related commands", "member": "Membership related commands"}
+GROUPS = {
+    "endpoint": "Endpoint related commands",
+    "member": "Membership related commands",
+    "snapshot": "Manages zkv node snapshots",
+}
 ALIASES = {"compact": "compaction"}
 
 

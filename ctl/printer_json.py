@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from zkv.client.ticket import Header
+    from zkv.snapshot_file import Summary
 
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -144,6 +145,11 @@ class JsonPrinter(Printer):
     def member_change(self, header: Header, answer: m.MembersAnswer, _member_id: int, _done: str) -> None:
         members = [_member(member) for member in answer.members]
         self.line(dumps({"header": _header(header._replace(revision=0)), "members": members}))
+
+    def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
+        """As etcdutl, and the whole digest."""
+        told = {"hash": int(sha256[:8], 16), "revision": summary.revision, "totalKey": summary.keys, "totalSize": size}
+        self.line(dumps({**told, "sha256": sha256}))
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         self.line(

@@ -21,6 +21,8 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from zkv.snapshot_file import Summary
+
 
 class EndpointStatus(NamedTuple):
     endpoint: str
@@ -83,6 +85,10 @@ class Printer:
         """`done`: what was done to `member`, in words."""
         raise NotImplementedError
 
+    def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
+        """`size`: the file's, bytes."""
+        raise NotImplementedError
+
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         raise NotImplementedError
 
@@ -138,6 +144,9 @@ class SimplePrinter(Printer):
 
     def member_change(self, header: Header, _answer: m.MembersAnswer, member: int, done: str) -> None:
         self.line(f"Member {member:16x} {done} cluster {header.cluster_id:16x}")
+
+    def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
+        self.line(", ".join(snapshot_row(summary, sha256, size)))
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         for row in status_rows(results):
@@ -211,6 +220,13 @@ class FieldsPrinter(Printer):
             self.field("IsLearner", member.is_learner)
             self.line()
 
+    def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
+        self.field("Hash", int(sha256[:8], 16))
+        self.field("Revision", summary.revision)
+        self.field("Keys", summary.keys)
+        self.field("Size", size)
+        self.field("Sha256", sha256)
+
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         for endpoint, header, status in results:
             self._header(header)
@@ -263,6 +279,9 @@ class TablePrinter(Printer):
     def member_list(self, _header: Header, answer: m.MemberListAnswer) -> None:
         self._table(MEMBER_COLUMNS, member_rows(answer))
 
+    def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
+        self._table(SNAPSHOT_COLUMNS, [snapshot_row(summary, sha256, size)])
+
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         self._table(STATUS_COLUMNS, status_rows(results))
 
@@ -313,6 +332,7 @@ STATUS_COLUMNS = (
     "ENDPOINT", "ID", "VERSION", "DB SIZE", "IS LEADER", "IS LEARNER",
     "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "ERRORS",
 )  # fmt: skip
+SNAPSHOT_COLUMNS = ("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE")
 HEALTH_COLUMNS = ("ENDPOINT", "HEALTH", "TOOK", "ERROR")
 HASH_COLUMNS = ("ENDPOINT", "HASH")
 
@@ -347,6 +367,11 @@ def status_rows(results: Sequence[EndpointStatus]) -> list[list[str]]:
         ]
         for endpoint, header, status in results
     ]
+
+
+def snapshot_row(summary: Summary, sha256: str, bytes_: int) -> list[str]:
+    """The hash is the beginning of the file's SHA-256, as long as etcd's."""
+    return [sha256[:8], str(summary.revision), str(summary.keys), size(bytes_)]
 
 
 def hash_rows(results: Sequence[EndpointHash]) -> list[list[str]]:

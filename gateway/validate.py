@@ -269,6 +269,12 @@ def _status(fields: tuple[Any, ...], _limits: Limits) -> int:
     return STAMPED
 
 
+def _snapshot(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if fields:
+        raise InvalidRequest("fields of a snapshot")
+    return LOCAL | STREAMED
+
+
 def _member_list(fields: tuple[Any, ...], _limits: Limits) -> int:
     if tuple(map(type, fields)) not in _MEMBER_LIST:
         _misfit(fields, _MEMBER_LIST, "member list")
@@ -366,6 +372,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.COMPACT): _compact,
     int(m.Op.HASH_KV): _hash_kv,
     int(m.Op.STATUS): _status,
+    int(m.Op.SNAPSHOT): _snapshot,
     int(m.Op.MEMBER_LIST): _member_list,
     int(m.Op.MEMBER_ADD): _member_add,
     int(m.Op.MEMBER_REMOVE): _one_member,

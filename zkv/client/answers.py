@@ -71,6 +71,13 @@ def _status(fields: Any) -> m.StatusAnswer:
     return _cut(m.StatusAnswer, fields)
 
 
+def _snapshot(fields: Any) -> m.StorePart:
+    pairs, size = fields[:2]
+    if any(type(key) is not bytes or type(value) is not bytes for key, value in pairs):
+        raise TypeError("pairs of bytes")
+    return m.StorePart(pairs, _integer(size))
+
+
 def _member_list(fields: Any) -> m.MemberListAnswer:
     (members,) = fields[:1]
     return m.MemberListAnswer(_members(members))
@@ -131,6 +138,7 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.COMPACT: _compact,
     m.Op.HASH_KV: _hash_kv,
     m.Op.STATUS: _status,
+    m.Op.SNAPSHOT: _snapshot,
     m.Op.MEMBER_LIST: _member_list,
     m.Op.MEMBER_ADD: _member_add,
     m.Op.MEMBER_REMOVE: _members_now,

@@ -261,7 +261,7 @@ class AsyncClient(AsyncAdministration, AsyncCoordination):
         return ticket
 
     def _next_chunk(self, ticket: Ticket, timeout: float) -> RangeAnswer | None:
-        chunk = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
+        chunk: RangeAnswer | None = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
         self._soon()
         return chunk
 

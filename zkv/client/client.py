@@ -260,7 +260,7 @@ class Client(Administration, Coordination):
 
     def _next_chunk(self, ticket: Ticket, timeout: float) -> RangeAnswer | None:
         with self._lock:
-            chunk = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
+            chunk: RangeAnswer | None = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
             self._wake()
         return chunk
 

@@ -39,7 +39,7 @@ from zkv.client.endpoints import Endpoints
 from zkv.client.lanes import LANE_OF, OP_OF, Lane, lane_of
 from zkv.client.ledger import Ledger, session_name
 from zkv.client.retry import RetryPolicy
-from zkv.client.stream import Stream
+from zkv.client.stream import StoreStream, Stream
 from zkv.client.ticket import DELAYED, DONE, FOREVER, QUEUED, SENT, Ticket
 from zkv.errors import (
     AnswerLost,
@@ -67,6 +67,9 @@ from zkv.wire.codec import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from zkv.client.feed import Feed
+    from zkv.client.watching import Watching
+
 IN_FLIGHT_MAX = 8192
 """Requests of one session sent and not yet answered; further ones wait in the client."""
 
@@ -77,6 +80,8 @@ BLAMELESS = (LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
 
 OK, CHUNK = int(Code.OK), int(Code.CHUNK)
 RANGE, PUT = int(m.Op.RANGE), int(m.Op.PUT)
+CHUNKED = frozenset((RANGE, int(m.Op.SNAPSHOT)))
+"""Ops whose answers may come in chunks."""
 WRITE, ALONE = int(Lane.WRITE), int(Lane.ALONE)
 REQUESTS, CREDIT, CANCEL = int(m.ClientKind.REQUESTS), int(m.ClientKind.CREDIT), int(m.ClientKind.CANCEL)
 
@@ -121,9 +126,19 @@ class Session:
         self._delayed: dict[Ticket, None] = {}  # retries that wait for their time
         self._sent: dict[int, Ticket] = {}  # by id; a read that was retried is here under several
         self._controls: list[tuple[int, bytes]] = []  # credits and cancels to go out
-        self._news: list[Ticket] = []
+        self._news: list[Ticket | Feed] = []
         self._wake = FOREVER
         self._closed = False
+        self._watching: Watching | None = None
+
+    @property
+    def watching(self) -> Watching:
+        """The watch half; what is done with it shows in the session's outgoing(), next_wakeup() and news()."""
+        if self._watching is None:
+            from zkv.client.watching import Watching  # a command that only puts does not pay for it
+
+            self._watching = Watching(self._endpoints, self.limits, self.retry, self._rng)
+        return self._watching
 
     # --- what callers do -------------------------------------------------------------------------
 
@@ -139,12 +154,14 @@ class Session:
         """Ask. The ticket gets done by `deadline` at the latest.
 
         `endpoint` pins it to one. With `stream` a range's chunks are handed out as they come, to be taken by
-        `next_chunk`; otherwise they gather in the answer.
+        `next_chunk`; otherwise they gather in the answer. A snapshot always is a stream.
         """
         cls = type(request)
         lane = LANE_OF[cls] if cls in LANE_OF else lane_of(request)
         ticket = Ticket(request, OP_OF[cls], lane, deadline, context)
-        if stream:
+        if isinstance(request, m.Snapshot):
+            ticket.stream = StoreStream()
+        elif stream:
             assert isinstance(request, m.Range)
             ticket.stream = Stream(request, auto=False)
         if self._closed:
@@ -157,7 +174,7 @@ class Session:
         self._wake = min(self._wake, deadline)
         return ticket
 
-    def next_chunk(self, ticket: Ticket, now: int, deadline: int) -> m.RangeAnswer | None:
+    def next_chunk(self, ticket: Ticket, now: int, deadline: int) -> Any:
         """Take a chunk of a stream, which lets the server send another one; None when none is there (yet).
 
         While chunks lie here untaken no deadline runs: it is the caller who lets wait. `deadline` is for the next.
@@ -175,10 +192,12 @@ class Session:
             self._wake = min(self._wake, deadline)
         return None
 
-    def cancel(self, ticket: Ticket) -> None:
-        """The caller wants no answer any more. A write may be applied all the same."""
-        if not ticket.done:
-            if ticket.op == RANGE and ticket.state is SENT:
+    def cancel(self, ticket: Ticket | Feed) -> None:
+        """The caller wants no answer, no event any more. A write may be applied all the same."""
+        if not isinstance(ticket, Ticket):
+            self.watching.cancel(ticket)
+        elif not ticket.done:
+            if ticket.op in CHUNKED and ticket.state is SENT:
                 self._cancel_at(ticket.endpoint, ticket.id)
             self._finish(ticket, self._in_doubt(ticket, ClientClosed()))
 
@@ -187,11 +206,15 @@ class Session:
         self._closed = True
         for ticket in list(self._everyone()):
             self.cancel(ticket)
+        if self._watching is not None:
+            self._watching.close()
 
-    def news(self) -> list[Ticket]:
-        """Tickets that got done, and streams that got a chunk, since the last call."""
+    def news(self) -> list[Ticket | Feed]:
+        """Tickets that got done, streams that got a chunk, and feeds with news, since the last call."""
         news = self._news
         self._news = []
+        if self._watching is not None:
+            news += self._watching.news()
         return news
 
     # --- what the sockets say --------------------------------------------------------------------
@@ -203,13 +226,14 @@ class Session:
     def disconnected(self, endpoint: int, now: int) -> None:
         """What was sent there may be lost: all of it is tried elsewhere, or here once the connection is back."""
         self._endpoints.connected[endpoint] = False
-        self._fail_over(endpoint, now, Unavailable("connection lost"))
+        self._fail_over(endpoint, now, Unavailable("connection lost"), gone=True)
 
     def received(self, endpoint: int, data: bytes | memoryview, now: int) -> None:
         """A message from a gateway. One that makes no sense discredits the endpoint, as a lost connection does."""
         self._endpoints.heard_at[endpoint] = now
         try:
-            version, cluster_id, member_id, raft_term, answers = unpack(data)[:5]
+            message = unpack(data)
+            version, cluster_id, member_id, raft_term, answers = message[:5]
             if version != m.PROTOCOL_VERSION:
                 raise UnsupportedVersion(f"the endpoint speaks {version!r}")  # noqa: TRY301 (one way out for nonsense)
             origin = (cluster_id, member_id, raft_term)
@@ -232,6 +256,8 @@ class Session:
                     self._finish(ticket, None)
                 else:
                     self._special_reply(ticket, Reply(id_, code, revision, body, endpoint, origin), now)
+            if len(message) > 6 and self._watching is not None:
+                self._watching.received(endpoint, origin, message[6], len(data), now)
         except (CorruptionError, UnsupportedVersion) as error:
             self._fail_over(endpoint, now, error)
         except (TypeError, ValueError, LookupError) as error:
@@ -239,6 +265,8 @@ class Session:
 
     def tick(self, now: int) -> None:
         """Deadlines, waits of retries, silences. Costs nothing before `next_wakeup`."""
+        if self._watching is not None:
+            self._watching.tick(now)
         if now < self._wake:
             return
         self._wake = FOREVER
@@ -254,7 +282,8 @@ class Session:
 
     def next_wakeup(self) -> int | None:
         """When `tick` has something to do, if nothing else happens before."""
-        return None if self._wake == FOREVER else self._wake
+        wake = self._wake if self._watching is None else min(self._wake, self._watching.next_wakeup())
+        return None if wake == FOREVER else wake
 
     def outgoing(self, now: int) -> list[tuple[int, bytes]]:
         """(endpoint, message) for all that can be sent now."""
@@ -268,6 +297,8 @@ class Session:
                 self._send(endpoint, self._fresh_ledger(now) if lane == WRITE else None, tickets, now, out)
         if self._special:
             self._send_special(now, out)
+        if self._watching is not None:
+            self._watching.outgoing(now, out)
         return out
 
     # --- sending ---------------------------------------------------------------------------------
@@ -452,7 +483,7 @@ class Session:
     def _forget_past(self, ticket: Ticket) -> None:
         """Former attempts of a read are not listened to any more."""
         for id_, endpoint in ticket.past:
-            if self._sent.pop(id_, None) and ticket.op == RANGE:
+            if self._sent.pop(id_, None) and ticket.op in CHUNKED:
                 self._cancel_at(endpoint, id_)
         ticket.past = ()
 
@@ -469,12 +500,14 @@ class Session:
 
     # --- failures --------------------------------------------------------------------------------
 
-    def _fail_over(self, endpoint: int, now: int, error: ZkvError) -> None:
+    def _fail_over(self, endpoint: int, now: int, error: ZkvError, *, gone: bool = False) -> None:
         """Nothing sent to `endpoint` is counted on any more.
 
         What it owed is tried again, as if it had said Unavailable. Only nonsense from the one endpoint that
         could answer is told to the caller as it is: it would answer the same again.
         """
+        if self._watching is not None:
+            self._watching.lost(endpoint, now, error, gone=gone)
         self._endpoints.suspect(endpoint, now)
         elsewhere = self._endpoints.others_than(endpoint)
         owed = dict.fromkeys(t for t in self._sent.values() if t.state is SENT and t.endpoint == endpoint)
@@ -512,9 +545,9 @@ class Session:
     # --- chunks ----------------------------------------------------------------------------------
 
     def _chunk(self, ticket: Ticket, reply: Reply, now: int) -> None:
-        if ticket.op != RANGE:
-            raise CorruptionError("chunks of something that is no range")
-        answer = cast("m.RangeAnswer", parse(RANGE, reply.body))
+        if ticket.op not in CHUNKED:
+            raise CorruptionError("chunks of something that comes in none")
+        answer: Any = parse(ticket.op, reply.body)
         stream = ticket.stream
         if stream is None:
             stream = ticket.stream = Stream(cast("m.Range", ticket.request), auto=True)
@@ -533,7 +566,7 @@ class Session:
         ticket.revision = reply.revision
         ticket.origin = reply.origin
         if reply.code == OK:
-            if stream.auto:
+            if isinstance(stream, Stream) and stream.auto:
                 ticket.answer = stream.whole()
             self._finish(ticket, None)
             return
@@ -544,7 +577,7 @@ class Session:
             ticket.deadline = FOREVER  # until somebody waits again: next_chunk
             self._news.append(ticket)
 
-    def _give_credit(self, ticket: Ticket, stream: Stream, now: int) -> None:
+    def _give_credit(self, ticket: Ticket, stream: Stream | StoreStream, now: int) -> None:
         stream.owed += 1
         ticket.due = now + self.retry.silence_ms
         self._wake = min(self._wake, ticket.due)

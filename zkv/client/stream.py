@@ -1,10 +1,35 @@
-"""A range that comes in chunks: those not yet taken, and where to go on should the rest be lost."""
+"""What comes in chunks, a range or a whole store: those not yet taken, and where to go on should the rest be lost."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from zkv.wire.messages import Range, RangeAnswer, SortOrder, SortTarget
+from zkv.wire.messages import Range, RangeAnswer, Snapshot, SortOrder, SortTarget, StorePart
+
+
+class StoreStream:
+    """A member's store. Another attempt would be of another moment: what has begun cannot go on elsewhere.
+
+    `attempt` and `owed` as in Stream.
+    """
+
+    __slots__ = ("attempt", "auto", "chunks", "owed")
+
+    def __init__(self) -> None:
+        self.auto = False
+        self.attempt = 0
+        self.owed = 0
+        self.chunks: deque[StorePart] = deque()
+
+    def put(self, chunk: StorePart, _revision: int) -> None:
+        self.chunks.append(chunk)
+
+    @property
+    def resumable(self) -> bool:
+        return not self.attempt
+
+    def rest(self) -> Snapshot:
+        return Snapshot()
 
 
 class Stream:

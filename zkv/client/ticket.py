@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from zkv.client.ledger import Ledger
-    from zkv.client.stream import Stream
+    from zkv.client.stream import StoreStream, Stream
     from zkv.errors import ZkvError
     from zkv.wire.messages import AnswerBody, Request
 
@@ -60,7 +60,7 @@ class Ticket:
         self.pinned: int | None = None
         self.avoid: int | None = None
         self.past: tuple[tuple[int, int], ...] = ()
-        self.stream: Stream | None = None
+        self.stream: Stream | StoreStream | None = None
         self.ledger: Ledger | None = None
         self.error: ZkvError | None = None
 

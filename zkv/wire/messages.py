@@ -50,6 +50,7 @@ class Op(IntEnum):
     MEMBER_UPDATE = 19
     MEMBER_PROMOTE = 20
     MOVE_LEADER = 21  # answered by the leader's raft actor, never in the log
+    SNAPSHOT = 22
 
 
 class SortOrder(IntEnum):
@@ -169,6 +170,10 @@ class Status(NamedTuple):
     pass
 
 
+class Snapshot(NamedTuple):
+    """The whole store of the member that is asked, as it is now, in chunks."""
+
+
 class MemberList(NamedTuple):
     linearizable: bool = True
 
@@ -267,6 +272,7 @@ Request: TypeAlias = (
     | Compact
     | HashKV
     | Status
+    | Snapshot
     | MemberList
     | MemberAdd
     | MemberRemove
@@ -305,6 +311,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.MEMBER_UPDATE: MemberUpdate,
     Op.MEMBER_PROMOTE: MemberPromote,
     Op.MOVE_LEADER: MoveLeader,
+    Op.SNAPSHOT: Snapshot,
 }
 
 
@@ -354,6 +361,13 @@ class StatusAnswer(NamedTuple):
     raft_applied_index: int
     errors: tuple[str, ...]
     is_learner: bool
+
+
+class StorePart(NamedTuple):
+    """A chunk of a store: engine keys and values, in their order. `size`: the whole store's on disk, in bytes."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+    size: int
 
 
 class Member(NamedTuple):
@@ -422,6 +436,7 @@ AnswerBody: TypeAlias = (
     | CompactAnswer
     | HashKVAnswer
     | StatusAnswer
+    | StorePart
     | MemberListAnswer
     | LeaseGrantAnswer
     | LeaseRevokeAnswer
@@ -455,6 +470,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.MEMBER_UPDATE: MembersAnswer,
     Op.MEMBER_PROMOTE: MembersAnswer,
     Op.MOVE_LEADER: MoveLeaderAnswer,
+    Op.SNAPSHOT: StorePart,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:

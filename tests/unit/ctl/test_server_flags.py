@@ -31,6 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def settled(*arguments: str) -> tuple[NodeConfig, list[str]]:
     """What a command line (and the environment) comes to."""
     given: dict[str, Any] = dict(server.server.make_context("server", list(arguments)).params)
+    assert given.pop("check_config") is False
     return server.settle(given.pop("config_file"), given)
 
 
@@ -166,3 +167,15 @@ def test_help_shows_every_flag_under_etcds_headings() -> None:
     text = server.server.get_help(click.Context(server.server, info_name="zkv server"))
     assert all(f"--{flag}" in text for flag in [*server.FLAGS, "config-file"])
     assert [heading for heading in ("Member:", "Clustering:", "Security:", "Logging:") if heading not in text] == []
+
+
+def test_settings_can_be_checked_without_starting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--check-config` says yes or what is wrong, and touches nothing."""
+    where = tmp_path / "data"
+    with pytest.raises(SystemExit) as good:
+        server.server.main(["--check-config", "--name", "n1", "--data-dir", str(where)])
+    assert (good.value.code, capsys.readouterr().out) == (0, "the settings of member n1 can be served\n")
+    with pytest.raises(SystemExit) as bad:
+        server.server.main(["--check-config", "--name", "n1", "--initial-cluster", "n2=http://a:1"])
+    assert (bad.value.code, "n1" in capsys.readouterr().err) == (1, True)
+    assert not where.exists()

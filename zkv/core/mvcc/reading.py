@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from zkv import errors
 from zkv.core.mvcc import ranges, txn
 from zkv.core.mvcc.compaction import hash_events
+from zkv.core.mvcc.layout import BOUND, SESSION, SESSION_QUEUE, after_prefix
 from zkv.core.mvcc.leases import table
 from zkv.core.mvcc.ranges import Past, Present
 from zkv.limits import LEASE_SLACK_MS
@@ -112,6 +113,9 @@ class Reading:
                 return
             elif op == m.Op.STATUS:
                 body = self._status(stamp, applied)
+            elif op == m.Op.SNAPSHOT:
+                self._start(request, self._snapshot(request), outcome)
+                return
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
             elif op == m.Op.LEASE_TIME_TO_LIVE:
@@ -148,6 +152,25 @@ class Reading:
                 yield pack((request, code, revision, (chunk.kvs, chunk.more, chunk.total))), chunk.last
         except errors.RangeTooLarge as error:
             yield failed(request, error, revision), True
+
+    def _snapshot(self, request: int) -> Iterator[tuple[Part, bool] | None]:
+        """All of the store but the sessions: they are of this log, and who restores begins another one."""
+        revision, size = self._store.revision, self._store.engine.size()
+        reader = self._store.engine.snapshot()
+        pairs: list[tuple[bytes, bytes]] = []
+        held = 0
+        for start, end in (
+            (b"", SESSION_QUEUE),
+            (after_prefix(SESSION_QUEUE), SESSION),
+            (after_prefix(SESSION), BOUND),
+        ):
+            for pair in reader.scan(start, end):
+                pairs.append(pair)
+                held += len(pair[0]) + len(pair[1])
+                if held >= self._limits.chunk_bytes:
+                    yield pack((request, errors.Code.CHUNK, revision, (pairs, size))), False
+                    pairs, held = [], 0
+        yield pack((request, errors.Code.OK, revision, (pairs, size))), True
 
     def _hash(self, request: int, revision: int) -> Iterator[tuple[Part, bool] | None]:
         store = self._store

@@ -43,6 +43,8 @@ class Replica:
         self.id = member
         self.log = log
         self.term, self.vote, commit = log.hard_state
+        if self.term < log.base.term:  # restored from a backup: terms go on behind those of the state
+            self.term, self.vote = log.base.term, 0
         self.conf: ConfState = log.conf
         self.conf_changed = False
         # A conf change or a snapshot on disk proves a commit that the hard state may not have caught up with.

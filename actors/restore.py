@@ -1,0 +1,192 @@
+"""A data directory made of a backup: the same keys and history in a new cluster.
+
+Every member is restored from the same file and begins at the same place, so none has to be sent anything. What becomes
+of the parts of a store:
+
+- keys, history, what compaction has come to: as they were;
+- **revisions** go up by `bump`, and all below may be marked compacted. Clients may have seen newer revisions than the
+  backup holds; they must not see them again with other contents, and a watch that would go on from one must be told;
+- leases: kept, each with its full TTL from the start, as in etcd: nobody knows when they were last kept alive;
+- members: those of the new cluster, with new ids, so that nobody takes it for the old one;
+- sessions: gone, and the horizon (core/mvcc/sessions.py) is set behind all of them, so that a write that was under way
+  to the old cluster is not made again in the new one without its client knowing;
+- the place in the log: one entry further, so that log indexes, which name sessions, go up too.
+
+All of it is made beside the data directory and renamed into place at the end; the source is read through and checked
+before anything is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from zkv.actors import datadir
+from zkv.actors.rocks_engine import RocksEngine
+from zkv.core.mvcc import layout
+from zkv.core.mvcc.layout import Lease, Place
+from zkv.errors import ConfigError, CorruptionError
+from zkv.limits import LEASE_SLACK_MS
+from zkv.snapshot_file import SnapshotReader
+from zkv.wire.codec import pack, unpack
+from zkv.wire.messages import ConfState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zkv.actors.datadir import Identity
+    from zkv.config import NodeConfig
+    from zkv.snapshot_file import Pairs
+
+BATCH_BYTES = 1 << 20
+RESTORED_TERM = 1
+"""Of the place that the members begin at; the first leader's is the next."""
+_LEFT_OUT = (layout.MEMBER, layout.REMOVED_MEMBER, layout.SESSION, layout.SESSION_QUEUE)
+
+
+class Restored(NamedTuple):
+    cluster_id: int
+    member_id: int
+    revision: int
+    pairs: int
+
+
+def restore(
+    source: Path,
+    config: NodeConfig,
+    *,
+    check_digest: bool,
+    bump: int,
+    mark_compacted: bool,
+    progress: Callable[[int], object],
+) -> Restored:
+    """Make `config.data_dir` of `source`: a snapshot file, or the storage directory (member/snap/db) of a member.
+
+    `progress` is told the bytes written so far. Raises ConfigError (the directory exists, or the settings do not fit),
+    CorruptionError (the source is damaged, or none), OSError.
+    """
+    target = Path(config.data_dir).absolute()
+    if target.exists():
+        raise ConfigError(f'data-dir "{config.data_dir}" exists')
+    identity = datadir.new_identity(config)
+    if source.is_dir():
+        if check_digest:
+            raise ConfigError(
+                f"{source} is a storage directory, which has no digest: restore it with --skip-hash-check"
+            )
+    else:
+        with source.open("rb") as file:
+            for _ in SnapshotReader(file, check_digest=check_digest):
+                pass
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        staging = Path(scratch) / "data"
+        with _pairs_of(source, Path(scratch), check_digest=check_digest) as chunks:
+            restored = _build(staging, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+        staging.rename(target)
+    _sync(target.parent)
+    return restored
+
+
+@contextlib.contextmanager
+def _pairs_of(source: Path, scratch: Path, *, check_digest: bool) -> Iterator[Iterator[Pairs]]:
+    if source.is_dir():
+        copy = scratch / "copy"  # opening a store writes to it
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("LOCK"))
+        if not (copy / "CURRENT").exists():
+            raise CorruptionError(f"{source} holds no store: member/snap/db of a data directory does")
+        engine = RocksEngine(copy, create=False)
+        try:
+            yield ((pair,) for pair in engine.scan(b"", layout.BOUND))
+        finally:
+            engine.close()
+    else:
+        with source.open("rb") as file:
+            yield iter(SnapshotReader(file, check_digest=check_digest))
+
+
+def _build(
+    staging: Path,
+    chunks: Iterator[Pairs],
+    identity: Identity,
+    *,
+    bump: int,
+    mark_compacted: bool,
+    progress: Callable[[int], object],
+) -> Restored:
+    member_dir = staging / "member"
+    (member_dir / "wal").mkdir(mode=0o700, parents=True)
+    for made in (staging, member_dir):
+        made.chmod(0o700)
+    engine = RocksEngine(member_dir / "snap" / "db")
+    try:
+        place: Place | None = None
+        leases: list[tuple[bytes, bytes]] = []
+        batch: list[tuple[bytes, bytes]] = []
+        held = written = count = 0
+        for chunk in chunks:
+            for key, value in chunk:
+                if key == layout.PLACE:
+                    place = Place(*unpack(value))
+                elif key[:1] == layout.LEASE:
+                    leases.append((key, value))
+                elif key[:1] not in _LEFT_OUT:
+                    batch.append((key, value))
+                    held += len(key) + len(value)
+            if held >= BATCH_BYTES:
+                engine.write(batch, ())
+                written, count = written + held, count + len(batch)
+                progress(written)
+                batch, held = [], 0
+        if place is None:
+            raise CorruptionError("the backup does not say where its store stands")
+        begun = _begin(place, identity, bump=bump, mark_compacted=mark_compacted)
+        batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)
+        batch += ((layout.member_key(member.id), pack(member)) for member in identity.bootstrap)
+        batch.append((layout.PLACE, pack(begun)))
+        engine.write(batch, ())
+        engine.flush()
+        progress(written + held)
+    finally:
+        engine.close()
+    datadir.write_identity(member_dir / "identity", identity)
+    return Restored(identity.cluster_id, identity.member_id, begun.revision, count + len(batch))
+
+
+def _begin(place: Place, identity: Identity, *, bump: int, mark_compacted: bool) -> Place:
+    applied = place.applied + 1
+    revision = place.revision + bump
+    voters = tuple(sorted(member.id for member in identity.bootstrap))
+    return Place(
+        applied=applied,
+        begun=0,
+        term=RESTORED_TERM,
+        time=place.time,
+        revision=revision,
+        compacted=revision if mark_compacted else place.compacted,
+        sessions=0,
+        horizon=applied,
+        conf=pack(ConfState(voters, index=applied)),
+    )
+
+
+def _full_ttl(record: bytes, time: int) -> bytes:
+    """A lease that had ended already (its keys were still being deleted) stays ended."""
+    lease = layout.lease_as_kept(record)
+    return (
+        layout.lease_record(Lease(lease.ttl, time + lease.ttl * 1000 + LEASE_SLACK_MS, lease.keys))
+        if lease.until
+        else record
+    )
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

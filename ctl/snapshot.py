@@ -1,0 +1,199 @@
+"""`zkv snapshot save`, `status` and `restore`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zkv.ctl.command import Call, Command
+from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
+from zkv.errors import ConfigError, CorruptionError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from zkv.ctl.connection import Connection
+
+EXIT_MANY_ENDPOINTS = 5  # etcdctl's
+BUMP = 1_000_000_000
+_EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
+
+
+class _Bar:
+    """Progress on stderr, where somebody looks at it; `total` bytes, or 0 where nobody knows."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=what, total=total or None, unit="B", unit_scale=True, disable=None, leave=False)
+
+    def to(self, done: int) -> None:
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+
+def _file(call: Call, command: str) -> Path:
+    if len(call.arguments) != 1:
+        raise CommandError(f"snapshot {command} expects one argument", EXIT_BAD_ARGS)
+    return Path(call.arguments[0])
+
+
+def _save(call: Call) -> int:
+    path = _file(call, "save")
+    endpoints = call.values.list("endpoints")
+    if len(endpoints) > 1:
+        text = f"snapshot must be requested to one selected node, not multiple [{' '.join(endpoints)}]"
+        raise CommandError(text, EXIT_MANY_ENDPOINTS)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with call.connect() as connection:
+            _download(connection, part)
+        part.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise CommandError(f"could not save the snapshot to {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    call.out.write(b"Snapshot saved at " + os.fsencode(path) + b"\n")
+    return 0
+
+
+def _download(connection: Connection, part: Path) -> None:
+    from zkv.snapshot_file import SnapshotWriter
+
+    header, chunks = connection.snapshot()
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        writer = SnapshotWriter(file)
+        keys = 0
+        with _Bar("saving", 0) as bar:
+            for chunk in chunks:
+                writer.add(chunk.pairs)
+                keys += sum(key[:1] == _EVENT for key, _ in chunk.pairs)
+                bar.to(writer.bytes)
+        writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision, keys=keys)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _status(call: Call) -> int:
+    from zkv.snapshot_file import verify
+
+    path = _file(call, "status")
+    printer = call.printer("snapshot_status")
+    try:
+        with path.open("rb") as file:
+            summary, digest = verify(file)
+        size = path.stat().st_size
+    except OSError as error:
+        raise CommandError(f"could not read the snapshot {path}: {error.strerror}") from None
+    except CorruptionError as error:
+        raise CommandError(f"{path}: {error.detail}") from None
+    printer.snapshot_status(summary, digest, size)
+    return 0
+
+
+def _restore(call: Call) -> int:
+    from zkv.actors.restore import restore
+    from zkv.config import NodeConfig
+
+    path = _file(call, "restore")
+    values = call.values
+    name = values.text("name")
+    bump = values.number("bump-revision")
+    if bump < 0:
+        raise CommandError("--bump-revision must not be negative", EXIT_BAD_ARGS)
+    mark = values.is_on("mark-compacted")
+    if mark and not bump:
+        raise CommandError("--mark-compacted required if --bump-revision > 0", EXIT_BAD_ARGS)
+    config = NodeConfig(
+        name=name,
+        data_dir=values.text("data-dir") or f"{name}.zkv",
+        initial_cluster=values.text("initial-cluster"),
+        initial_cluster_token=values.text("initial-cluster-token"),
+        initial_advertise_peer_urls=tuple(values.list("initial-advertise-peer-urls")),
+    )
+    try:
+        size = 0 if path.is_dir() else path.stat().st_size
+        with _Bar("restoring", size) as bar:
+            restored = restore(
+                path,
+                config,
+                check_digest=not values.is_on("skip-hash-check"),
+                bump=bump,
+                mark_compacted=mark,
+                progress=bar.to,
+            )
+    except OSError as error:
+        raise CommandError(f"could not restore {path}: {error.strerror or error}") from None
+    except ConfigError as error:
+        raise CommandError(error.detail) from None
+    except CorruptionError as error:
+        raise CommandError(f"{path}: {error.detail}") from None
+    call.out.write(
+        f"Restored {config.data_dir}: member {restored.member_id:x} of cluster {restored.cluster_id:x}, "
+        f"revision {restored.revision}\n".encode()
+    )
+    return 0
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+SAVE = Command(
+    usage="<filename>",
+    summary="Stores a node's backend snapshot to a given file",
+    description="""\
+Of the one endpoint that is named: its store, as it is at this moment, sessions of clients left out.
+The file appears when it is complete and on the disk.""",
+    example="zkv snapshot save backup.zkv --endpoints 10.0.0.1:2378",
+    run=_save,
+)
+
+STATUS = Command(
+    usage="<filename>",
+    summary="Gets backend snapshot status of a given file",
+    description="Reads all of the file, and refuses one that is damaged. Hash, Revision, Total Keys, Total Size.",
+    example="zkv snapshot status backup.zkv -w table",
+    run=_status,
+)
+
+RESTORE = Command(
+    usage="<filename> --data-dir DIR [options]",
+    summary="Restores a member of a new cluster from a snapshot file or a storage directory",
+    description="""\
+Run it on every node of the new cluster, with the same file and the same --initial-cluster; then start them.
+The new cluster's revisions go on behind all that clients can have seen of the old one (--bump-revision), and watches
+that would go on from an old revision are told that it was compacted. --bump-revision=0 --mark-compacted=false
+restores revisions as they were, as etcd does.
+A copy of a member's storage directory (member/snap/db) is restored with --skip-hash-check.""",
+    example="""\
+zkv snapshot restore backup.zkv --name n1 --data-dir /var/lib/zkv/data \\
+  --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
+  --initial-advertise-peer-urls http://10.0.0.1:2380""",
+    run=_restore,
+    flags=(
+        Flag("bump-revision", "number", str(BUMP), "how much to increase the latest revision by"),
+        Flag("data-dir", "text", "", "path to the data directory to make [NAME.zkv]", file=True),
+        Flag("initial-advertise-peer-urls", "list", "http://localhost:2380", "this member's peer URLs"),
+        Flag("initial-cluster", "text", "", "the members of the new cluster, NAME=URL,NAME=URL [this member alone]"),
+        Flag("initial-cluster-token", "text", "etcd-cluster", "token of the new cluster, for its id"),
+        Flag("mark-compacted", "switch", "true", "mark the latest revision as compacted"),
+        Flag("name", "text", "default", "human-readable name of this member"),
+        switch("skip-hash-check", "do not check the digest (needed for a storage directory)"),
+    ),
+)

@@ -1,0 +1,163 @@
+"""Backup and restore, on real processes with a client writing all the while."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.ctl import Step, play_zkv
+from tests.harness.writers import Writers
+from zkv.errors import Compacted
+from zkv.testing import LocalCluster, free_ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness.ctl import Outcome
+
+
+def zkv_command(line: str, endpoint: str = "") -> Outcome:
+    return play_zkv(endpoint, Step(line))
+
+
+def saved(cluster: LocalCluster, path: Path) -> Path:
+    done = zkv_command(f"snapshot save {path}", cluster.endpoints[0])
+    assert (done.code, done.stdout) == (0, f"Snapshot saved at {path}\n"), done.stderr
+    return path
+
+
+def restored(source: Path, home: Path, nodes: int, options: str = "") -> LocalCluster:
+    """The data directories of a new cluster of so many, made from a backup; to be used in a `with`."""
+    ports = free_ports(2 * nodes)
+    home.mkdir()
+    (home / "ports").write_text(" ".join(map(str, ports)))
+    peers = [f"tcp://127.0.0.1:{port}" for port in ports[nodes:]]
+    cluster = ",".join(f"n{number}={url}" for number, url in enumerate(peers, 1))
+    for number, url in enumerate(peers, 1):
+        done = zkv_command(
+            f"snapshot restore {source} --name n{number} --data-dir {home}/n{number} --initial-cluster {cluster} "
+            f"--initial-advertise-peer-urls {url} --initial-cluster-token again {options}"
+        )
+        assert done.code == 0, done.stderr
+    return LocalCluster(nodes, data_dir=home)
+
+
+def test_a_cluster_is_restored_from_a_snapshot_taken_under_writes(tmp_path: Path) -> None:
+    """All that was acknowledged before is there, on all members alike; revisions only go up, and members are new."""
+    with LocalCluster(3) as cluster:
+        with Writers(cluster.client, count=2) as writers:
+            writers.wait_for(200)
+            with cluster.client() as kv:
+                kv.put("kept", "old")
+                kept = kv.put("kept", "value").revision
+                lease = kv.grant(60).id
+                kv.put("leased", "x", lease=lease)
+                before = {record.key: record for record in kv.range(prefix="w/")}
+                old_members = {member.id for member in kv.members().members}
+            path = saved(cluster, tmp_path / "backup")
+            writers.wait_for(20)
+        with cluster.client() as kv:
+            newest = kv.status().raft_index
+            last = kv.put("later", "x").revision
+        assert newest
+    with restored(path, tmp_path / "again", 3) as cluster, cluster.client() as kv:
+        found = {record.key: record for record in kv.range(prefix="w/")}
+        assert before.items() <= found.items()
+        record = kv.get("kept")
+        assert record is not None
+        assert (record.value, record.mod_revision, record.version) == (b"value", kept, 2)
+        assert not old_members & {member.id for member in kv.members().members}
+        assert kv.put("new", "x").revision > last + 100_000_000
+        with pytest.raises(Compacted):
+            kv.get("kept", revision=kept)
+        assert kv.time_to_live(lease, keys=True).keys == (b"leased",)
+        assert len({kv.hash_kv(endpoint).hash for endpoint in cluster.endpoints}) == 1
+
+
+def test_revisions_can_be_restored_as_they_were(tmp_path: Path) -> None:
+    """As etcd does."""
+    with LocalCluster(1) as cluster, cluster.client() as kv:
+        kv.put("a", "1")
+        kv.put("a", "2")
+        path = saved(cluster, tmp_path / "backup")
+    options = "--bump-revision=0 --mark-compacted=false"
+    with restored(path, tmp_path / "again", 1, options) as cluster, cluster.client() as kv:
+        past = kv.get("a", revision=2)
+        assert past is not None
+        assert past.value == b"1"
+        assert kv.put("a", "3").revision == 4
+
+
+def test_a_copy_of_a_members_storage_can_be_restored(tmp_path: Path) -> None:
+    """As etcd users do with member/snap/db, without a digest; of a member that stopped, and of one that was killed."""
+    for clean in (True, False):
+        home = tmp_path / f"old-{clean}"
+        with LocalCluster(1, data_dir=home) as cluster, cluster.client() as kv:
+            kv.put("a", "1")
+            if clean:
+                cluster.stop(0)
+        source = home / "n1" / "member" / "snap" / "db"
+        refused = zkv_command(f"snapshot restore {source} --data-dir {tmp_path}/x")
+        assert (refused.code, "--skip-hash-check" in refused.stderr) == (1, True)
+        again = restored(source, tmp_path / f"again-{clean}", 1, "--skip-hash-check")
+        with again as cluster, cluster.client() as kv:
+            assert kv.put("b", "1").revision > 1_000_000_000
+            if clean:
+                record = kv.get("a")
+                assert record is not None
+                assert record.value == b"1"
+
+
+def test_what_is_damaged_or_in_the_way_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with LocalCluster(1) as cluster, cluster.client() as kv:
+        for number in range(200):
+            kv.put(f"k{number}", "v" * 5000)
+        path = saved(cluster, tmp_path / "backup")
+        two = zkv_command(f"snapshot save {tmp_path}/two", f"{cluster.endpoints[0]},tcp://127.0.0.1:1")
+        assert (two.code, two.stderr.startswith("Error: snapshot must be requested to one selected node")) == (5, True)
+        nowhere = zkv_command(f"snapshot save {tmp_path}/none/backup", cluster.endpoints[0])
+        assert (nowhere.code, "No such file" in nowhere.stderr) == (1, True)
+    unreachable = zkv_command(f"--dial-timeout 200ms snapshot save {tmp_path}/two", "tcp://127.0.0.1:1")
+    assert unreachable.code == 1
+    data = path.read_bytes()
+    for name, content in {
+        "cut": data[:-1], "shorter": data[: len(data) // 2], "foreign": b"no snapshot at all", "empty": b"",
+        "bent": data[:1000] + bytes((data[1000] ^ 1,)) + data[1001:], "digest": data[:-1] + bytes((data[-1] ^ 1,)),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        for line in (
+            f"snapshot restore {tmp_path}/{name} --data-dir {tmp_path}/data",
+            f"snapshot status {tmp_path}/{name}",
+        ):
+            refused = zkv_command(line)
+            assert (refused.code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1), line
+            assert refused.stderr.startswith(f"Error: {tmp_path}/{name}: ")
+    missing = zkv_command(f"snapshot restore {tmp_path}/nothing --data-dir {tmp_path}/data")
+    assert (missing.code, "No such file" in missing.stderr) == (1, True)
+    (tmp_path / "data").mkdir()
+    there = zkv_command(f"snapshot restore {path} --data-dir {tmp_path}/data")
+    assert there.stderr == f'Error: data-dir "{tmp_path}/data" exists\n'
+    assert not list((tmp_path / "data").iterdir())
+    shutil.rmtree(tmp_path / "data")
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"backup", "cut", "shorter", "foreign", "empty", "bent", "digest"}
+
+
+def test_status_tells_what_is_in_a_snapshot(tmp_path: Path) -> None:
+    with LocalCluster(1) as cluster, cluster.client() as kv:
+        for number in range(3):
+            kv.put(f"k{number}", "v")
+        path = saved(cluster, tmp_path / "backup")
+    simple = zkv_command(f"snapshot status {path}")
+    digest, revision, keys, size = simple.stdout.strip().split(", ")
+    assert (len(digest), revision, keys) == (8, "4", "3")
+    assert size
+    table = zkv_command(f"snapshot status {path} -w table").stdout.splitlines()
+    assert table[1] == "|   HASH   | REVISION | TOTAL KEYS | TOTAL SIZE |"
+    assert digest in table[3]
+    assert (
+        f'"hash":{int(digest, 16)},"revision":4,"totalKey":3,' in zkv_command(f"snapshot status {path} -w json").stdout
+    )
+    assert f'"Hash" : {int(digest, 16)}' in zkv_command(f"snapshot status {path} -w fields").stdout
