@@ -45,9 +45,9 @@ def txn_put_body(key: bytes, value: bytes) -> bytes:
     return message(field(2, field(2, field(1, key) + field(2, value))))
 
 
-def watch_body(key: bytes, start_revision: int = 0) -> bytes:
-    """WatchRequest: create_request = 1; WatchCreateRequest: key = 1, start_revision = 3."""
-    return message(field(1, field(1, key) + (field(3, start_revision) if start_revision else b"")))
+def watch_body(key: bytes, range_end: bytes = b"") -> bytes:
+    """WatchRequest: create_request = 1; WatchCreateRequest: key = 1, range_end = 2."""
+    return message(field(1, field(1, key) + (field(2, range_end) if range_end else b"")))
 
 
 def lease_grant_body(ttl: int, lease: int = 0) -> bytes:
@@ -84,3 +84,9 @@ def revisions_told(answer: memoryview) -> list[int]:
     """WatchResponse: events = 11; Event: kv = 2; KeyValue: mod_revision = 3."""
     events = [value for number, value in fields(answer) if number == EVENTS and isinstance(value, memoryview)]
     return [number_in(bytes_in(event, 2), 3) for event in events]
+
+
+def deleted_keys(answer: memoryview) -> list[bytes]:
+    """WatchResponse: events = 11; Event: type = 1 (DELETE is 1), kv = 2; KeyValue: key = 1."""
+    events = [value for number, value in fields(answer) if number == EVENTS and isinstance(value, memoryview)]
+    return [bytes(bytes_in(bytes_in(event, 2), 1)) for event in events if number_in(event, 1) == 1]

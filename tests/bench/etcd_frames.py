@@ -65,7 +65,7 @@ class Asking:
     """Unary calls of `path`: `bodies` are gone through once.
 
     Whoever was answered asks again, if `chained`. With `want_revisions`, `revisions` tells of each revision when the
-    put that made it was asked for.
+    put that made it was asked for. `asked_at`: when each body left, in their order.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Asking:
     ) -> None:
         self.latencies: list[float] = []
         self.revisions: dict[int, float] = {}
+        self.asked_at: list[float] = []
         self._path = path
         self._chained = chained
         self._want_revisions = want_revisions
@@ -102,7 +103,9 @@ class Asking:
     def ask(self, number: int = 0) -> None:
         body = next(self._bodies, None)
         if body is not None:
-            self._begun[number, self._lines[number].call(self._path, body)] = time.monotonic()
+            now = time.monotonic()
+            self.asked_at.append(now)
+            self._begun[number, self._lines[number].call(self._path, body)] = now
 
     def _answered(self, number: int, stream: int, payload: memoryview) -> None:
         if self._want_revisions:

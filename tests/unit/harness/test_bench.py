@@ -20,7 +20,7 @@ def test_requests_are_what_etcds_protobuf_says() -> None:
     assert etcd_calls.range_body(b"k", serializable=True) == b"\0\0\0\0\5" + b"\x0a\1k" + b"\x38\1"
     assert etcd_calls.range_body(b"k", serializable=False) == b"\0\0\0\0\3" + b"\x0a\1k"
     assert etcd_calls.txn_put_body(b"k", b"v" * 256)[5:] == b"\x12\x89\x02" + b"\x12\x86\x02" + put
-    assert etcd_calls.watch_body(b"k", 300)[5:] == b"\x0a\6" + b"\x0a\1k" + b"\x18\xac\2"
+    assert etcd_calls.watch_body(b"k", b"l")[5:] == b"\x0a\6" + b"\x0a\1k" + b"\x12\1l"
     assert etcd_calls.lease_grant_body(100, 7)[5:] == b"\x08\x64\x10\7"
     assert etcd_calls.keep_alive_body(7)[5:] == b"\x08\7"
 
@@ -33,6 +33,8 @@ def test_of_answers_the_load_reads_what_it_needs() -> None:
     told = memoryview(header + protobuf.field(2, 9) + event + event)
     assert etcd_calls.header_revision(told) == 300
     assert etcd_calls.revisions_told(told) == [70_000, 70_000]
+    deleted = protobuf.field(etcd_calls.EVENTS, protobuf.field(1, 1) + protobuf.field(2, kv))
+    assert etcd_calls.deleted_keys(memoryview(header + event + deleted)) == [b"k"]
     assert not etcd_calls.is_created(told)
     assert etcd_calls.is_created(memoryview(header + protobuf.field(3, 1)))
     assert etcd_calls.is_cancelled(memoryview(header + protobuf.field(4, 1)))
