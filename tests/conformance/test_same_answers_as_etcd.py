@@ -1,7 +1,8 @@
 """zkv answers as etcd does: the same random requests to both, every answer compared.
 
-Revisions, keys, counts, `more`, previous values, branches taken, and the sentences of refusals. What etcd leaves open
-is left open: the order among keys that a range sorts alike (it sorts unstably), and which of those a limit cuts off.
+Revisions, keys, counts, `more`, previous values, branches taken, leases and their keys, and the sentences of refusals.
+What etcd leaves open is left open: the order among keys that a range sorts alike (it sorts unstably), and which of
+those a limit cuts off; the order of a lease's keys; and what is left of a lease differs with the clocks.
 
     python -m tests.conformance.test_same_answers_as_etcd --seed 7 --requests 20000
 
@@ -23,7 +24,7 @@ import pytest
 import zkv
 from tests.harness.etcd import EtcdCluster, binary
 from tests.harness.etcd_json import Answered, JsonDoor
-from tests.harness.random_requests import RandomRequests
+from tests.harness.random_requests import LEASES, RandomRequests
 from zkv.client.client import Client, KeyValues
 from zkv.client.clock import deadline_ms
 from zkv.errors import KeyNotFound, ZkvError
@@ -104,6 +105,11 @@ def comparable(request: m.Request, answered: Answered) -> object:
 def _comparable(request: m.Request, answer: object) -> object:
     if isinstance(request, m.Range) and isinstance(answer, m.RangeAnswer):
         return _comparable_range(request, answer)
+    if isinstance(answer, m.LeaseTimeToLiveAnswer):
+        left_is_sound = -1 <= answer.ttl <= answer.granted_ttl and answer.granted_ttl - answer.ttl < TIMEOUT_S * 10
+        return answer.id, answer.ttl < 0, answer.granted_ttl, answer.keys, left_is_sound
+    if isinstance(answer, m.LeaseListAnswer):
+        return sorted(set(answer.leases) & set(LEASES))  # the short ones end when they end
     if isinstance(request, m.Txn) and isinstance(answer, m.TxnAnswer):
         branch = request.success if answer.succeeded else request.failure
         assert len(branch) == len(answer.responses)

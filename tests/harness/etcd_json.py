@@ -30,7 +30,8 @@ class JsonDoor:
     def close(self) -> None:
         self._connection.close()
 
-    def ask(self, request: m.Range | m.Put | m.DeleteRange | m.Txn | m.Compact) -> Answered:
+    def ask(self, request: m.Request) -> Answered:
+        """Of the requests in `_PATHS`."""
         body = json.dumps(_fields(request))
         self._connection.request("POST", _PATHS[type(request)], body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
@@ -46,6 +47,10 @@ _PATHS: dict[type, str] = {
     m.DeleteRange: "/v3/kv/deleterange",
     m.Txn: "/v3/kv/txn",
     m.Compact: "/v3/kv/compaction",
+    m.LeaseGrant: "/v3/lease/grant",
+    m.LeaseRevoke: "/v3/lease/revoke",
+    m.LeaseTimeToLive: "/v3/lease/timetolive",
+    m.LeaseList: "/v3/lease/leases",
 }
 _OP_OF: dict[type, int] = {cls: int(op) for op, cls in m.REQUEST_CLASSES.items()}
 _OPERANDS = {
@@ -55,6 +60,7 @@ _OPERANDS = {
     m.CompareTarget.VALUE: "value",
     m.CompareTarget.LEASE: "lease",
 }
+_NAMES = {"id": "ID", "ttl": "TTL"}
 _BRANCHES = {
     m.Op.RANGE: "range",
     m.Op.PUT: "put",
@@ -77,7 +83,10 @@ def _fields(request: m.Request) -> dict[str, Any]:
             "success": [_operation(*each) for each in request.success],
             "failure": [_operation(*each) for each in request.failure],
         }
-    fields = {name: _value(value) for name, value in request._asdict().items()}
+    fields = {_NAMES.get(name, name): _value(value) for name, value in request._asdict().items() if name != "ttl_min"}
+    if isinstance(request, m.Put):
+        assert not request.ttl, "etcd has no such thing"
+        del fields["TTL"]
     if isinstance(request, m.Range):
         fields |= {"sort_order": int(request.sort_order), "sort_target": int(request.sort_target)}
     return fields
@@ -122,6 +131,16 @@ def _answer(op: int, found: dict[str, Any]) -> Any:
         case m.Op.TXN:
             responses = tuple(map(_response, found.get("responses", ())))
             return m.TxnAnswer(found.get("succeeded", False), responses)
+        case m.Op.LEASE_GRANT:
+            return m.LeaseGrantAnswer(int(found["ID"]), int(found["TTL"]))
+        case m.Op.LEASE_REVOKE:
+            return m.LeaseRevokeAnswer()
+        case m.Op.LEASE_TIME_TO_LIVE:
+            keys = tuple(sorted(map(b64decode, found.get("keys", ()))))
+            granted = int(found.get("grantedTTL", 0))
+            return m.LeaseTimeToLiveAnswer(int(found["ID"]), int(found.get("TTL", 0)), granted, keys)
+        case m.Op.LEASE_LIST:
+            return m.LeaseListAnswer(tuple(int(lease["ID"]) for lease in found.get("leases", ())))
         case _:
             return m.CompactAnswer()
 

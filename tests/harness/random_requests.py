@@ -18,6 +18,10 @@ KEYS: Final = (b"\0", b"a", b"a\0", b"ab", b"abc", b"b", b"ba", b"c", b"\xfe", b
 ENDS: Final = (*KEYS, b"\0", b"\0", b"\0", b"b", b"ac", b"c\xff", b"\xff\xff\0")
 VALUES: Final = (b"", b"0", b"1", b"1", b"10", b"2", b"\0\xff", b"value " * 40)
 UNKNOWN_LEASE: Final = 99
+LEASES: Final = (1, 2, 3, -4, (1 << 63) - 1)
+LEASE_TTL: Final = 3600
+"""Seconds: none of them expires while one plays, and not one second of it is hit by two clocks alike."""
+TTL_MAX: Final = 9_000_000_000
 TXN_DEPTH: Final = 3
 
 
@@ -47,12 +51,20 @@ class RandomRequests:
         self._random = random
         self.revision = 1
         self.compacted = 0
+        self._short_lease = 1000  # none of these is named again: they end when they end
 
-    def read(self) -> m.Range | m.Txn:
-        return self.range() if self._random.random() < 0.8 else self.txn(writes=False)
-
-    def write(self) -> m.Put | m.DeleteRange | m.Txn | m.Compact:
+    def read(self) -> m.Range | m.Txn | m.LeaseTimeToLive | m.LeaseList:
         dice = self._random.random()
+        if dice < 0.75:
+            return self.range()
+        if dice < 0.9:
+            return self.txn(writes=False)
+        return m.LeaseList() if dice < 0.92 else m.LeaseTimeToLive(self._lease(), self._seldom(0.8))
+
+    def write(self) -> m.Put | m.DeleteRange | m.Txn | m.Compact | m.LeaseGrant | m.LeaseRevoke:
+        dice = self._random.random()
+        if dice < 0.12:
+            return self.lease()
         if dice < 0.45:
             return self.put()
         if dice < 0.6:
@@ -65,8 +77,18 @@ class RandomRequests:
     def put(self) -> m.Put:
         ignore_value, ignore_lease = self._seldom(0.1), self._seldom(0.1)
         value = b"" if ignore_value and not self._seldom(0.1) else self._random.choice(VALUES)
-        lease = UNKNOWN_LEASE if self._seldom(0.02) else 0
+        lease = self._lease() if self._seldom(0.02 if ignore_lease else 0.4) else 0
         return m.Put(self._key(), value, lease, self._seldom(0.4), ignore_value, ignore_lease)
+
+    def lease(self) -> m.LeaseGrant | m.LeaseRevoke:
+        if self._seldom(0.25):
+            return m.LeaseRevoke(self._random.choice((0, self._lease())))
+        # Beyond the greatest TTL whether there is such a lease or not; a short one gets the least TTL there is.
+        ttl = self._random.choice((LEASE_TTL, LEASE_TTL, TTL_MAX, TTL_MAX + 1))
+        if self._seldom(0.1):
+            self._short_lease += 1
+            return m.LeaseGrant(self._random.choice((-5, 0, 1, 2)), self._short_lease)
+        return m.LeaseGrant(ttl, self._random.choice(LEASES))
 
     def delete_range(self) -> m.DeleteRange:
         return m.DeleteRange(self._key(), self._end() if self._seldom(0.3) else b"", self._seldom(0.5))
@@ -128,11 +150,14 @@ class RandomRequests:
             case m.CompareTarget.VERSION:
                 operand = pick((0, 1, 2, 3))
             case m.CompareTarget.LEASE:
-                operand = pick((0, 0, 1))
+                operand = pick((0, 0, 1, self._lease()))
             case _:
                 operand = pick((0, self._random.randint(0, self.revision)))
         end = self._end() if self._seldom(0.3) else b""
         return m.Compare(pick(tuple(m.CompareResult)), target, self._key(), operand, end)
+
+    def _lease(self) -> int:
+        return UNKNOWN_LEASE if self._seldom(0.05) else self._random.choice(LEASES)
 
     def _key(self) -> bytes:
         return b"" if self._seldom(0.005) else self._random.choice(KEYS)
