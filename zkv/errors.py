@@ -114,6 +114,8 @@ class InvalidSortOption(RequestError):
 class Compacted(RequestError):
     code = 109
     text = "etcdserver: mvcc: required revision has been compacted"
+    compact_revision: int = 0
+    """To a watch: the first revision that is kept. 0 where nobody said."""
 
 
 class FutureRevision(RequestError):

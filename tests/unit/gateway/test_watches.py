@@ -79,7 +79,7 @@ class Desk:
 
     def heard(self, client: bytes = ALICE) -> list[Any]:
         """Watch answers that reached a client since the last call, as (ids, kind, code or body)."""
-        found = [w for who, answers in self._heard if who == client for w in answers.watches]
+        found: list[Any] = [w for who, answers in self._heard if who == client for w in answers.watches]
         self._heard = [each for each in self._heard if each[0] != client]
         return [(ids, kind, body[0] if kind == WatchKind.CANCELLED else body) for ids, kind, _, body in found]
 
