@@ -349,6 +349,31 @@ def test_a_snapshot_that_is_not_ahead_is_not_installed(house: House) -> None:
     assert carried(house, other).installed is None
 
 
+def test_the_lease_actor_hears_of_a_grant_before_the_client_does(house: House) -> None:
+    """So that who has been granted a lease can keep it alive with his next word."""
+    house.hear()
+    house.posted.clear()
+    house.write(m.LeaseGrant(10, 7))
+    to = [neighbour for neighbour, _ in house.posted]
+    assert to.index("lease") < to.index("gateway")
+
+
+def test_the_lease_table_is_told_at_the_start_and_when_the_lease_actor_or_the_store_is_another(house: House) -> None:
+    """The store may come as a snapshot: it carries leases as all else."""
+    house.hear()
+    assert [news.fresh for news in house.take("lease", m.LeaseNews)] == [True]
+    house.write(m.LeaseGrant(10, 7))
+    house.take("lease", m.LeaseNews)
+    house.hear(m.Hello("lease", 5))
+    assert [(news.fresh, news.leases) for news in house.take("lease", m.LeaseNews)] == [(True, ((7, 10, 10_750),))]
+    other = House(chunk_bytes=1000)
+    other.hear()
+    other.take("lease", m.LeaseNews)
+    assert carried(house, other).installed is not None
+    other.hear()
+    assert [(news.fresh, news.leases) for news in other.take("lease", m.LeaseNews)] == [(True, ((7, 10, 10_750),))]
+
+
 def test_chunks_of_an_unknown_stream_are_not_made_up(house: House) -> None:
     """What a predecessor was sending cannot be gone on with: raft is told at the start, and begins another."""
     house.fill(10)
