@@ -75,7 +75,7 @@ class LeaseFeed:
             part = news[at : at + SLICE_LEASES]
             known = tuple((id_, lease.ttl, lease.until) for id_, lease in part if lease is not None)
             gone = tuple(id_ for id_, lease in part if lease is None)
-            if not self._post("lease", m.LeaseNews(self._machine.applied, known, gone)):
+            if not self._post_news(known, gone):
                 self.restart(now + GONE_MS)
                 return
 
@@ -83,9 +83,16 @@ class LeaseFeed:
         leases = table(self._machine.engine, self._told, SLICE_LEASES)
         more = len(leases) == SLICE_LEASES
         known = tuple((id_, lease.ttl, lease.until) for id_, lease in leases)
-        if not self._post("lease", m.LeaseNews(self._machine.applied, known, (), self._fresh, more)):
+        if not self._post_news(known, (), fresh=self._fresh, more=more):
             self.restart(now + GONE_MS)
             return
         self._fresh = False
         self._told = leases[-1][0] if leases else None
         self._table_at = now if more else None
+
+    def _post_news(
+        self, known: tuple[tuple[int, int, int], ...], gone: tuple[int, ...], *, fresh: bool = False, more: bool = False
+    ) -> bool:
+        machine = self._machine
+        news = m.LeaseNews(machine.applied, known, gone, fresh, more, machine.revision, machine.term)
+        return self._post("lease", news)

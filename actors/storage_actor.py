@@ -311,20 +311,21 @@ class StorageActor:
     def _read(self, read: m.StampedRead, now: int) -> None:
         machine = self._machine
         answers: list[tuple[int, bytes, bool]] = []
-        incarnation = 0
+        incarnation, asker = 0, "gateway"
         for packed in read.frames:
             frame = codec.decode_frame(packed)
             if answers and frame.incarnation != incarnation:
-                self._post("gateway", m.GatewayAnswers(incarnation, tuple(answers)))
+                self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
                 answers = []
             incarnation = frame.incarnation
             for gid, payload in frame.groups:
                 try:
                     outcome = machine.read(payload, read.stamp)
                 except RequestError as error:
-                    self._post("gateway", m.Refused(incarnation, error.code, (gid,)))
+                    self._post(asker, m.Refused(incarnation, error.code, (gid,)))
                     continue
                 if outcome.streams and len(self._flows) >= self._limits.streams_max:
+            asker = "gateway" if incarnation else "lease"  # which asks as no gateway's incarnation
                     self._post("gateway", m.Refused(incarnation, TooManyRequests.code, (gid,)))
                     continue
                 if not outcome.streams:

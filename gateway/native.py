@@ -8,6 +8,7 @@ per way:
     LINEARIZABLE   Read        -> raft -> (ReadIndex) ---> storage --+--> GatewayAnswers -> client
     STAMPED        Read(local) -> raft ------------------> storage --+
     LOCAL          StampedRead -------------------------> storage --+
+    LEASE          LeaseRequests -> lease -> (the leader's lease) --+
     MEMBERS, RAFT  Propose(members) -> raft, which answers, or passes it on as WRITE
 
 A group lives in `_groups` from the moment it is taken until, exactly once, it is
@@ -25,7 +26,7 @@ rest is dropped too, for a range with a hole must not look whole.
 
 Watches are another story: `watches.py`.
 
-Nothing here touches a socket: `post` takes mail for "raft", "storage" and "watch", and bytes for a `Client`.
+Nothing here touches a socket: `post` takes mail for the other actors, and bytes for a `Client`.
 `start`, at the foot, puts it on one.
 """
 
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zkv import errors
 from zkv.gateway import envelope
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
-from zkv.gateway.validate import INT64_MAX, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
+from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
 from zkv.mailbox import Mailbox, Stop
@@ -56,6 +57,8 @@ DEADLINE_STEP_MS: Final = 100
 """Groups taken within this time share a deadline, so that few are kept and few wake the process."""
 DRAIN_MS: Final = 2_500
 """How long after Stop the groups in flight may still be answered (less than the supervisor's patience)."""
+LEADERS_LEASE: Final = "leader's lease"
+"""As such says Hello, from another member, the lease actor that has this gateway's keep-alives."""
 CREDIT_MAX: Final = 1 << 16
 """Chunks a client may ask for at once: no stream is as long."""
 _DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR})
@@ -257,7 +260,7 @@ class NativeGateway:
         self._term, self._leader = term, leader
         self._watches.leader_is(leader)
         if deposed:
-            self._settle_all(errors.LeaderChanged(), lambda group: group.way in {WRITE, MEMBERS})
+            self._settle_all(errors.LeaderChanged(), lambda group: group.way in {WRITE, LEASE, MEMBERS})
 
     def _neighbour_restarted(self, actor: str) -> None:
         """What the process before held is lost. A stream that flows has passed raft and lives in storage alone."""
@@ -266,6 +269,8 @@ class NativeGateway:
         elif actor == "storage":
             self._settle_all(errors.StreamLost(), lambda group: group.started)
             self._settle_all(errors.Unavailable(), lambda _: True)
+        elif actor in {"lease", LEADERS_LEASE}:
+            self._settle_all(errors.Unavailable(), lambda group: group.way == LEASE)
         elif actor == "raft":
             self._settle_all(errors.Unavailable(), lambda group: not group.started and group.way & ~STREAMED != LOCAL)
 
@@ -306,6 +311,8 @@ class NativeGateway:
             taken = self._post("raft", m.Propose(frame, way != WRITE))
         elif way == LOCAL:
             taken = self._post("storage", m.StampedRead(0, None, (frame,)))
+        elif way == LEASE:
+            taken = self._post("lease", m.LeaseRequests(frame))
         else:
             taken = self._post("raft", m.Read(frame, way == STAMPED))
         if not taken:
@@ -363,7 +370,7 @@ class NativeGateway:
 
 # --- the process -------------------------------------------------------------------------------------------------
 
-NEIGHBOURS: Final = ("raft", "storage", "watch")
+NEIGHBOURS: Final = ("raft", "storage", "lease", "watch")
 REQUEST_TIMEOUT_MS: Final = 5_000
 """And two election timeouts, as in etcd."""
 LEADERLESS_ELECTIONS: Final = 3

@@ -51,6 +51,8 @@ STAMPED: Final = 3
 """Past raft, which adds what it knows and asks nobody."""
 LOCAL: Final = 4
 """Straight to this member's storage."""
+LEASE: Final = 5
+"""To the leader's lease actor: what keeps leases alive."""
 MEMBERS: Final = 6
 """Into the log, once the leader's raft has looked at it: what changes the membership."""
 RAFT: Final = 7
@@ -75,7 +77,7 @@ _FROM_KEY = b"\0"
 
 
 def check(op: object, fields: object, limits: Limits) -> int:
-    """The way a client's request takes: WRITE, LINEARIZABLE, STAMPED or LOCAL, perhaps with STREAMED.
+    """The way a client's request takes: WRITE to RAFT, perhaps with STREAMED or FILLED.
 
     Raises a RequestError for whatever is no request or may not be asked.
     """
@@ -108,6 +110,7 @@ _STATUS = _shapes(m.Status)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
 _LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int)
 _LEASE_REVOKE = _shapes(m.LeaseRevoke, int)
+_LEASE_KEEP_ALIVE = _shapes(m.LeaseKeepAlive, int)
 _LEASE_TIME_TO_LIVE = _shapes(m.LeaseTimeToLive, int, bool)
 _LEASE_LIST = _shapes(m.LeaseList)
 _MEMBER_ADD = _shapes(m.MemberAdd, tuple, bool)
@@ -353,6 +356,13 @@ def _lease_time_to_live(fields: tuple[Any, ...], _limits: Limits) -> int:
     _check_int64(fields[:1])
     return LINEARIZABLE
 
+def _lease_keep_alive(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_KEEP_ALIVE:
+        _misfit(fields, _LEASE_KEEP_ALIVE, "keep-alive")
+    _check_int64(fields)
+    return LEASE
+
+
 
 def _lease_list(fields: tuple[Any, ...], _limits: Limits) -> int:
     if tuple(map(type, fields)) not in _LEASE_LIST:
@@ -389,6 +399,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,
+    int(m.Op.LEASE_KEEP_ALIVE): _lease_keep_alive,
     int(m.Op.PUT): _put,
     int(m.Op.DELETE_RANGE): _delete_range,
 }

@@ -997,6 +997,7 @@ class Relay(NamedTuple):
     """lease -> raft, then raft -> raft: an encoded message for another member's `actor` ("lease" or "gateway")."""
 
     member: int
+    `revision`: the store's. `term`: no entry of a greater one is applied.
     actor: str
     message: bytes
 
@@ -1004,6 +1005,8 @@ class Relay(NamedTuple):
 class SnapshotWanted(NamedTuple):
     """raft -> storage: stream your state to `member`, which asks for chunk `wanted` of `stream` (stream 0: begin)."""
 
+    revision: int = 0
+    term: int = 0
     member: int
     stream: int = 0
     wanted: int = 0

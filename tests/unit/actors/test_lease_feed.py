@@ -68,10 +68,10 @@ def test_the_table_is_told_first_also_where_it_is_empty() -> None:
     house.write(LeaseGrant(10, 7))
     assert house.mirror.take() == []
     house.turn()
-    assert house.mirror.take() == [m.LeaseNews(1, ((7, 10, 10_750),), (), True, False)]
+    assert house.mirror.take() == [m.LeaseNews(1, ((7, 10, 10_750),), (), True, False, 1, 1)]
     empty = House()
     empty.turn()
-    assert empty.mirror.take() == [m.LeaseNews(0, (), (), True, False)]
+    assert empty.mirror.take() == [m.LeaseNews(0, (), (), True, False, 1, 0)]
 
 
 def test_what_was_granted_or_renewed_is_told_at_once_and_what_is_gone_soon() -> None:
@@ -85,7 +85,7 @@ def test_what_was_granted_or_renewed_is_told_at_once_and_what_is_gone_soon() -> 
     house.turn(GONE_MS - 1)
     assert house.mirror.take() == []
     house.turn(1)
-    assert house.mirror.take() == [m.LeaseNews(3, (), (7,))]
+    assert house.mirror.take() == [m.LeaseNews(3, (), (7,), False, False, 1, 1)]
     house.write(Put(b"a", b""))
     assert (house.mirror.take(), house.feed.wakeup()) == ([], None)
 
