@@ -44,6 +44,8 @@ _CLASSES: Final[dict[int, type[TxnRequest]]] = {
     Op.DELETE_RANGE: DeleteRange,
     Op.TXN: Txn,
 }
+_TXN: Final = int(Op.TXN)
+_WRITES: Final = frozenset({int(Op.PUT), int(Op.DELETE_RANGE)})
 _FIELD: Final = {
     CompareTarget.VERSION: 3,
     CompareTarget.CREATE: 1,
@@ -62,35 +64,47 @@ _NO_KEY: Final = KeyValue(b"", 0, 0, 0, b"", 0)
 
 def parse(compares: Any, success: Any, failure: Any) -> Txn:
     """A txn of the plain tuples it travels as. Raises TypeError or LookupError for what is none."""
-    return Txn(tuple(Compare(*fields) for fields in compares), _branch(success), _branch(failure))
+    # Lists where generators would do, here and below: half the time of a txn of one put goes into looking at it.
+    return Txn(tuple([Compare(*fields) for fields in compares]), _branch(success), _branch(failure))
 
 
 def _branch(requests: Any) -> tuple[tuple[int, TxnRequest], ...]:
-    return tuple((op, parse(*fields) if op == Op.TXN else _CLASSES[op](*fields)) for op, fields in requests)
+    return tuple([(op, parse(*fields) if op == _TXN else _CLASSES[op](*fields)) for op, fields in requests])
 
 
 def is_write(txn: Txn) -> bool:
     """Could any branch of it write?"""
-    return any(op in {Op.PUT, Op.DELETE_RANGE} for op, _ in _all(txn))
+    for branch in (txn.success, txn.failure):
+        for op, request in branch:
+            if op in _WRITES or (isinstance(request, Txn) and is_write(request)):
+                return True
+    return False
 
 
 def scans(txn: Txn) -> bool:
     """Does it look at a range of keys?"""
-    return any(compare.range_end for compare in txn.compares) or any(
-        scans(request) if isinstance(request, Txn) else not isinstance(request, Put) and bool(request.range_end)
-        for _, request in (*txn.success, *txn.failure)
-    )
+    for compare in txn.compares:
+        if compare.range_end:
+            return True
+    for branch in (txn.success, txn.failure):
+        for _, request in branch:
+            if isinstance(request, Txn):
+                if scans(request):
+                    return True
+            elif not isinstance(request, Put) and request.range_end:
+                return True
+    return False
 
 
 def reads_past(txn: Txn) -> bool:
-    return any(isinstance(request, Range) and request.revision > 0 for _, request in _all(txn))
-
-
-def _all(txn: Txn) -> Iterator[tuple[int, TxnRequest]]:
-    for op, request in (*txn.success, *txn.failure):
-        yield op, request
-        if isinstance(request, Txn):
-            yield from _all(request)
+    for branch in (txn.success, txn.failure):
+        for _, request in branch:
+            if isinstance(request, Txn):
+                if reads_past(request):
+                    return True
+            elif isinstance(request, Range) and request.revision > 0:
+                return True
+    return False
 
 
 def run(store: Store, txn: Txn) -> TxnAnswer:
@@ -100,9 +114,9 @@ def run(store: Store, txn: Txn) -> TxnAnswer:
     RangeTooLarge also later.
     """
     path = list(_path(store, txn))
+    taken = list(_requests(txn, iter(path)))
     for check in (_check_put, _check_range):
-        taken = iter(path)
-        for request in _requests(txn, taken):
+        for request in taken:
             check(store, request)
     return _apply(store, txn, iter(path))
 
