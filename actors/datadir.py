@@ -118,6 +118,19 @@ def new_identity(config: NodeConfig) -> Identity:
     return Identity(FORMAT, config.name, own, ids.cluster_id(member_ids), unnamed)
 
 
+@contextlib.contextmanager
+def stopped(data_dir: str) -> Iterator[Path]:
+    """The `member` directory of a node that does not run, locked against its start until the end of the block.
+
+    Raises ConfigError when there is none, or it is in use.
+    """
+    member_dir = Path(data_dir).absolute() / "member"
+    if not (member_dir / "identity").exists():
+        raise ConfigError(f"{data_dir} is no data directory of zkv")
+    with _locked(member_dir / "lock", data_dir):
+        yield member_dir
+
+
 def _first_identity(config: NodeConfig) -> Identity:
     """Of a member with nothing on its disk: computed, or told by the cluster that it was added to.
 

@@ -30,7 +30,9 @@ from typing import TYPE_CHECKING, Final
 
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -230,6 +232,20 @@ class RocksEngine:
                 except FileNotFoundError:
                     continue  # compaction has removed it meanwhile
         return total
+
+    def size_in_use(self) -> int:
+        """As RocksDB estimates it, and what is not in files yet."""
+        held = ("rocksdb.estimate-live-data-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(self._database.property_int_value(name) or 0 for name in held)
+
+    def defragment(self) -> None:
+        options = CompactOptions()
+        options.set_exclusive_manual_compaction(False)
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        try:
+            self._database.compact_range(None, None, options)
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            raise _mapped(error) from None
 
     def close(self) -> None:
         """What is not flushed is lost, as in a crash."""

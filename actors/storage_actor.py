@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
+from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.snapshots import SnapshotDesk
@@ -147,6 +148,7 @@ class StorageActor:
         self._unsaid_bytes = 0  # applied since raft was last told, and ...
         self._say_at: int | None = None  # ... when it is told at the latest
         self._must_begin = False  # raft's queue was full when it was to be told where the store stands
+        self._defragmenter = Defragmenter()
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._lease_feed = LeaseFeed(self._machine, post)
         self._waiting: list[_WaitingRead] = []
@@ -200,6 +202,9 @@ class StorageActor:
         self._feed.step()
         self._lease_feed.step(now)
         self._tend_flush(now)
+        for asked in self._defragmenter.done():
+            answer = asked.gid, self._machine.defragmented(asked.request), True
+            self._post("gateway", m.GatewayAnswers(asked.incarnation, (answer,)))
         if self._must_begin:
             self._begin()
         if self._say_at is not None and self._say_at <= now:
@@ -219,6 +224,8 @@ class StorageActor:
             wakeups.append(leases_at)
         if self._flushing is not None or self._stopping:
             wakeups.append(now + FLUSH_POLL_MS)
+        if self._defragmenter.is_running:
+            wakeups.append(now + POLL_MS)
         if self._say_at is not None:
             wakeups.append(self._say_at)
         if self._must_begin:
@@ -318,6 +325,7 @@ class StorageActor:
                 self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
                 answers = []
             incarnation = frame.incarnation
+            asker = "gateway" if incarnation else "lease"  # which asks as no gateway's incarnation
             for gid, payload in frame.groups:
                 try:
                     outcome = machine.read(payload, read.stamp)
@@ -325,8 +333,10 @@ class StorageActor:
                     self._post(asker, m.Refused(incarnation, error.code, (gid,)))
                     continue
                 if outcome.streams and len(self._flows) >= self._limits.streams_max:
-            asker = "gateway" if incarnation else "lease"  # which asks as no gateway's incarnation
                     self._post("gateway", m.Refused(incarnation, TooManyRequests.code, (gid,)))
+                    continue
+                if outcome.defragment:  # always a group of its own
+                    self._defragment(Asked(incarnation, gid, outcome.defragment[0]))
                     continue
                 if not outcome.streams:
                     answers.append((gid, machine.packed(outcome.parts), True))
@@ -338,7 +348,14 @@ class StorageActor:
                 if outcome.parts:
                     self._let_flow(flow, outcome.parts)
         if answers:
-            self._post("gateway", m.GatewayAnswers(incarnation, tuple(answers)))
+            self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
+
+    def _defragment(self, asked: Asked) -> None:
+        """An empty message at once tells the gateway that it is under way, however long it takes."""
+        if self._defragmenter.ask(asked, self._store.engine):
+            self._post("gateway", m.GatewayAnswers(asked.incarnation, ((asked.gid, self._machine.packed([]), False),)))
+        else:
+            self._post("gateway", m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
 
     def _can_step(self, flow: _Flow) -> bool:
         return flow.credit > 0 and flow.unsent is None
@@ -393,6 +410,7 @@ class StorageActor:
             self._durable, self._flushing = self._flushing, None
             self._say(now)
         if self._stopping and self._durable == machine.applied:
+            self._defragmenter.wait()
             self._store.engine.close()
             self.finished = True
         elif self._unflushed_bytes >= self._limits.flush_bytes or self._stopping:
@@ -428,6 +446,7 @@ class StorageActor:
             self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
         self._flows.clear()
         self._desk.end_all()
+        self._defragmenter.wait()
         self._store.swap_in(staging)
         self._machine = self._open()
         self._feed.serve(self._machine)

@@ -26,7 +26,7 @@ NATIVE_SCHEMES = ("tcp://", "curve://")
 CLUSTER = switch("cluster", "use all endpoints from the cluster member list")
 
 
-def _endpoints(call: Call) -> Sequence[str]:
+def endpoints_of(call: Call) -> Sequence[str]:
     """Those of the command line, or with --cluster the native client urls that the members have published.
 
     The list is the asked member's own: also a cluster without a quorum can be looked at. Raises CommandError.
@@ -48,7 +48,7 @@ def _endpoints(call: Call) -> Sequence[str]:
 
 
 def _ask_each(call: Call, request: m.Request) -> list[tuple[str, Reply]]:
-    endpoints = _endpoints(call)
+    endpoints = endpoints_of(call)
     with call.connect(endpoints) as connection:
         return list(zip(endpoints, connection.ask_each([request] * len(endpoints)), strict=True))
 

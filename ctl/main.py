@@ -29,6 +29,7 @@ COMMANDS = {
     "benchmark": "zkv.ctl.bench:benchmark",
     "compaction": "zkv.ctl.kv:COMPACTION",
     "completion": "zkv.ctl.completion:COMPLETION",
+    "defrag": "zkv.ctl.defrag:DEFRAG",
     "del": "zkv.ctl.kv:DEL",
     "endpoint hashkv": "zkv.ctl.endpoint:HASHKV",
     "endpoint health": "zkv.ctl.endpoint:HEALTH",

@@ -272,6 +272,12 @@ def _status(fields: tuple[Any, ...], _limits: Limits) -> int:
     return STAMPED
 
 
+def _defragment(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if fields:
+        raise InvalidRequest("fields of a defragment")
+    return LOCAL | STREAMED  # it may take longer than any deadline
+
+
 def _snapshot(fields: tuple[Any, ...], _limits: Limits) -> int:
     if fields:
         raise InvalidRequest("fields of a snapshot")
@@ -350,18 +356,18 @@ def _lease_revoke(fields: tuple[Any, ...], _limits: Limits) -> int:
     return WRITE
 
 
-def _lease_time_to_live(fields: tuple[Any, ...], _limits: Limits) -> int:
-    if tuple(map(type, fields)) not in _LEASE_TIME_TO_LIVE:
-        _misfit(fields, _LEASE_TIME_TO_LIVE, "lease time to live")
-    _check_int64(fields[:1])
-    return LINEARIZABLE
-
 def _lease_keep_alive(fields: tuple[Any, ...], _limits: Limits) -> int:
     if tuple(map(type, fields)) not in _LEASE_KEEP_ALIVE:
         _misfit(fields, _LEASE_KEEP_ALIVE, "keep-alive")
     _check_int64(fields)
     return LEASE
 
+
+def _lease_time_to_live(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LEASE_TIME_TO_LIVE:
+        _misfit(fields, _LEASE_TIME_TO_LIVE, "lease time to live")
+    _check_int64(fields[:1])
+    return LINEARIZABLE
 
 
 def _lease_list(fields: tuple[Any, ...], _limits: Limits) -> int:
@@ -383,6 +389,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.HASH_KV): _hash_kv,
     int(m.Op.STATUS): _status,
     int(m.Op.SNAPSHOT): _snapshot,
+    int(m.Op.DEFRAGMENT): _defragment,
     int(m.Op.MEMBER_LIST): _member_list,
     int(m.Op.MEMBER_ADD): _member_add,
     int(m.Op.MEMBER_REMOVE): _one_member,
@@ -392,6 +399,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.PUBLISH): _members_only,
     int(m.Op.LEASE_GRANT): _lease_grant,
     int(m.Op.LEASE_REVOKE): _lease_revoke,
+    int(m.Op.LEASE_KEEP_ALIVE): _lease_keep_alive,
     int(m.Op.LEASE_TIME_TO_LIVE): _lease_time_to_live,
     int(m.Op.LEASE_LIST): _lease_list,
     int(m.Op.LEASE_RENEW): _members_only,
@@ -399,7 +407,6 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,
-    int(m.Op.LEASE_KEEP_ALIVE): _lease_keep_alive,
     int(m.Op.PUT): _put,
     int(m.Op.DELETE_RANGE): _delete_range,
 }

@@ -71,6 +71,10 @@ def _status(fields: Any) -> m.StatusAnswer:
     return _cut(m.StatusAnswer, fields)
 
 
+def _defragment(fields: Any) -> m.DefragmentAnswer:
+    return _cut(m.DefragmentAnswer, fields)
+
+
 def _snapshot(fields: Any) -> m.StorePart:
     pairs, size = fields[:2]
     if any(type(key) is not bytes or type(value) is not bytes for key, value in pairs):
@@ -139,6 +143,7 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.HASH_KV: _hash_kv,
     m.Op.STATUS: _status,
     m.Op.SNAPSHOT: _snapshot,
+    m.Op.DEFRAGMENT: _defragment,
     m.Op.MEMBER_LIST: _member_list,
     m.Op.MEMBER_ADD: _member_add,
     m.Op.MEMBER_REMOVE: _members_now,

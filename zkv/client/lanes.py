@@ -20,7 +20,7 @@ class Lane(IntEnum):
     LOCAL = 3
     """Straight to the member's own storage."""
     ALONE = 4
-    """What may be answered in chunks, a range or a snapshot: each in a message of its own, which becomes its stream."""
+    """What may be answered in chunks, or late: each in a message of its own, which becomes its stream."""
     LEASE = 5
     """Keep-alives: to the leader's lease actor, past the log."""
 
@@ -42,6 +42,7 @@ LANE_OF: dict[type, int] = {
     m.LeaseList: int(Lane.READ),
     m.HashKV: int(Lane.LOCAL),
     m.Snapshot: int(Lane.ALONE),
+    m.Defragment: int(Lane.ALONE),
     m.Status: int(Lane.STAMPED),
 }
 """For those whose class says it all."""

@@ -51,6 +51,7 @@ class Op(IntEnum):
     MEMBER_PROMOTE = 20
     MOVE_LEADER = 21  # answered by the leader's raft actor, never in the log
     SNAPSHOT = 22
+    DEFRAGMENT = 23
 
 
 class SortOrder(IntEnum):
@@ -170,6 +171,10 @@ class Status(NamedTuple):
     pass
 
 
+class Defragment(NamedTuple):
+    """Give back to the disk, on the member that is asked, what is not used of it; answered when that is done."""
+
+
 class Snapshot(NamedTuple):
     """The whole store of the member that is asked, as it is now, in chunks."""
 
@@ -273,6 +278,7 @@ Request: TypeAlias = (
     | HashKV
     | Status
     | Snapshot
+    | Defragment
     | MemberList
     | MemberAdd
     | MemberRemove
@@ -312,6 +318,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.MEMBER_PROMOTE: MemberPromote,
     Op.MOVE_LEADER: MoveLeader,
     Op.SNAPSHOT: Snapshot,
+    Op.DEFRAGMENT: Defragment,
 }
 
 
@@ -361,6 +368,10 @@ class StatusAnswer(NamedTuple):
     raft_applied_index: int
     errors: tuple[str, ...]
     is_learner: bool
+
+
+class DefragmentAnswer(NamedTuple):
+    pass
 
 
 class StorePart(NamedTuple):
@@ -437,6 +448,7 @@ AnswerBody: TypeAlias = (
     | HashKVAnswer
     | StatusAnswer
     | StorePart
+    | DefragmentAnswer
     | MemberListAnswer
     | LeaseGrantAnswer
     | LeaseRevokeAnswer
@@ -471,6 +483,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.MEMBER_PROMOTE: MembersAnswer,
     Op.MOVE_LEADER: MoveLeaderAnswer,
     Op.SNAPSHOT: StorePart,
+    Op.DEFRAGMENT: DefragmentAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
@@ -984,6 +997,7 @@ class LeaseNews(NamedTuple):
 
     `until` 0: the lease has ended, but keys of it are left; the leader is to expire it again. `fresh`: this is the
     first slice of the whole table, and what was known before is void; `more`: further slices of it follow.
+    `revision`: the store's. `term`: no entry of a greater one is applied.
     """
 
     applied: int
@@ -991,13 +1005,14 @@ class LeaseNews(NamedTuple):
     gone: tuple[int, ...] = ()
     fresh: bool = False
     more: bool = False
+    revision: int = 0
+    term: int = 0
 
 
 class Relay(NamedTuple):
     """lease -> raft, then raft -> raft: an encoded message for another member's `actor` ("lease" or "gateway")."""
 
     member: int
-    `revision`: the store's. `term`: no entry of a greater one is applied.
     actor: str
     message: bytes
 
@@ -1005,8 +1020,6 @@ class Relay(NamedTuple):
 class SnapshotWanted(NamedTuple):
     """raft -> storage: stream your state to `member`, which asks for chunk `wanted` of `stream` (stream 0: begin)."""
 
-    revision: int = 0
-    term: int = 0
     member: int
     stream: int = 0
     wanted: int = 0

@@ -61,11 +61,17 @@ class Engine(Reader, Protocol):
     def flush(self) -> None:
         """What was written before this call is on stable storage when it returns.
 
-        The one call that another thread may make while the owner reads and writes.
+        With `defragment`, a call that another thread may make while the owner reads and writes.
         """
+
+    def defragment(self) -> None:
+        """Give back what deleted and superseded pairs still take on the disk. Blocks neither reads nor writes."""
 
     def size(self) -> int:
         """Bytes on disk."""
+
+    def size_in_use(self) -> int:
+        """About how many of them a defragmentation would leave."""
 
     def close(self) -> None: ...
 
@@ -215,7 +221,13 @@ class MemoryEngine:
         engine.flush()
         return engine
 
+    def defragment(self) -> None:
+        pass  # what is deleted is gone at once
+
     def size(self) -> int:
+        return self._bytes
+
+    def size_in_use(self) -> int:
         return self._bytes
 
     def close(self) -> None:

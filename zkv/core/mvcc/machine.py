@@ -384,6 +384,10 @@ class StateMachine:
         """Evaluate a group of reads. Raises InvalidRequest when it is none."""
         return self._reading.read(payload, stamp, self.applied, self._time)
 
+    def defragmented(self, request: int) -> bytes:
+        """The answer to a request that `read` has left to the owner."""
+        return self.packed([self._reading.defragmented(request)])
+
     def compaction_step(self) -> bool:
         """Forget a bounded part of what has been compacted. Is there more?"""
         return self.compaction.step(self.store.compacted)

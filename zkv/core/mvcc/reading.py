@@ -57,10 +57,14 @@ class Stream:
 
 
 class ReadOutcome(NamedTuple):
-    """`parts`: answers that are ready. `streams`: requests answered in parts; the first one may be in `parts`."""
+    """`parts`: answers that are ready. `streams`: requests answered in parts; the first one may be in `parts`.
+
+    `defragment`: requests that the owner answers (`defragmented`), when it has had the engine do so.
+    """
 
     parts: list[Part]
     streams: list[Stream]
+    defragment: list[int]
 
 
 class Reading:
@@ -77,7 +81,7 @@ class Reading:
 
         Raises InvalidRequest when it is none.
         """
-        outcome = ReadOutcome([], [])
+        outcome = ReadOutcome([], [], [])
         self._time = max(time, stamp.time) if stamp else time
         try:
             requests = unpack(payload)[4]
@@ -113,6 +117,9 @@ class Reading:
                 return
             elif op == m.Op.STATUS:
                 body = self._status(stamp, applied)
+            elif op == m.Op.DEFRAGMENT:
+                outcome.defragment.append(request)
+                return
             elif op == m.Op.SNAPSHOT:
                 self._start(request, self._snapshot(request), outcome)
                 return
@@ -130,6 +137,9 @@ class Reading:
             outcome.parts.append(failed(request, error, store.revision))
         else:
             outcome.parts.append(pack((request, errors.Code.OK, store.revision, body)))
+
+    def defragmented(self, request: int) -> Part:
+        return pack((request, errors.Code.OK, self._store.revision, m.DefragmentAnswer()))
 
     def _start(self, request: int, parts: Iterator[tuple[Part, bool] | None], outcome: ReadOutcome) -> None:
         """Answer at once what takes one step."""
@@ -235,10 +245,18 @@ class Reading:
 
     def _status(self, stamp: m.Stamp | None, applied: int) -> m.StatusAnswer:
         stamp = stamp or m.Stamp(0, 0, applied, False)
-        size = self._store.engine.size()
+        engine = self._store.engine
         troubles = () if stamp.leader else (errors.NoLeader.text,)
         return m.StatusAnswer(
-            self._version, size, size, stamp.leader, stamp.term, stamp.commit, applied, troubles, stamp.is_learner
+            self._version,
+            engine.size(),
+            engine.size_in_use(),
+            stamp.leader,
+            stamp.term,
+            stamp.commit,
+            applied,
+            troubles,
+            stamp.is_learner,
         )
 
 
