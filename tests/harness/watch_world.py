@@ -154,11 +154,12 @@ class WatchWorld:
 
     def kept(self) -> tuple[int, ...]:
         """What the watch core holds, all in all; zeros when it holds nothing."""
-        core, outbox, places = self.watching, self.watching._outbox, self.watching._places
-        streams = core._streams.values()
+        core = self.watching._roster
+        outbox, places = core.outbox, core.places
+        streams = core.streams.values()
         return (
-            len(core._streams), len(core._index), len(core._index._ranges), core.count, core._prev_kvs, outbox.flight,
+            len(core.streams), len(core.index), len(core.index._ranges), core.count, core.prev_kvs, outbox.flight,
             len(places.behind), len(places.blocked), len(places._ahead),
-            len(core._progress), len(outbox._speaking), len(core._holding),
+            len(core.progress), len(outbox._speaking), len(core.holding),
             sum(len(stream.behind) for stream in streams),
         )  # fmt: skip

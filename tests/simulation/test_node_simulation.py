@@ -73,7 +73,7 @@ def _skips_gaps(self: StorageActor, entries: list[Entry], *rest: Any) -> None:
 
 def _overlooks_gaps(self: Watching, head: int) -> None:
     """What storage did not tell is not read."""
-    self.head = head
+    self._roster.head = head
 
 
 _applied = Watching.applied
@@ -82,7 +82,7 @@ _applied = Watching.applied
 def _tells_twice(self: Watching, applied: Applied, now: int) -> None:
     """What storage tells again after it restarted is told again."""
     if self.head >= applied.revision and applied.events:
-        self.head = applied.since
+        self._roster.head = applied.since
     _applied(self, applied, now)
 
 

@@ -91,12 +91,8 @@ def flush(stream: Stream, told: int, bytes_max: int) -> int:
 
     Returns the answers' bytes.
     """
-    groups: dict[tuple[int, ...], list[Party]] = {}
-    for party in stream.touched:
-        assert party.pending
-        groups.setdefault((party.claim.fragment, *map(id, party.pending)), []).append(party)
     before = len(stream.entries)
-    for parties in groups.values():
+    for parties in _alike(stream.touched):
         first = parties[0]
         names = first.names()
         if len(parties) > 1:
@@ -112,3 +108,14 @@ def flush(stream: Stream, told: int, bytes_max: int) -> int:
     size = sum(map(len, stream.entries[before:]))
     stream.flight += size
     return size
+
+
+def _alike(parties: list[Party]) -> Iterable[list[Party]]:
+    """Together those that got the same events: the very same objects, as each is packed once."""
+    if len(parties) == 1:
+        return [parties]
+    groups: dict[tuple[int, ...], list[Party]] = {}
+    for party in parties:
+        assert party.pending
+        groups.setdefault((party.claim.fragment, *map(id, party.pending)), []).append(party)
+    return groups.values()

@@ -253,7 +253,7 @@ def test_a_client_that_takes_nothing_is_sent_a_window_and_no_more() -> None:
         world.watch_turn()
     assert 5_000 <= world.listeners[1].untaken <= 5_000 + 2_000
     assert world.watching._outbox.flight == world.listeners[1].untaken
-    assert sum(len(stream.behind) for stream in world.watching._streams.values()) == 1
+    assert sum(len(stream.behind) for stream in world.watching._roster.streams.values()) == 1
     world.settle()
     (seen,) = world.listeners[1].watches.values()
     assert seen.count == 100
@@ -320,6 +320,18 @@ def test_who_is_owed_events_and_takes_none_for_too_long_loses_its_watches() -> N
     (again,) = world.watch(1, Watch(9, b"a", start_revision=3))
     world.settle()
     assert again.count == 2
+
+
+def test_who_takes_a_part_and_then_nothing_is_as_slow() -> None:
+    """Its window has room, but not enough to go on: without an end to it, it would be owed events for ever."""
+    world = WatchWorld(watch_window_bytes=1_000, watch_silence_ms=60_000)
+    (seen,) = world.watch(1, Watch(1, b"a"))
+    world.settle()
+    world.write(Put(b"a", bytes(1_000)), Put(b"a", b"owed"))
+    world.settle(take=False)
+    world.say(1, ClientKind.WATCH_CREDIT, 400)
+    world.watch_turn(after_ms=60_000)
+    assert seen.ended == (SlowWatcher.code, 0, 3)
 
 
 def test_all_clients_together_have_a_bound_and_none_is_blamed_for_the_others() -> None:
@@ -589,7 +601,7 @@ def test_thousands_of_watches_leave_nothing_behind() -> None:
         world.end(stream)
     world.settle()
     assert not any(world.kept())
-    assert world.watching._index._keys == {}
+    assert world.watching._roster.index._keys == {}
 
 
 def test_thousands_that_catch_up_from_everywhere_become_one_cohort() -> None:
@@ -601,7 +613,7 @@ def test_thousands_that_catch_up_from_everywhere_become_one_cohort() -> None:
         world.watch(stream, *(Watch(at, b"k%d" % (at % 50), b"", at) for at in range(2, 1000)))
     world.settle()
     world.check_all_told()
-    streams = world.watching._streams.values()
+    streams = world.watching._roster.streams.values()
     assert [(stream.behind, len(stream.live.parties)) for stream in streams] == [({}, 50)] * 2
 
 
