@@ -86,6 +86,18 @@ def test_reads_and_writes_of_a_mixed_load_are_told_apart(cluster: LocalCluster) 
     assert put_one(cluster) == before + counts["write"] + 1
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_client_keeps_a_lease_of_its_own_alive(cluster: LocalCluster, processes: int) -> None:
+    """Granted before the load begins, and there after it."""
+    with cluster.client() as kv:
+        before = set(kv.leases().leases)
+        words = ["--total=300", "--clients=6", "--conns=3", f"--processes={processes}"]
+        found = benchmark(cluster, "lease-keepalive", *words)
+        assert len(set(kv.leases().leases) - before) == 6
+    assert found["errors"] == {}
+    assert sum(bucket["requests"] for bucket in found["histogram"]) == 300
+
+
 def test_watchers_are_told_of_every_put(cluster: LocalCluster) -> None:
     """Each put of a watched key is an event for each that watches it."""
     keys = ["--watched-key-total=3", "--key-space-size=3", "--sequential-keys"]
