@@ -216,7 +216,7 @@ class DoubleBarrier(_DoubleBarrier):
         self._client._drive(self.leaving(), timeout)  # noqa: SLF001
 
     def __enter__(self) -> Self:
-        return self.enter()
+        return self if self._place is not None else self.enter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -240,7 +240,7 @@ class AsyncDoubleBarrier(_DoubleBarrier):
         await self._client._drive(self.leaving(), timeout)  # noqa: SLF001
 
     async def __aenter__(self) -> Self:
-        return await self.enter()
+        return self if self._place is not None else await self.enter()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -123,7 +123,7 @@ class Lease(Tenure):
         self._client._drive(self.revoking(), timeout)  # noqa: SLF001
 
     def __enter__(self) -> Self:
-        return self.grant()
+        return self if self._kept is not None else self.grant()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,7 +147,7 @@ class AsyncLease(Tenure):
         await self._client._drive(self.revoking(), timeout)  # noqa: SLF001
 
     async def __aenter__(self) -> Self:
-        return await self.grant()
+        return self if self._kept is not None else await self.grant()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

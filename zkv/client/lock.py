@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 
 
 class _Lock(Contest):
+    _entered = 0
+
     def lost(self) -> LockLost:
         return LockLost(repr(self._name))
+
+    def _adopts(self) -> bool:
+        """Does a `with` take over what `acquire` has acquired? Once; a second one has to wait like anybody."""
+        if self._place is None or self._entered == self._place.token:
+            return False
+        self._entered = self._place.token
+        return True
 
 
 class Lock(_Lock):
@@ -32,6 +41,8 @@ class Lock(_Lock):
 
         with kv.lock("jobs/nightly", ttl=10) as lock:
             kv.put("jobs/nightly/last", "today", guard=lock)
+
+        with kv.lock("jobs/nightly").acquire(timeout=30): ...
 
     It ends by itself `ttl` seconds after its holder was last heard of. One object is one participant: each thread that
     competes needs one of its own. With `lease`, one that was granted before, the lock lives by that; two locks of one
@@ -59,7 +70,10 @@ class Lock(_Lock):
         self._client._drive(self.leaving(), timeout)  # noqa: SLF001
 
     def __enter__(self) -> Self:
-        return self.acquire()
+        if not self._adopts():
+            self.acquire()
+            self._adopts()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -86,7 +100,10 @@ class AsyncLock(_Lock):
         await self._client._drive(self.leaving(), timeout)  # noqa: SLF001
 
     async def __aenter__(self) -> Self:
-        return await self.acquire()
+        if not self._adopts():
+            await self.acquire()
+            self._adopts()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
