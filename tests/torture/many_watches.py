@@ -36,6 +36,7 @@ VALUE = b"v" * 256
 TOLD = 200  # of the watched keys, so many are put
 PUTS = 20_000
 FEW = 10
+REST_S = 10.0
 
 
 class Grants(Workload):
@@ -60,6 +61,15 @@ def cost(cluster: LocalCluster) -> tuple[float, float]:
     before = sum(cpu_seconds([cluster.pid(0)]).values())
     rate = load(cluster.endpoints, PutLoad(Keys(size=KEY_BYTES, count=PUTS, sequential=True), VALUE), PUTS)
     return rate, (sum(cpu_seconds([cluster.pid(0)]).values()) - before) / PUTS * 1e6
+
+
+def rest(cluster: LocalCluster) -> None:
+    """What the member costs while nobody asks for anything."""
+    before = cpu_seconds([cluster.pid(0)])
+    time.sleep(REST_S)
+    used = {name: spent - before[name] for name, spent in cpu_seconds([cluster.pid(0)]).items()}
+    parts = ", ".join(f"{name} {spent / REST_S:.2%}" for name, spent in used.items() if spent)
+    print(f"at rest: {sum(used.values()) / REST_S:.2%} of a core = {parts}", flush=True)
 
 
 def tell(cluster: LocalCluster, when: str) -> int:
@@ -106,6 +116,7 @@ def watch(cluster: LocalCluster, watches: int, streams: int) -> int:
     with Watchers(plan, min(streams, watches), arrivals.told) as watchers:
         print(f"{watches:,} watches begun: {begin(watchers, watches):,.0f}/s")
         held = tell(cluster, f"with {watches:,} watches")
+        rest(cluster)
         rate, each_us = cost(cluster)
         print(f"puts of other keys: {rate:,.0f}/s, {each_us:.0f} us of the member's CPU each")
         put_watched(watchers, arrivals, keys)
