@@ -73,3 +73,9 @@ def test_no_setting_at_all_is_a_single_node() -> None:
     assert config.data_dir == "default.zkv"
     assert config.cluster() == {"default": ("http://localhost:2380",)}
     config.check_bootstrap()
+
+
+@pytest.mark.parametrize(("election_timeout", "seconds"), [(500, 1), (1000, 2), (1334, 3), (5000, 8)])
+def test_no_lease_is_shorter_than_one_and_a_half_election_timeouts(election_timeout: int, seconds: int) -> None:
+    """Rounded up to whole seconds, as in etcd."""
+    assert NodeConfig(election_timeout=election_timeout).limits().lease_ttl_min == seconds
