@@ -28,6 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from zkv.gateway.http2 import words
+from zkv.gateway.http2.frame_reader import FrameReader, unpadded
 from zkv.gateway.http2.header_blocks import TABLE_BYTES, Fields
 from zkv.gateway.http2.outflow import Outflow
 from zkv.gateway.http2.patience import Patience
@@ -49,21 +50,16 @@ from zkv.gateway.http2.streams import (
 )
 from zkv.gateway.http2.words import (
     ACK,
-    CONTINUATION,
     DEFAULT_WINDOW,
-    END_HEADERS,
     END_STREAM,
-    FRAME_HEADER_BYTES,
     PADDED,
-    PREFACE,
-    PRIORITIZED,
     SETTINGS,
     STREAM_ID_MAX,
     WINDOW_MAX,
+    WINDOW_UPDATE,
     ConnectionFault,
     ErrorCode,
     StreamFault,
-    frame_header,
     unpack_u32,
 )
 
@@ -74,13 +70,6 @@ SKIPPED_MAX: Final = 1_000
 """Ranges of ids that a peer has jumped over, of which we know that they are."""
 DRAIN_PING: Final = b"zkvdrain"
 KEEPALIVE_PING: Final = b"zkvalive"
-
-_PREFACE_PHASE: Final = 0
-_GREETING: Final = 1
-_RUNNING: Final = 2
-_FINISHED: Final = 3
-
-_unpack_header = frame_header.unpack_from
 
 
 class Handler(Protocol):
@@ -105,23 +94,16 @@ class Handler(Protocol):
 class Connection:
     """See the module. `receive`, `tick` and the sending methods never raise for anything a peer does."""
 
-    def __init__(self, handler: Handler, limits: Http2Limits, now: int, *, aside: bytes = b"") -> None:
+    def __init__(self, handler: Handler, limits: Http2Limits, now: int, *, aside: bytes | None = None) -> None:
         """`aside`: the name of a field that is not to be found in a request, but at its stream (`RequestReader`)."""
         self.streams: dict[int, Stream] = {}
         self.fault: ConnectionFault | None = None
         """What the peer did wrong, once it did."""
         self._handler = handler
         self._limits = limits
-        self._phase = _PREFACE_PHASE
-        self._pending = bytearray()  # the start of a frame ...
-        self._needed = len(PREFACE)  # ... and how long it is, as far as is known
-        self._pending_since = now
+        self._finished = False
+        self._frames = FrameReader(limits, now)
         self._reader = RequestReader(limits, aside)
-        self._block: bytearray | None = None  # a header block that is not whole yet ...
-        self._block_stream = 0
-        self._block_end = False
-        self._block_frames = 0
-        self._block_since = 0
         self._last_id = 0
         self._opened = 0
         self._refuse_beyond = STREAM_ID_MAX
@@ -156,30 +138,27 @@ class Connection:
     @property
     def finished(self) -> bool:
         """Write what `to_send` gives, then close the socket."""
-        return self._phase == _FINISHED or (not self.streams and self._refuse_beyond != STREAM_ID_MAX)
+        return self._finished or (not self.streams and self._refuse_beyond != STREAM_ID_MAX)
 
     def receive(self, data: bytes, now: int) -> None:
         """What was read from the socket: any piece of what the peer wrote."""
+        if self._finished:
+            return
         self._now = self.outflow.now = self._heard = now
         self._asked_at = None
-        pending = self._pending
-        if pending:
-            # Gathered until the frame is whole, so that one that drips in costs its bytes, not their square.
-            pending += data
-            if len(pending) < self._needed:
-                return
-            data = bytes(pending)
-            pending.clear()
+        on_frame = self._ON_FRAME
         try:
-            rest = self._frames(data)
+            for kind, flags, stream_id, payload in self._frames.read(data, now):
+                if kind > WINDOW_UPDATE:  # 4.1: unknown ones are ignored
+                    self._chatter_cost(1)
+                    continue
+                try:
+                    on_frame[kind](self, flags, stream_id, payload)
+                except StreamFault as fault:
+                    self._fail_stream(stream_id, fault)
         except ConnectionFault as fault:
             self._fail(fault)
             return
-        if self._phase == _FINISHED:
-            return
-        if rest < len(data):
-            pending += memoryview(data)[rest:]
-            self._pending_since = now
         if self._taken >= self._limits.connection_window_bytes // 2:
             self.outflow.frame(words.window_update(0, self._taken))
             self._receive_window += self._taken
@@ -193,7 +172,7 @@ class Connection:
     def lost(self) -> None:
         """The socket is gone."""
         self._end_streams(ErrorCode.CANCEL)
-        self._phase = _FINISHED
+        self._finished = True
 
     def hold(self) -> None:
         """The socket takes no more for now: answers wait here, where they are counted, until `release`."""
@@ -206,7 +185,7 @@ class Connection:
     def tick(self, now: int) -> None:
         """Ends what takes too long. To be called about once a second."""
         self._now = self.outflow.now = now
-        if self._phase == _FINISHED:
+        if self._finished:
             return
         try:
             self._check_times(now)
@@ -222,7 +201,7 @@ class Connection:
 
     def drain(self, now: int) -> None:
         """A graceful end: what is under way, and what the client sends before it hears of it, is served."""
-        if self._drain_by is not None or self._phase == _FINISHED:
+        if self._drain_by is not None or self._finished:
             return
         self._drain_by = now + self._limits.drain_ms
         self.outflow.frame(words.goaway(STREAM_ID_MAX, ErrorCode.NO_ERROR, "shutting down"))
@@ -258,61 +237,18 @@ class Connection:
 
     # --- frames ----------------------------------------------------------------------------------------
 
-    def _frames(self, data: bytes) -> int:
-        """Takes in all frames that are whole; where the rest begins. Raises ConnectionFault."""
-        position = 0
-        end = len(data)
-        if self._phase == _PREFACE_PHASE:
-            if not data.startswith(PREFACE[:end]):
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not HTTP/2")
-            if end < len(PREFACE):
-                return 0
-            position = len(PREFACE)
-            self._phase = _GREETING
-        frame_bytes_max = self._limits.frame_bytes_max
-        on_frame = self._ON_FRAME
-        while end - position >= FRAME_HEADER_BYTES:
-            upper, lower, kind, flags, stream_id = _unpack_header(data, position)
-            size = upper << 8 | lower
-            if size > frame_bytes_max:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS said")
-            start = position + FRAME_HEADER_BYTES
-            stop = start + size
-            if stop > end:
-                self._needed = stop - position
-                return position
-            position = stop
-            stream_id &= STREAM_ID_MAX  # but for the reserved bit
-            if self._phase != _RUNNING:
-                if self._phase == _FINISHED:
-                    return end
-                if kind != SETTINGS or flags & ACK:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-                self._phase = _RUNNING
-            if self._block is not None and (kind != CONTINUATION or stream_id != self._block_stream):
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
-            if kind > CONTINUATION:  # 4.1: unknown ones are ignored
-                self._chatter_cost(1)
-                continue
-            try:
-                on_frame[kind](self, flags, stream_id, data, start, stop)
-            except StreamFault as fault:
-                self._fail_stream(stream_id, fault)
-        self._needed = FRAME_HEADER_BYTES
-        return position
-
-    def _on_data(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
-        size = stop - start
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
         self._receive_window -= size
         self._taken += size
         if self._receive_window < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
-        padding = 0
+        data = payload
         if flags & PADDED:
-            start, stop = _unpadded(data, start, stop)
-            padding = size - (stop - start)
-        end = flags & END_STREAM
-        if start == stop and not end:
+            start, stop = unpadded(payload)
+            data = payload[start:stop]
+        end = flags & END_STREAM != 0
+        if not data and not end:
             self._chatter_cost(1)
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -324,50 +260,22 @@ class Connection:
         if stream.receive_window < 0:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
         if stream.body_left is not None:
-            stream.body_left -= stop - start
+            stream.body_left -= len(data)
             if stream.body_left < 0 or (end and stream.body_left):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "not as much DATA as content-length said")
         if end:
             stream.state = state
             if state == CLOSED:
                 self.streams.pop(stream_id)
-        elif padding:
-            self.grant(stream, padding)  # nobody above sees it
-        if start != stop or end:
-            self._handler.on_data(stream, data[start:stop], end != 0)
+        elif len(data) < size:
+            self.grant(stream, size - len(data))  # nobody above sees the padding
+        if data or end:
+            self._handler.on_data(stream, data, end)
 
-    def _on_headers(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+    def _on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that is not a client's")
-        if flags & PADDED:
-            start, stop = _unpadded(data, start, stop)
-        if flags & PRIORITIZED:
-            start += 5
-            if start > stop:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
-        if flags & END_HEADERS:
-            self._on_block(stream_id, data[start:stop], end=flags & END_STREAM != 0)
-            return
-        self._block = bytearray(memoryview(data)[start:stop])
-        self._block_stream = stream_id
-        self._block_end = flags & END_STREAM != 0
-        self._block_frames = 0
-        self._block_since = self._now
-
-    def _on_continuation(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
-        block = self._block
-        if block is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        block += memoryview(data)[start:stop]
-        self._block_frames += 1
-        limits = self._limits
-        if len(block) > limits.header_block_bytes_max or self._block_frames > limits.continuations_max:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block without end")  # CVE-2024-27316
-        if flags & END_HEADERS:
-            self._block = None
-            self._on_block(stream_id, bytes(block), end=self._block_end)
-
-    def _on_block(self, stream_id: int, block: bytes, *, end: bool) -> None:
+        end = flags & END_STREAM != 0
         stream = self.streams.get(stream_id)
         if stream is not None or stream_id <= self._last_id:
             self._on_late_block(stream_id, stream, block, end=end)
@@ -402,6 +310,7 @@ class Connection:
         fields = self._reader.fields(block)
         if stream is None:
             if stream_id in self.outflow.reset_ids:
+                self._chatter_cost(1)
                 return
             if any(first <= stream_id <= last for first, last in self._skipped.items()):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream id lower than the last")
@@ -416,18 +325,18 @@ class Connection:
             self.streams.pop(stream_id)
         self._handler.on_trailers(stream, fields)
 
-    def _on_priority(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:  # noqa: ARG002
+    def _on_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """5.3.2: nobody heeds it any more."""
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
-        if stop - start != 5:
+        if len(payload) != 5:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY")
         self._chatter_cost(1)
 
-    def _on_rst_stream(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:  # noqa: ARG002
+    def _on_rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of the connection")
-        if stop - start != 4:
+        if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM")
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -436,25 +345,25 @@ class Connection:
             return
         stream.state = step(RECEIVE_RST, stream.state)
         self.outflow.forget(stream)
-        code = unpack_u32(data, start)[0]
+        code = unpack_u32(payload)[0]
         self._handler.on_reset(stream, code)
         self._resets.spend(1, self._now, 0)
 
-    def _on_settings(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
         if flags & ACK:
-            if start != stop:
+            if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledged with settings")
             if self._acknowledged:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS acknowledged that were not sent")
             self._acknowledged = True
             return
-        if (stop - start) % 6:
+        if len(payload) % 6:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS")
         # Each setting costs a little, and a change of windows costs something for each stream.
-        self._chatter_cost(1 + (stop - start) // 48 + len(self.streams) // 64)
-        for setting, value in words.iter_settings(memoryview(data)[start:stop]):
+        self._chatter_cost(1 + len(payload) // 48 + len(self.streams) // 64)
+        for setting, value in words.iter_settings(payload):
             self._set(setting, value)
         self.outflow.frame(words.frame(SETTINGS, ACK, 0))
 
@@ -474,36 +383,35 @@ class Connection:
         elif setting in {words.ENABLE_PUSH, words.NO_RFC7540_PRIORITIES} and value > 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a SETTINGS value that is neither 0 nor 1")
 
-    def _on_push_promise(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:  # noqa: ARG002
+    def _on_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
 
-    def _on_ping(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
-        if stop - start != 8:
+        if len(payload) != 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING")
         self._chatter_cost(1)
-        payload = data[start:stop]
         if not flags & ACK:
             self.outflow.frame(words.frame(words.PING, ACK, 0, payload))
         elif payload == DRAIN_PING and self._drain_by is not None:
             self._refuse_more()
 
-    def _on_goaway(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:  # noqa: ARG002
+    def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """It opens no more streams, or will not take ours, of which there are none: those open are served."""
         if stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
-        if stop - start < 8:
+        if len(payload) < 8:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY")
         self._chatter_cost(1)
         if self._drain_by is None:
             self._drain_by = self._now
         self._refuse_more()
 
-    def _on_window_update(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:  # noqa: ARG002
-        if stop - start != 4:
+    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
-        increment = unpack_u32(data, start)[0] & WINDOW_MAX
+        increment = unpack_u32(payload)[0] & WINDOW_MAX
         self._chatter_cost(1)
         if not stream_id:
             if not increment:
@@ -528,7 +436,6 @@ class Connection:
         _on_ping,
         _on_goaway,
         _on_window_update,
-        _on_continuation,
     )
     """By the frame's type."""
 
@@ -554,13 +461,11 @@ class Connection:
     def _fail(self, fault: ConnectionFault) -> None:
         self.fault = fault
         self.outflow.frame(words.goaway(self._last_id, fault.code, fault.reason))
-        self._phase = _FINISHED
+        self._finished = True
         self._end_streams(fault.code)
 
     def _end_streams(self, code: int) -> None:
-        self._pending.clear()
         self._reader.forget()
-        self._block = None
         for stream in list(self.streams.values()):
             stream.state = CLOSED
             self.outflow.forget(stream)
@@ -584,14 +489,11 @@ class Connection:
         """Raises ConnectionFault."""
         limits = self._limits
         if now - self._started >= limits.handshake_ms:
-            if self._phase != _RUNNING:
+            if not self._frames.greeted:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no preface in time")
             if not self._acknowledged:
                 raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS not acknowledged in time")
-        if self._pending and now - self._pending_since >= limits.frame_ms:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a frame begun and not ended in time")
-        if self._block is not None and now - self._block_since >= limits.frame_ms:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block begun and not ended in time")
+        self._frames.check_times(now)
         if not limits.keepalive_ms:
             return
         if self._asked_at is None:
@@ -600,16 +502,6 @@ class Connection:
                 self.outflow.frame(words.frame(words.PING, 0, 0, KEEPALIVE_PING))
         elif now - self._asked_at >= limits.keepalive_timeout_ms:
             raise ConnectionFault(ErrorCode.NO_ERROR, "no answer to PING")
-
-
-def _unpadded(data: bytes, start: int, stop: int) -> tuple[int, int]:
-    """6.1, 6.2: without the padding and its length. Raises ConnectionFault."""
-    if start == stop:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "no room for the padding's length")
-    padding = data[start]
-    if padding >= stop - start:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding longer than its frame")
-    return start + 1, stop - padding
 
 
 def _remember(ranges: dict[int, int], first: int, last: int) -> None:

@@ -53,9 +53,9 @@ class Http2Limits(NamedTuple):
     """A peer that has been silent for so long is asked with a PING (etcd: --grpc-keepalive-interval), 0: never ..."""
     keepalive_timeout_ms: int = 20_000
     """... and is gone when it does not answer for so long (etcd: --grpc-keepalive-timeout)."""
-    resets_burst: int = 500
+    resets_burst: int = 2_000
     """Streams that ended by the peer's RST_STREAM, or by its fault, at once ..."""
-    resets_per_s: int = 50
+    resets_per_s: int = 200
     """... and in the long run. A client that cancels more is cut off."""
     chatter_burst: int = 2_000
     """Frames that ask for nothing (PING, SETTINGS, WINDOW_UPDATE, empty DATA, PRIORITY, unknown ones), at once ..."""
@@ -73,5 +73,6 @@ class Http2Limits(NamedTuple):
         assert 0 < self.message_bytes_max + 5 <= self.held_bytes_max // 2
         assert self.stream_window_bytes <= self.held_bytes_max // 2
         assert self.stream_queued_bytes <= self.queued_bytes_max
-        assert self.streams_max > 0
+        # All the calls of a client may end at once by their deadline, and be tried again, and end again.
+        assert 0 < 2 * self.streams_max <= self.resets_burst
         return self

@@ -27,7 +27,7 @@ _HARMLESS: Final = re.compile(rb"[0-9A-Za-z]{1,64}")
 class RequestReader:
     """The peer's half of the compression. After a ConnectionFault it is not to be used again."""
 
-    def __init__(self, limits: Http2Limits, aside: bytes) -> None:
+    def __init__(self, limits: Http2Limits, aside: bytes | None) -> None:
         self._limits = limits
         self._aside = aside
         self._decoder = HeaderDecoder(limits.header_list_bytes_max)
