@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zkv import errors as errors
     from zkv.client.async_client import AsyncClient as AsyncClient
+    from zkv.client.cache import AsyncCache as AsyncCache
+    from zkv.client.cache import Cache as Cache
     from zkv.client.client import Client as Client
     from zkv.client.election import AsyncElection as AsyncElection
     from zkv.client.election import Election as Election
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from zkv.client.lease import Lease as Lease
     from zkv.client.lock import AsyncLock as AsyncLock
     from zkv.client.lock import Lock as Lock
+    from zkv.client.observation import WatchOptions as WatchOptions
     from zkv.client.ops import RangeOptions as RangeOptions
     from zkv.client.ops import create_revision as create_revision
     from zkv.client.ops import delete as delete
@@ -35,16 +38,23 @@ if TYPE_CHECKING:
     from zkv.client.retry import RetryPolicy as RetryPolicy
     from zkv.client.stm import AsyncStm as AsyncStm
     from zkv.client.stm import Stm as Stm
+    from zkv.client.watch import AsyncWatch as AsyncWatch
+    from zkv.client.watch import Watch as Watch
+    from zkv.client.watch_events import WatchEvent as WatchEvent
+    from zkv.client.watch_events import WatchResponse as WatchResponse
     from zkv.errors import ZkvError as ZkvError
     from zkv.wire.messages import KeyValue as KeyValue
     from zkv.wire.messages import Member as Member
 
 _HOMES = {
+    "AsyncCache": "zkv.client.cache",
     "AsyncClient": "zkv.client.async_client",
     "AsyncElection": "zkv.client.election",
     "AsyncLease": "zkv.client.lease",
     "AsyncLock": "zkv.client.lock",
     "AsyncStm": "zkv.client.stm",
+    "AsyncWatch": "zkv.client.watch",
+    "Cache": "zkv.client.cache",
     "Client": "zkv.client.client",
     "Election": "zkv.client.election",
     "KeyValue": "zkv.wire.messages",
@@ -54,6 +64,10 @@ _HOMES = {
     "RangeOptions": "zkv.client.ops",
     "RetryPolicy": "zkv.client.retry",
     "Stm": "zkv.client.stm",
+    "Watch": "zkv.client.watch",
+    "WatchEvent": "zkv.client.watch_events",
+    "WatchOptions": "zkv.client.observation",
+    "WatchResponse": "zkv.client.watch_events",
     "ZkvError": "zkv.errors",
     "create_revision": "zkv.client.ops",
     "delete": "zkv.client.ops",

@@ -19,7 +19,9 @@ from zkv.client.async_coordination import AsyncCoordination
 from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
+from zkv.client.observation import AsyncObservation
 from zkv.client.session import Session
+from zkv.client.ticket import Ticket
 from zkv.client.transport import Transport
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, SupportsIndex, Unpack
 
     from zkv.client.calls import Call, Guard, Txn
+    from zkv.client.feed import Feed
     from zkv.client.keeper import Kept
     from zkv.client.records import (
         CompactResult,
@@ -39,15 +42,16 @@ if TYPE_CHECKING:
         TxnResult,
     )
     from zkv.client.retry import RetryPolicy
-    from zkv.client.ticket import Header, Ticket
+    from zkv.client.ticket import Header
     from zkv.client.transport import KeyFile
+    from zkv.client.watch_events import Batch
     from zkv.limits import Limits
-    from zkv.wire.messages import KeyValue, Range, RangeAnswer
+    from zkv.wire.messages import KeyValue, Range, RangeAnswer, Watch
 
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncAdministration, AsyncCoordination):
+class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
     """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
 
         async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:
@@ -265,8 +269,25 @@ class AsyncClient(AsyncAdministration, AsyncCoordination):
         self._soon()
         return chunk
 
-    def _give_up(self, ticket: Ticket) -> None:
-        if not ticket.done:
+    def _watch(self, watch: Watch, news: asyncio.Event) -> Feed:
+        feed = self._session.watching.open(watch, news)
+        self._soon()
+        return feed
+
+    def _take(self, feed: Feed) -> Batch | None:
+        """What a watch is to read next."""
+        watching = self._session.watching
+        batch = watching.take(feed, now_ms())
+        if watching.pressing:
+            self._soon()
+        return batch
+
+    def _ask_progress(self, feed: Feed) -> None:
+        self._session.watching.ask_progress(feed)
+        self._soon()
+
+    def _give_up(self, ticket: Ticket | Feed) -> None:
+        if not (isinstance(ticket, Ticket) and ticket.done):
             self._session.cancel(ticket)
             if not self._loop.is_closed():
                 self._soon()

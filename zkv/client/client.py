@@ -25,6 +25,7 @@ from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
+from zkv.client.observation import Observation
 from zkv.client.session import Session
 from zkv.client.transport import Transport
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Self, SupportsIndex, Unpack
 
     from zkv.client.calls import Call, Guard, Txn
+    from zkv.client.feed import Feed
     from zkv.client.keeper import Kept
     from zkv.client.records import (
         CompactResult,
@@ -47,15 +49,16 @@ if TYPE_CHECKING:
     from zkv.client.retry import RetryPolicy
     from zkv.client.ticket import Header, Ticket
     from zkv.client.transport import KeyFile
+    from zkv.client.watch_events import Batch
     from zkv.limits import Limits
-    from zkv.wire.messages import KeyValue, Range, RangeAnswer
+    from zkv.wire.messages import KeyValue, Range, RangeAnswer, Watch
 
 T = TypeVar("T")
 
 POLL_MS_MAX = 60_000
 
 
-class Client(Administration, Coordination):
+class Client(Administration, Coordination, Observation):
     """A connection to a zkv cluster. Thread-safe.
 
         with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:
@@ -95,7 +98,7 @@ class Client(Administration, Coordination):
         self._asleep = False
         self._closing = False
         self._closed = False
-        self._given_up: deque[Ticket] = deque()
+        self._given_up: deque[Ticket | Feed] = deque()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="zkv-client", daemon=True)
         self._thread.start()
@@ -264,7 +267,27 @@ class Client(Administration, Coordination):
             self._wake()
         return chunk
 
-    def _give_up(self, ticket: Ticket) -> None:
+    def _watch(self, watch: Watch, wake: Callable[[], None]) -> Feed:
+        with self._lock:
+            feed = self._session.watching.open(watch, wake)
+            self._wake()
+        return feed
+
+    def _take(self, feed: Feed) -> Batch | None:
+        """What a watch is to read next."""
+        with self._lock:
+            watching = self._session.watching
+            batch = watching.take(feed, now_ms())
+            if watching.pressing:
+                self._wake()
+        return batch
+
+    def _ask_progress(self, feed: Feed) -> None:
+        with self._lock:
+            self._session.watching.ask_progress(feed)
+            self._wake()
+
+    def _give_up(self, ticket: Ticket | Feed) -> None:
         """Cancel, from wherever: also from a finalizer, which may run while this very thread holds the lock."""
         self._given_up.append(ticket)
         with contextlib.suppress(OSError):  # the I/O thread is gone, and the ticket with it

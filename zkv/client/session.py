@@ -138,6 +138,8 @@ class Session:
             from zkv.client.watching import Watching  # a command that only puts does not pay for it
 
             self._watching = Watching(self._endpoints, self.limits, self.retry, self._rng)
+            if self._closed:
+                self._watching.close()
         return self._watching
 
     # --- what callers do -------------------------------------------------------------------------

@@ -87,6 +87,7 @@ class Watching:
         self._last_id = 0
         self._news: dict[Feed, None] = {}
         self._wake = FOREVER
+        self._closed = False
         self.pressing = False
         """There is something to go out."""
 
@@ -96,7 +97,10 @@ class Watching:
         """Watch. `asked.start_revision` 0: from when it has begun, which is news."""
         feed = Feed(asked, context)
         self._feeds[feed] = None
-        self._want(feed)
+        if self._closed:
+            self._end(feed, ClientClosed())
+        else:
+            self._want(feed)
         return feed
 
     def take(self, feed: Feed, now: int) -> Batch | None:
@@ -124,6 +128,7 @@ class Watching:
             self.pressing = True
 
     def close(self) -> None:
+        self._closed = True
         for feed in list(self._feeds):
             self._leave(feed)
             self._end(feed, ClientClosed())
