@@ -114,6 +114,11 @@ class EventFeed:
         wanted = self._wanted
         return self._unsent is None and wanted is not None and wanted.first <= self._machine.revision
 
+    @property
+    def is_stuck(self) -> bool:
+        """Has a slice found no room in the watch actor's queue?"""
+        return self._unsent is not None
+
     def step(self) -> None:
         """Read a bounded part of the slice, and send it when it is whole."""
         if self._unsent is not None and self._post("watch", self._unsent):

@@ -230,7 +230,7 @@ class StorageActor:
             wakeups.append(self._say_at)
         if self._must_begin:
             wakeups.append(now + SAY_MS)
-        if any(flow.unsent for flow in self._flows):
+        if self._feed.is_stuck or any(flow.unsent for flow in self._flows):
             wakeups.append(now + SAY_MS)
         return min(wakeups, default=None)
 
