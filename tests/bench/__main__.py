@@ -4,7 +4,9 @@ Each round starts three fresh nodes of the one, puts the loads of `ROWS` on them
 the other; so neither finds the other's work in its way, and what drifts (other guests on the host, the disk's mood)
 meets both. All nodes and the load share this machine's cores. Both sync every write to disk on a quorum before
 they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
-zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each.
+zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each. An event told counts once for
+each watcher on both sides; etcd says it to each, zkv to all of a connection at once. So watchers come twice: many to a
+connection, and, for zkv, each on its own.
 
 Printed are both figures of each load, the median of the rounds' ratios, and whether it stands by its bar; what drove
 each side, and how many cores that took by itself; then where the servers' CPU went, and their memory. `--json FILE`
