@@ -57,7 +57,7 @@ async def _perform(client: AsyncClient, effect: Effect, deadline: int | None) ->
             return await asyncio.sleep((wait if left is None else min(wait, left)) / 1000)
 
 
-async def _await(client: Any, wanted: Await, deadline: int | None) -> Any:
+async def _await(client: AsyncClient, wanted: Await, deadline: int | None) -> Any:
     async with client.watch(
         wanted.key,
         range_end=wanted.range_end or None,

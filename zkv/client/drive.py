@@ -53,7 +53,7 @@ def _perform(client: Client, effect: Effect, deadline: int | None) -> Any:
             return time.sleep((wait if left is None else min(wait, left)) / 1000)
 
 
-def _await(client: Any, wanted: Await, deadline: int | None) -> Any:
+def _await(client: Client, wanted: Await, deadline: int | None) -> Any:
     with client.watch(
         wanted.key,
         range_end=wanted.range_end or None,

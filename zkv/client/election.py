@@ -61,8 +61,7 @@ class _Observer:
             return None
         self._revision = event.revision
         if event.type == "PUT":
-            kv: KeyValue = event.kv
-            return kv
+            return event.kv
         self._key = None
         return None
 

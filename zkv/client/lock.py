@@ -40,13 +40,13 @@ class Lock(_Lock):
     """A lock that one participant at a time holds, in the order in which they asked.
 
         with kv.lock("jobs/nightly", ttl=10) as lock:
-            kv.put("jobs/nightly/last", "today", guard=lock)
+            kv.put("reports/last", "today", guard=lock)
 
         with kv.lock("jobs/nightly").acquire(timeout=30): ...
 
     It ends by itself `ttl` seconds after its holder was last heard of. One object is one participant: each thread that
     competes needs one of its own. With `lease`, one that was granted before, the lock lives by that; two locks of one
-    name on one lease are the same lock.
+    name on one lease are the same lock. The line stands below `jobs/nightly/`: no other keys should lie there.
     """
 
     def __init__(self, client: Driver, name: Data, ttl: int, lease: Lease | None = None) -> None:

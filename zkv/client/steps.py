@@ -27,6 +27,7 @@ from zkv.errors import DeadlineExceeded, LeaseLost, ZkvError
 if TYPE_CHECKING:
     from zkv.client.calls import Call
     from zkv.client.keeper import Kept
+    from zkv.client.watch_events import WatchEvent
 
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ def ask(call: Call[T], *, grace: bool = False) -> Steps[T]:
     return answer
 
 
-def await_event(wanted: Await) -> Steps[Any]:
-    event: Any = yield wanted
+def await_event(wanted: Await) -> Steps[WatchEvent]:
+    event: WatchEvent = yield wanted
     return event
 
 
