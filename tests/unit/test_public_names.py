@@ -13,11 +13,14 @@ import zkv
 def test_all_names_are_there_and_no_other_is_promised() -> None:
     """`__all__` is what a user may rely on."""
     assert set(zkv.__all__) == {
+        "AsyncCache",
         "AsyncClient",
         "AsyncElection",
         "AsyncLease",
         "AsyncLock",
         "AsyncStm",
+        "AsyncWatch",
+        "Cache",
         "Client",
         "Election",
         "KeyValue",
@@ -27,6 +30,10 @@ def test_all_names_are_there_and_no_other_is_promised() -> None:
         "RangeOptions",
         "RetryPolicy",
         "Stm",
+        "Watch",
+        "WatchEvent",
+        "WatchOptions",
+        "WatchResponse",
         "ZkvError",
         "create_revision",
         "delete",
