@@ -298,6 +298,8 @@ def watch(load: Load, endpoints: Sequence[str]) -> Measure:
         _turns(lines, watching, watchers * (1 + load.total))
         seconds = time.monotonic() - begin
         _turns(lines, putting, load.total)
+    if watching.events != watchers * load.total:
+        raise LoadError(f"{watching.events} events, of {watchers * load.total}")
     latencies = [at - putting.revisions[revision] for revision, at in watching.looked_at]
     return measure.of(latencies, seconds)._replace(rate=watching.events / seconds)
 
