@@ -107,7 +107,7 @@ class TestLocks:
         assert tokens == [int(token) for _, token in lines[1::2]] == sorted(tokens)
 
     def test_guarded_writes_exclude_each_other_while_leaders_are_killed(self) -> None:
-        """Threads add to one counter, each by a read and a guarded put; no addition is lost."""
+        """Threads add to one counter, each by a read and a guarded put: no addition is lost. Nor is a lease."""
         with LocalCluster(3) as cluster:
             stop = threading.Event()
 
@@ -124,7 +124,8 @@ class TestLocks:
                             continue
                 return added
 
-            with ThreadPoolExecutor(4) as pool, zkv.Client(cluster.endpoints, timeout=20) as kv:
+            with ThreadPoolExecutor(4) as pool, zkv.Client(cluster.endpoints, timeout=20) as kv, kv.lease(15) as lease:
+                kv.put("kept", "all the time", lease=lease)
                 adders = [pool.submit(adding) for _ in range(4)]
                 try:
                     for _ in range(2):
@@ -138,6 +139,8 @@ class TestLocks:
                 finally:
                     stop.set()
                 added = sum(adder.result() for adder in adders)
+                assert kv.get("kept")
+                lease.check()
                 record = kv.get("counter")
                 assert record is not None
                 assert int(record.value) == record.version >= added

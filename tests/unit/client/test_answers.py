@@ -28,6 +28,12 @@ EACH: list[tuple[m.Request, m.AnswerBody]] = [
     (m.Compact(1), m.CompactAnswer()),
     (m.HashKV(), m.HashKVAnswer(7, 1)),
     (m.Status(), m.StatusAnswer("0.1", 1, 1, 11, 3, 9, 9, ("alarm",), False)),
+    (m.Put(b"k", b"v", ttl=5), m.PutAnswer(None, 7)),
+    (m.LeaseGrant(5), m.LeaseGrantAnswer(7, 5)),
+    (m.LeaseRevoke(7), m.LeaseRevokeAnswer()),
+    (m.LeaseKeepAlive(7), m.LeaseKeepAliveAnswer(7, 5)),
+    (m.LeaseTimeToLive(7, True), m.LeaseTimeToLiveAnswer(7, 4, 5, (b"k",))),
+    (m.LeaseList(), m.LeaseListAnswer((7, 8))),
     (m.MemberList(), m.MemberListAnswer((m.Member(11, "n1", ("tcp://a:1",), (), False),))),
 ]
 OPS = {cls: op for op, cls in m.REQUEST_CLASSES.items()}
