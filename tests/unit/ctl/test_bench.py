@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zkv.client.ticket import FOREVER
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
-from zkv.ctl import bench, bench_loads, bench_mvcc
+from zkv.ctl import bench, bench_loads, bench_mvcc, bench_stm
 from zkv.ctl.bench_engine import Plan
 from zkv.ctl.bench_lines import Connection, Pace
 from zkv.ctl.bench_report import (
@@ -136,6 +136,29 @@ def test_the_store_alone_is_given_each_put_in_an_entry() -> None:
     found = machine.store.range(m.Range(b"\0", b"\0"))
     sizes = [(len(kv.key), len(kv.value)) for kv in found.kvs]
     assert sorted(sizes) == [(5, 6)] * 4 + [(64, 64)] * 3
+
+
+def test_a_transaction_of_memory_reads_some_keys_and_writes_a_share_of_them() -> None:
+    """--txn-wr-percent of --keys-per-txn, rounded down, out of --keys."""
+    words = ["--keys=10", "--keys-per-txn=5", "--txn-wr-percent=50", "--isolation=ss", "--stm-locker=lock-client"]
+    shape = bench_stm.shape(given_flags(*words, kind="stm"))
+    assert shape == bench_stm.Shape("serializable_snapshot", 10, 5, 2, 8, locks=True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--keys=0", "--keys"),
+        ("--keys-per-txn=2", "between 0 and 1"),
+        ("--txn-wr-percent=101", r"\[0, 100\]"),
+        ("--isolation=x", "one of c, r, s, ss"),
+        ("--stm-locker=lock-rpc", "one of stm, lock-client"),
+    ],
+)
+def test_what_no_transaction_of_memory_can_be_is_refused(flag: str, problem: str) -> None:
+    """Before anything is dialled."""
+    with pytest.raises(CommandError, match=problem):
+        bench_stm.shape(given_flags(flag, kind="stm"))
 
 
 # --- which kind ------------------------------------------------------------------------------------
