@@ -283,6 +283,7 @@ class RaftActor:
             self._core = Raft(self._config, log, self._random, now, self._anchor_kept)
             if not self._forgetful and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
                 self._probation = Probation(self._member_id, self._post_peer)
+        self._tell_leader("storage")
 
     # --- from other members --------------------------------------------------------------------------
 
@@ -428,8 +429,8 @@ class RaftActor:
             self._transfers.begin(member, now)
         if ready.leader_changed:
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
-            self._tell_leader("gateway")
-            self._tell_leader("lease")
+            for actor in ("gateway", "lease", "storage"):
+                self._tell_leader(actor)
 
     def _tell_leader(self, actor: str) -> None:
         core = self._core

@@ -179,6 +179,7 @@ class RocksEngine:
             self._database = Rdict(str(path), _options(create=create))
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
             raise _mapped(error) from None
+        self._written = self._flushed = 0  # bytes, since this was opened
         self._unlogged = WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # a property, whatever the stub says
 
@@ -211,16 +212,19 @@ class RocksEngine:
         delete, put = batch.delete, batch.put
         deque(map(delete, deletes), maxlen=0)  # deque and starmap: loops that do not come back to Python each time
         deque(starmap(put, puts), maxlen=0)
+        self._written += batch.size_in_bytes()
         try:
             self._database.write(batch, self._unlogged)
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
             raise _mapped(error) from None
 
     def flush(self) -> None:
+        before = self._written
         try:
             self._database.flush(wait=True)
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
             raise _mapped(error) from None
+        self._flushed = max(self._flushed, before)
 
     def size(self) -> int:
         """Bytes of the directory's files: what `du` would say."""
@@ -234,14 +238,17 @@ class RocksEngine:
         return total
 
     def size_in_use(self) -> int:
-        """As RocksDB estimates it, and what is not in files yet."""
-        held = ("rocksdb.estimate-live-data-size", "rocksdb.cur-size-all-mem-tables")
-        return sum(self._database.property_int_value(name) or 0 for name in held)
+        """What RocksDB takes for live in its files, and what was written since the last flush.
+
+        (Its own word for the latter counts memory set aside, which is megabytes for an empty store.)
+        """
+        return (self._database.property_int_value("rocksdb.estimate-live-data-size") or 0) + self._written - self._flushed
 
     def defragment(self) -> None:
         options = CompactOptions()
         options.set_exclusive_manual_compaction(False)
         options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        self.flush()
         try:
             self._database.compact_range(None, None, options)
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own

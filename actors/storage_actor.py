@@ -26,8 +26,10 @@ import structlog
 
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
+from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.snapshots import SnapshotDesk
+from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.errors import RequestError, StreamLost, TooManyRequests
@@ -129,6 +131,8 @@ class StorageActor:
         bootstrap: Sequence[m.Member],
         flusher: Flusher,
         post: Callable[[str, NamedTuple], bool],
+        quota_bytes: int = 0,
+        auto_compaction: AutoCompaction | None = None,
     ) -> None:
         self.finished = False
         self._store = store
@@ -149,6 +153,7 @@ class StorageActor:
         self._say_at: int | None = None  # ... when it is told at the latest
         self._must_begin = False  # raft's queue was full when it was to be told where the store stands
         self._defragmenter = Defragmenter()
+        self._housekeeper = Housekeeper(member_id, quota_bytes, auto_compaction or AutoCompaction("periodic", 0), post)
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._lease_feed = LeaseFeed(self._machine, post)
         self._waiting: list[_WaitingRead] = []
@@ -202,6 +207,7 @@ class StorageActor:
         self._feed.step()
         self._lease_feed.step(now)
         self._tend_flush(now)
+        self._housekeeper.tend(self._machine, now)
         for asked in self._defragmenter.done():
             answer = asked.gid, self._machine.defragmented(asked.request), True
             self._post("gateway", m.GatewayAnswers(asked.incarnation, (answer,)))
@@ -224,6 +230,8 @@ class StorageActor:
             wakeups.append(leases_at)
         if self._flushing is not None or self._stopping:
             wakeups.append(now + FLUSH_POLL_MS)
+        if (look_at := self._housekeeper.wakeup()) is not None:
+            wakeups.append(look_at)
         if self._defragmenter.is_running:
             wakeups.append(now + POLL_MS)
         if self._say_at is not None:
@@ -256,6 +264,8 @@ class StorageActor:
                 self._feed.restarted()
             case m.Hello(actor="lease"):
                 self._lease_feed.restart()
+            case m.LeaderIs(leader=leader):
+                self._housekeeper.leader_is(leader, now)
             case m.Hello(actor="gateway"):
                 self._flows.clear()
                 self._held.clear()
@@ -500,6 +510,8 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         bootstrap=node.bootstrap,
         flusher=ThreadFlusher(),
         post=mailbox.post,
+        quota_bytes=node.config.quota_backend_bytes,
+        auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),
     )
     for neighbour in ("gateway", "watch", "lease"):
         mailbox.post(neighbour, m.Hello("storage", incarnation))

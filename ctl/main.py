@@ -26,6 +26,8 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
+    "alarm disarm": "zkv.ctl.alarm:DISARM",
+    "alarm list": "zkv.ctl.alarm:LIST",
     "benchmark": "zkv.ctl.bench:benchmark",
     "compaction": "zkv.ctl.kv:COMPACTION",
     "completion": "zkv.ctl.completion:COMPLETION",
@@ -54,6 +56,7 @@ COMMANDS = {
 """Where each is defined. A name of two words belongs to a group."""
 
 GROUPS = {
+    "alarm": "Alarm related commands",
     "endpoint": "Endpoint related commands",
     "member": "Membership related commands",
     "snapshot": "Manages zkv node snapshots",

@@ -70,7 +70,7 @@ def _key_value(kv: m.KeyValue) -> dict[str, Any]:
 def _body(header: Header, answer: m.TxnAnswerBody) -> dict[str, Any]:
     fields: dict[str, Any] = {"header": _header(header)}
     if isinstance(answer, m.PutAnswer):
-        fields |= _filled(prev_kv=answer.prev_kv and _key_value(answer.prev_kv))
+        fields |= _filled(prev_kv=answer.prev_kv and _key_value(answer.prev_kv), lease=answer.lease)
     elif isinstance(answer, m.RangeAnswer):
         fields |= _filled(kvs=[_key_value(kv) for kv in answer.kvs], more=answer.more, count=answer.count)
     elif isinstance(answer, m.DeleteRangeAnswer):
@@ -146,10 +146,55 @@ class JsonPrinter(Printer):
         members = [_member(member) for member in answer.members]
         self.line(dumps({"header": _header(header._replace(revision=0)), "members": members}))
 
+    def alarms(self, header: Header, answer: m.AlarmAnswer) -> None:
+        alarms = [{"memberID": member, "alarm": alarm} for member, alarm in answer.alarms]
+        self.line(dumps({"header": _header(header), **_filled(alarms=alarms)}))
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """As etcdutl, and the whole digest."""
         told = {"hash": int(sha256[:8], 16), "revision": summary.revision, "totalKey": summary.keys, "totalSize": size}
         self.line(dumps({**told, "sha256": sha256}))
+
+    def lease_grant(self, header: Header, answer: m.LeaseGrantAnswer) -> None:
+        self.line(dumps({**_header(header), "ID": answer.id, "TTL": answer.ttl, "Error": ""}))
+
+    def lease_revoke(self, header: Header, _lease: int) -> None:
+        self.line(dumps({"header": _header(header)}))
+
+    def lease_keep_alive(self, header: Header, answer: m.LeaseKeepAliveAnswer) -> None:
+        self.line(dumps({**_header(header), "ID": answer.id, "TTL": answer.ttl}))
+
+    def lease_time_to_live(self, header: Header, answer: m.LeaseTimeToLiveAnswer, *, keys: bool) -> None:  # noqa: ARG002
+        fields = {
+            "id": answer.id,
+            "ttl": answer.ttl,
+            "granted-ttl": answer.granted_ttl,
+            "keys": [_base64(key) for key in answer.keys] or None,
+        }
+        self.line(dumps(_header(header) | fields))
+
+    def lease_list(self, header: Header, answer: m.LeaseListAnswer) -> None:
+        self.line(dumps({**_header(header), "leases": [{"id": lease} for lease in answer.leases]}))
+
+    def watch(self, response: WatchResponse) -> None:
+        events = [
+            _filled(
+                type=1 if event.type == "DELETE" else 0,
+                kv=_key_value(event.kv),
+                prev_kv=event.prev_kv and _key_value(event.prev_kv),
+            )
+            for event in response.events
+        ]
+        self._watch(response.header, events)
+
+    def watch_canceled(self, header: Header, compact_revision: int) -> None:
+        self._watch(header, [], compact_revision, canceled=True)
+
+    def _watch(
+        self, header: Header, events: list[dict[str, Any]], compact_revision: int = 0, *, canceled: bool = False
+    ) -> None:
+        fields = {"Events": events, "CompactRevision": compact_revision, "Canceled": canceled, "Created": False}
+        self.line(dumps({"Header": _header(header), **fields}))
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         self.line(

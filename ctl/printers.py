@@ -85,9 +85,37 @@ class Printer:
         """`done`: what was done to `member`, in words."""
         raise NotImplementedError
 
+    def alarms(self, header: Header, answer: m.AlarmAnswer) -> None:
+        raise NotImplementedError
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """`size`: the file's, bytes."""
         raise NotImplementedError
+
+    def lease_grant(self, header: Header, answer: m.LeaseGrantAnswer) -> None:
+        raise NotImplementedError
+
+    def lease_revoke(self, header: Header, lease: int) -> None:
+        raise NotImplementedError
+
+    def lease_keep_alive(self, header: Header, answer: m.LeaseKeepAliveAnswer) -> None:
+        raise NotImplementedError
+
+    def lease_gone(self, lease: int) -> None:
+        """A lease that was to be kept alive is not there any more. Only people are told, as by etcdctl."""
+
+    def lease_time_to_live(self, header: Header, answer: m.LeaseTimeToLiveAnswer, *, keys: bool) -> None:
+        """`keys`: those on the lease were asked for."""
+        raise NotImplementedError
+
+    def lease_list(self, header: Header, answer: m.LeaseListAnswer) -> None:
+        raise NotImplementedError
+
+    def watch(self, response: WatchResponse) -> None:
+        raise NotImplementedError
+
+    def watch_canceled(self, header: Header, compact_revision: int) -> None:
+        """The last that is said of a watch; `compact_revision` 0: it did not end for want of history."""
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         raise NotImplementedError
@@ -145,8 +173,44 @@ class SimplePrinter(Printer):
     def member_change(self, header: Header, _answer: m.MembersAnswer, member: int, done: str) -> None:
         self.line(f"Member {member:16x} {done} cluster {header.cluster_id:16x}")
 
+    def alarms(self, _header: Header, answer: m.AlarmAnswer) -> None:
+        for member, alarm in answer.alarms:
+            self.line(f"memberID:{member} alarm:{m.AlarmType(alarm).name} ")
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.line(", ".join(snapshot_row(summary, sha256, size)))
+
+    def lease_grant(self, _header: Header, answer: m.LeaseGrantAnswer) -> None:
+        self.line(f"lease {answer.id:016x} granted with TTL({answer.ttl}s)")
+
+    def lease_revoke(self, _header: Header, lease: int) -> None:
+        self.line(f"lease {lease:016x} revoked")
+
+    def lease_keep_alive(self, _header: Header, answer: m.LeaseKeepAliveAnswer) -> None:
+        self.line(f"lease {answer.id:016x} keepalived with TTL({answer.ttl})")
+
+    def lease_gone(self, lease: int) -> None:
+        self.line(f"lease {lease:016x} expired or revoked.")
+
+    def lease_time_to_live(self, _header: Header, answer: m.LeaseTimeToLiveAnswer, *, keys: bool) -> None:
+        if answer.granted_ttl == 0 and answer.ttl == -1:
+            self.line(f"lease {answer.id:016x} already expired")
+            return
+        text = f"lease {answer.id:016x} granted with TTL({answer.granted_ttl}s), remaining({answer.ttl}s)"
+        on_it = b", attached keys([" + b" ".join(answer.keys) + b"])" if keys else b""
+        self.line(text.encode() + on_it)
+
+    def lease_list(self, _header: Header, answer: m.LeaseListAnswer) -> None:
+        self.line(f"found {len(answer.leases)} leases")
+        for lease in answer.leases:
+            self.line(f"{lease:016x}")
+
+    def watch(self, response: WatchResponse) -> None:
+        for event in response.events:
+            self.line(event.type)
+            if event.prev_kv:
+                self._key_value(event.prev_kv)
+            self._key_value(event.kv)
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         for row in status_rows(results):
@@ -186,6 +250,8 @@ class FieldsPrinter(Printer):
         self._header(header)
         if answer.prev_kv:
             self._key_value("Prev", answer.prev_kv)
+        if answer.lease:
+            self.field("Lease", answer.lease)
 
     def range(self, header: Header, chunks: Iterable[m.RangeAnswer]) -> None:
         self._header(header)
@@ -220,12 +286,56 @@ class FieldsPrinter(Printer):
             self.field("IsLearner", member.is_learner)
             self.line()
 
+    def alarms(self, header: Header, answer: m.AlarmAnswer) -> None:
+        self._header(header)
+        for member, alarm in answer.alarms:
+            self.field("MemberID", member)
+            self.line(f'"AlarmType" : {m.AlarmType(alarm).name}')
+            self.line()
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.field("Hash", int(sha256[:8], 16))
         self.field("Revision", summary.revision)
         self.field("Keys", summary.keys)
         self.field("Size", size)
         self.field("Sha256", sha256)
+
+    def lease_grant(self, header: Header, answer: m.LeaseGrantAnswer) -> None:
+        self._header(header)
+        self.field("ID", answer.id)
+        self.field("TTL", answer.ttl)
+
+    def lease_revoke(self, header: Header, _lease: int) -> None:
+        self._header(header)
+
+    def lease_keep_alive(self, header: Header, answer: m.LeaseKeepAliveAnswer) -> None:
+        self._header(header)
+        self.field("ID", answer.id)
+        self.field("TTL", answer.ttl)
+
+    def lease_time_to_live(self, header: Header, answer: m.LeaseTimeToLiveAnswer, *, keys: bool) -> None:  # noqa: ARG002
+        self._header(header)
+        self.field("ID", answer.id)
+        self.field("TTL", answer.ttl)
+        self.field("GrantedTTL", answer.granted_ttl)
+        for key in answer.keys:
+            self.field("Key", key)
+
+    def lease_list(self, header: Header, answer: m.LeaseListAnswer) -> None:
+        self._header(header)
+        for lease in answer.leases:
+            self.field("ID", lease)
+
+    def watch(self, response: WatchResponse) -> None:
+        self._header(response.header)
+        for event in response.events:
+            self.line(f'"Type" : {event.type}')
+            if event.prev_kv:
+                self._key_value("Prev", event.prev_kv)
+            self._key_value("", event.kv)
+
+    def watch_canceled(self, header: Header, _compact_revision: int) -> None:
+        self._header(header)
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         for endpoint, header, status in results:

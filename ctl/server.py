@@ -37,6 +37,9 @@ HELP: dict[str, dict[str, str]] = {
         "listen_client_urls": "URLs to listen on for native client traffic: tcp, curve.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
+        "quota_backend_bytes": "Raise an alarm when so many bytes are in use (0: 2 GiB; below 0: never).",
+        "auto_compaction_mode": "What the retention counts: 'periodic' (time) or 'revision'.",
+        "auto_compaction_retention": "History kept: a time (8h, 30m; plain numbers are hours), or revisions; 0: all.",
     },
     "Clustering": {
         "initial_advertise_peer_urls": "Comma-separated peer URLs of this member, as the others find it.",
@@ -160,6 +163,8 @@ def configure(values: dict[str, Any]) -> NodeConfig:
 
 def _typed(name: str, value: Any) -> Any:
     default = _DEFAULTS[name]
+    if name == "auto_compaction_retention" and type(value) is int:  # in a file, where nobody quotes it
+        value = str(value)
     if isinstance(default, tuple):
         if not isinstance(value, str):
             raise ConfigError(f"--{name.replace('_', '-')} must be text, urls separated by commas, not {value!r}")

@@ -115,6 +115,9 @@ _LEASE_TIME_TO_LIVE = _shapes(m.LeaseTimeToLive, int, bool)
 _LEASE_LIST = _shapes(m.LeaseList)
 _MEMBER_ADD = _shapes(m.MemberAdd, tuple, bool)
 _MEMBER_UPDATE = _shapes(m.MemberUpdate, int, tuple)
+_ALARM = _shapes(m.Alarm, int, int, int)
+_ALARM_ACTIONS = frozenset(map(int, m.AlarmAction))
+_ALARM_TYPES = frozenset(map(int, m.AlarmType))
 _ONE_MEMBER = _shapes(m.MemberRemove, int)
 _WATCH = _shapes(m.Watch, int, bytes, bytes, int, bool, bool, bool, bool, bool)
 
@@ -272,6 +275,18 @@ def _status(fields: tuple[Any, ...], _limits: Limits) -> int:
     return STAMPED
 
 
+def _alarm(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _ALARM:
+        _misfit(fields, _ALARM, "alarm")
+    if fields and fields[0] not in _ALARM_ACTIONS:
+        raise InvalidRequest("an alarm's action")
+    if len(fields) > 1:
+        _check_member_id(fields[1])
+    if len(fields) > 2 and fields[2] not in _ALARM_TYPES:
+        raise InvalidRequest("an alarm's kind")
+    return WRITE if fields and fields[0] != m.AlarmAction.GET else LINEARIZABLE
+
+
 def _defragment(fields: tuple[Any, ...], _limits: Limits) -> int:
     if fields:
         raise InvalidRequest("fields of a defragment")
@@ -390,6 +405,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.STATUS): _status,
     int(m.Op.SNAPSHOT): _snapshot,
     int(m.Op.DEFRAGMENT): _defragment,
+    int(m.Op.ALARM): _alarm,
     int(m.Op.MEMBER_LIST): _member_list,
     int(m.Op.MEMBER_ADD): _member_add,
     int(m.Op.MEMBER_REMOVE): _one_member,

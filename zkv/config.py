@@ -6,6 +6,7 @@ Flags, environment variables and files are read in `ctl/` only; here are the val
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from zkv.errors import ConfigError
@@ -55,6 +56,12 @@ class NodeConfig:
     """The largest message of a client."""
     max_txn_ops: int = 128
     """Operations in one branch of a txn."""
+    quota_backend_bytes: int = 0
+    """Bytes in use above which the cluster takes nothing that grows it: 0 means 2 GiB, less than 0 no bound."""
+    auto_compaction_mode: str = "periodic"
+    """`periodic`: keep what was superseded within the retention. `revision`: keep so many revisions."""
+    auto_compaction_retention: str = "0"
+    """A time ("8h", "30m"; hours without a unit), or a number of revisions; 0: history is kept for ever."""
     log_level: str = "info"
     """debug, info, warn, error, panic or fatal."""
     curve_secret_key: str = ""
@@ -79,6 +86,8 @@ class NodeConfig:
         _one_of("--storage", self.storage, ("disk", "memory"))
         _one_of("--initial-cluster-state", self.initial_cluster_state, ("new", "existing"))
         _one_of("--log-level", self.log_level, LOG_LEVELS)
+        _one_of("--auto-compaction-mode", self.auto_compaction_mode, ("periodic", "revision"))
+        self.compaction_retention()
         if self.heartbeat_interval < 1:
             raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
         _at_least("--snapshot-count", self.snapshot_count, 1)
@@ -151,6 +160,18 @@ class NodeConfig:
         urls = [url for member in cluster.values() for url in member]
         if len(set(urls)) != len(urls):
             raise ConfigError(f"--initial-cluster has duplicate urls: {self.initial_cluster}")
+
+    def compaction_retention(self) -> int:
+        """Milliseconds, or revisions, as the mode has it; 0: none. Raises ConfigError."""
+        text = self.auto_compaction_retention
+        if text.isascii() and text.isdecimal():
+            return int(text) * (3_600_000 if self.auto_compaction_mode == "periodic" else 1)
+        parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text)
+        if self.auto_compaction_mode == "revision" or not text or parts is None:
+            wanted = "a number of revisions" if self.auto_compaction_mode == "revision" else "a time like 8h or 1h30m"
+            raise ConfigError(f"--auto-compaction-retention must be {wanted}, not {text!r}")
+        hours, minutes, seconds, milliseconds = (int(part or 0) for part in parts.groups())
+        return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
 
     def limits(self) -> Limits:
         return Limits(

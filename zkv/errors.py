@@ -10,7 +10,7 @@
     │   ├── RequestTooLarge, RangeTooLarge
     │   ├── MemberExists, PeerUrlExists, BadMemberUrls, MemberNotFound, MemberNotLearner, LearnerNotReady
     │   ├── TooManyLearners, NotEnoughStarted, UnhealthyCluster, BadLeaderTransferee, NotLeader
-    │   ├── LeaderTransferTimeout
+    │   ├── LeaderTransferTimeout, NoSpace, Corrupt
     │   └── PermissionDenied
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
     │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
@@ -217,6 +217,20 @@ class NotLeader(RequestError):
 class LeaderTransferTimeout(RequestError):
     code = 141
     text = "etcdserver: request timed out, leader transfer took too long"
+
+
+class NoSpace(RequestError):
+    """A NOSPACE alarm is on: what grows the store is refused, until space is there again."""
+
+    code = 142
+    text = "etcdserver: mvcc: database space exceeded"
+
+
+class Corrupt(RequestError):
+    """A CORRUPT alarm is on: a member holds other data than the others."""
+
+    code = 143
+    text = "etcdserver: corrupt cluster"
 
 
 class RetryableError(ZkvError):

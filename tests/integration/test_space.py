@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 import zkv
 from tests.harness.ctl import Step, play_zkv
+from tests.harness.processes import wait_until
 from tests.harness.writers import Writers
+from zkv.errors import Compacted, NoSpace
 from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
@@ -74,3 +78,68 @@ def test_every_member_is_defragmented_and_one_that_is_away_is_told() -> None:
         assert done.code == 1
         assert done.stdout.count("Finished defragmenting zkv member[") == 2
         assert done.stderr.startswith(f"Failed to defragment zkv member[{cluster.endpoints[gone]}] (")
+
+
+def test_a_store_that_outgrew_its_quota_takes_nothing_more_until_there_is_room() -> None:
+    """Puts are refused, deletes and compaction are not; the alarm is everywhere, and ends by itself."""
+    quota = 2_000_000
+    with LocalCluster(3, arguments=[f"--quota-backend-bytes={quota}"]) as cluster, cluster.client() as kv:
+
+        def full() -> bool:
+            try:
+                numbers = random.sample(range(10**6), 100)
+                kv.txn().then(*[zkv.put(f"k{number}", noise(number)) for number in numbers]).commit()
+            except NoSpace:
+                return True
+            return False
+
+        wait_until(full, "the quota is noticed")
+        with pytest.raises(NoSpace):
+            kv.put("a", "1")
+        with pytest.raises(NoSpace):
+            kv.grant(60)
+        for endpoint in cluster.endpoints:
+            listed = play_zkv(endpoint, Step("alarm list"))
+            assert listed.stdout.endswith(" alarm:NOSPACE \n")
+            assert kv.status(endpoint).errors == (listed.stdout.strip() + " ",)
+        revision = kv.delete(from_key=True, key="k").revision
+        kv.compact(revision, physical=True, timeout=30)
+        for endpoint in cluster.endpoints:
+            play_zkv(endpoint, Step("defrag --command-timeout 30s"))
+
+        def writable() -> bool:
+            try:
+                kv.put("a", "1")
+            except NoSpace:
+                return False
+            return True
+
+        wait_until(writable, "the alarm has ended")
+        assert play_zkv(cluster.endpoints[0], Step("alarm list")).stdout == ""
+
+
+def test_an_alarm_can_be_disarmed_by_hand() -> None:
+    with LocalCluster(1, arguments=["--quota-backend-bytes=200000"]) as cluster, cluster.client() as kv:
+        kv.txn().then(*[zkv.put(f"k{number}", noise(number)) for number in range(BATCH)]).commit()
+        kv.txn().then(*[zkv.put(f"l{number}", noise(number)) for number in range(BATCH)]).commit()
+        where = cluster.endpoints[0]
+        wait_until(lambda: "NOSPACE" in play_zkv(where, Step("alarm list")).stdout, "the alarm is on")
+        assert "NOSPACE" in play_zkv(where, Step("alarm disarm")).stdout
+        assert play_zkv(where, Step("alarm list -w json")).code == 0
+
+
+def test_history_is_compacted_without_anybody_asking() -> None:
+    """By age: what was superseded longer ago than the retention can no longer be read."""
+    arguments = ["--auto-compaction-mode=periodic", "--auto-compaction-retention=2s"]
+    with LocalCluster(1, arguments=arguments) as cluster, cluster.client() as kv:
+        first = kv.put("a", "1").revision
+
+        def compacted() -> bool:
+            kv.put("a", "2")
+            try:
+                kv.get("a", revision=first)
+            except Compacted:
+                return True
+            return False
+
+        wait_until(compacted, "the first revision is compacted")

@@ -71,6 +71,10 @@ def _status(fields: Any) -> m.StatusAnswer:
     return _cut(m.StatusAnswer, fields)
 
 
+def _alarm(fields: Any) -> m.AlarmAnswer:
+    return m.AlarmAnswer(tuple([(_integer(member), _integer(alarm)) for member, alarm in fields[0]]))
+
+
 def _defragment(fields: Any) -> m.DefragmentAnswer:
     return _cut(m.DefragmentAnswer, fields)
 
@@ -144,6 +148,7 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.STATUS: _status,
     m.Op.SNAPSHOT: _snapshot,
     m.Op.DEFRAGMENT: _defragment,
+    m.Op.ALARM: _alarm,
     m.Op.MEMBER_LIST: _member_list,
     m.Op.MEMBER_ADD: _member_add,
     m.Op.MEMBER_REMOVE: _members_now,

@@ -54,6 +54,8 @@ def lane_of(request: m.Request) -> int:
             if request.range_end and not request.count_only:
                 return Lane.ALONE
             return Lane.LOCAL if request.serializable else Lane.READ
+        case m.Alarm():
+            return Lane.READ if request.action == m.AlarmAction.GET else Lane.WRITE
         case m.MemberList():
             return Lane.READ if request.linearizable else Lane.LOCAL
         case m.Txn():

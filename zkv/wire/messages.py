@@ -52,6 +52,7 @@ class Op(IntEnum):
     MOVE_LEADER = 21  # answered by the leader's raft actor, never in the log
     SNAPSHOT = 22
     DEFRAGMENT = 23
+    ALARM = 24
 
 
 class SortOrder(IntEnum):
@@ -81,6 +82,18 @@ class CompareTarget(IntEnum):
     MOD = 2
     VALUE = 3
     LEASE = 4
+
+
+class AlarmAction(IntEnum):
+    GET = 0
+    ACTIVATE = 1
+    DEACTIVATE = 2
+
+
+class AlarmType(IntEnum):
+    NONE = 0
+    NOSPACE = 1
+    CORRUPT = 2
 
 
 class KeyValue(NamedTuple):
@@ -169,6 +182,14 @@ class HashKV(NamedTuple):
 
 class Status(NamedTuple):
     pass
+
+
+class Alarm(NamedTuple):
+    """What alarms there are, of one member and kind or (0) of all; or one more, or one less of them."""
+
+    action: int = AlarmAction.GET
+    member_id: int = 0
+    alarm: int = AlarmType.NONE
 
 
 class Defragment(NamedTuple):
@@ -279,6 +300,7 @@ Request: TypeAlias = (
     | Status
     | Snapshot
     | Defragment
+    | Alarm
     | MemberList
     | MemberAdd
     | MemberRemove
@@ -319,6 +341,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.MOVE_LEADER: MoveLeader,
     Op.SNAPSHOT: Snapshot,
     Op.DEFRAGMENT: Defragment,
+    Op.ALARM: Alarm,
 }
 
 
@@ -368,6 +391,12 @@ class StatusAnswer(NamedTuple):
     raft_applied_index: int
     errors: tuple[str, ...]
     is_learner: bool
+
+
+class AlarmAnswer(NamedTuple):
+    """(member id, AlarmType) each: those asked for, or the one changed."""
+
+    alarms: tuple[tuple[int, int], ...]
 
 
 class DefragmentAnswer(NamedTuple):
@@ -449,6 +478,7 @@ AnswerBody: TypeAlias = (
     | StatusAnswer
     | StorePart
     | DefragmentAnswer
+    | AlarmAnswer
     | MemberListAnswer
     | LeaseGrantAnswer
     | LeaseRevokeAnswer
@@ -484,6 +514,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.MOVE_LEADER: MoveLeaderAnswer,
     Op.SNAPSHOT: StorePart,
     Op.DEFRAGMENT: DefragmentAnswer,
+    Op.ALARM: AlarmAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:

@@ -34,7 +34,7 @@ A lease of id 7 with the key a:
 
 `until` is the time of the cluster clock, ms, up to which the log lets it live (core/mvcc/leases.py).
 
-Beside them: `m` members, `d` former ones, `s` sessions, `q` the queue in which sessions grow old,
+Beside them: `m` members, `d` former ones, `n` alarms, `s` sessions, `q` the queue in which sessions grow old,
 `x` the store's own place.
 """
 
@@ -52,6 +52,7 @@ HISTORY: Final = b"h"
 LEASE: Final = b"l"
 MEMBER: Final = b"m"
 REMOVED_MEMBER: Final = b"d"
+ALARM: Final = b"n"
 ATTACHED: Final = b"a"
 SESSION: Final = b"s"
 SESSION_QUEUE: Final = b"q"
@@ -68,6 +69,7 @@ EVENT_HEAD_BYTES: Final = EVENT_HEAD.size
 _HISTORY_TAIL: Final = Struct(">QI")  # revision and sub, inverted
 HISTORY_TAIL_BYTES: Final = 2 + _HISTORY_TAIL.size
 _ID: Final = Struct(">cQ")
+_ALARM: Final = Struct(">cQB")
 
 PUT_FLAG: Final = 0
 TOMBSTONE_FLAG: Final = 1
@@ -176,6 +178,16 @@ def event_record(key: bytes, record: bytes) -> EventRecord:
 
 def member_key(member: int) -> bytes:
     return _ID.pack(MEMBER, member)
+
+
+def alarm_key(member: int, alarm: int) -> bytes:
+    return _ALARM.pack(ALARM, member, alarm)
+
+
+def alarm_of(key: bytes) -> tuple[int, int]:
+    """Member and kind, of an alarm's key in the engine."""
+    _, member, alarm = _ALARM.unpack(key)
+    return member, alarm
 
 
 def removed_member_key(member: int) -> bytes:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv import errors
 from zkv.core.mvcc import leases, txn
+from zkv.core.mvcc.alarms import Alarms
 from zkv.core.mvcc.compaction import Compaction
 from zkv.core.mvcc.layout import PLACE, Lease, Place
 from zkv.core.mvcc.members import Members
@@ -113,9 +114,10 @@ class StateMachine:
         self.members = Members(engine, m.ConfState(*unpack(place.conf)))
         self._sessions = Sessions(engine, limits, place.sessions, place.horizon)
         self.compaction = Compaction(engine)
+        self.alarms = Alarms(engine)
         self._raft_term = place.term
         self._head_of_answers = (cluster_id, member_id)
-        self._reading = Reading(self.store, self.members, self.compaction, limits, version)
+        self._reading = Reading(self.store, self.members, self.compaction, self.alarms, limits=limits, version=version)
         self._members_changed = False
 
     # --- the place in the log ---
@@ -144,6 +146,7 @@ class StateMachine:
         store, sessions = self.store, self._sessions
         puts, deletes = sessions.pairs()
         member_puts, member_deletes = self.members.pairs()
+        alarm_puts, alarm_deletes = self.alarms.pairs()
         place = Place(
             self.applied,
             self._begun,
@@ -155,7 +158,9 @@ class StateMachine:
             sessions.horizon,
             pack(self.members.conf),
         )
-        store.commit((*puts, *member_puts, (PLACE, pack(place))), (*deletes, *member_deletes))
+        store.commit(
+            (*puts, *member_puts, *alarm_puts, (PLACE, pack(place))), (*deletes, *member_deletes, *alarm_deletes)
+        )
 
     # --- applying ---
 
@@ -255,7 +260,7 @@ class StateMachine:
             if number <= skip:
                 parts.append(failed(request, errors.Unavailable(), store.revision))
                 continue
-            if op == _OP_PUT and _is_plain(fields):
+            if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
                 part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
                 if session is not None:
                     session.remember(request, part, store.revision, self._limits)
@@ -309,6 +314,8 @@ class StateMachine:
         store = self.store
         store.begin()
         body: object
+        if self.alarms.any:
+            self.alarms.check(op, txn.parse(*fields) if op == _OP_TXN else fields)
         if op == _OP_PUT:
             body = store.put(fields if len(fields) == _PUT_FIELDS else m.Put(*fields))
             store.end()
@@ -331,6 +338,8 @@ class StateMachine:
             return True, self._change_members(op, fields, entry.index)
         if op in _LEASE_OPS:
             return True, self._change_leases(op, fields, entry.term)
+        if op == m.Op.ALARM:
+            return True, (self.alarms.change(m.Alarm(*fields)),)
         if op == _OP_RANGE:
             return False, store.range(m.Range(*fields)) if mine else None
         if op == m.Op.MEMBER_LIST:

@@ -23,6 +23,7 @@ from zkv.wire.codec import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zkv.core.mvcc.alarms import Alarms
     from zkv.core.mvcc.compaction import Compaction
     from zkv.core.mvcc.engine import Reader
     from zkv.core.mvcc.members import Members
@@ -68,8 +69,18 @@ class ReadOutcome(NamedTuple):
 
 
 class Reading:
-    def __init__(self, store: Store, members: Members, compaction: Compaction, limits: Limits, version: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        members: Members,
+        compaction: Compaction,
+        alarms: Alarms,
+        *,
+        limits: Limits,
+        version: str,
+    ) -> None:
         self._store = store
+        self._alarms = alarms
         self._members = members
         self._compaction = compaction
         self._limits = limits
@@ -98,6 +109,8 @@ class Reading:
         store = self._store
         body: object
         try:
+            if self._alarms.corrupt:
+                self._alarms.check(op, fields)
             if op == m.Op.RANGE:
                 ranged = m.Range(*fields)
                 if ranged.range_end or ranged.revision > 0:
@@ -117,6 +130,8 @@ class Reading:
                 return
             elif op == m.Op.STATUS:
                 body = self._status(stamp, applied)
+            elif op == m.Op.ALARM:
+                body = (self._alarms.find(m.Alarm(*fields)),)
             elif op == m.Op.DEFRAGMENT:
                 outcome.defragment.append(request)
                 return
@@ -246,7 +261,10 @@ class Reading:
     def _status(self, stamp: m.Stamp | None, applied: int) -> m.StatusAnswer:
         stamp = stamp or m.Stamp(0, 0, applied, False)
         engine = self._store.engine
-        troubles = () if stamp.leader else (errors.NoLeader.text,)
+        alarms = [
+            f"memberID:{member} alarm:{m.AlarmType(alarm).name} " for member, alarm in self._alarms.find(m.Alarm())
+        ]
+        troubles = (*(() if stamp.leader else (errors.NoLeader.text,)), *alarms)
         return m.StatusAnswer(
             self._version,
             engine.size(),

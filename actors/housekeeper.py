@@ -1,0 +1,80 @@
+"""What the leader's storage does for the whole cluster without being asked: auto-compaction, and the space alarm.
+
+It only proposes; whether anything comes of it the log decides. So it does no harm that two members may both take
+themselves for the leader for a moment.
+
+The alarm goes by the bytes that are in use on the leader (what a defragmentation would leave). It goes on above the
+quota, and off by itself below CLEAR_PERCENT of it, so that it does not flutter; etcd's must be disarmed by hand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zkv.core.auto_compaction import AutoCompaction
+    from zkv.core.mvcc.machine import StateMachine
+
+LOOK_MS = 500
+AGAIN_MS = 5_000
+"""A proposal of which nothing came is made again after so long."""
+CLEAR_PERCENT = 90
+DEFAULT_QUOTA_BYTES = 2 << 30  # etcd's
+
+
+class Housekeeper:
+    """`quota_bytes`: 0 is etcd's default, below 0 there is none. `post` reaches raft."""
+
+    def __init__(
+        self, member_id: int, quota_bytes: int, compaction: AutoCompaction, post: Callable[[str, NamedTuple], bool]
+    ) -> None:
+        self._member_id = member_id
+        self._quota = DEFAULT_QUOTA_BYTES if quota_bytes == 0 else max(quota_bytes, 0)
+        self._compaction = compaction
+        self._post = post
+        self._leading = False
+        self._look_at = 0
+        self._alarm_again_at = 0
+
+    def leader_is(self, leader: int, now: int) -> None:
+        leading = leader == self._member_id
+        if leading and not self._leading:
+            self._compaction.begin(now)
+            self._look_at = self._alarm_again_at = now
+        self._leading = leading
+
+    def wakeup(self) -> int | None:
+        return self._look_at if self._leading else None
+
+    def tend(self, machine: StateMachine, now: int) -> None:
+        if not self._leading or now < self._look_at:
+            return
+        self._look_at = now + LOOK_MS
+        self._watch_space(machine, now)
+        revision = self._compaction.due(now, machine.revision, machine.store.compacted)
+        if revision is not None:
+            self._propose(m.Op.COMPACT, m.Compact(revision))
+
+    def _watch_space(self, machine: StateMachine, now: int) -> None:
+        if now < self._alarm_again_at:
+            return
+        raised = machine.alarms.find(m.Alarm(alarm=m.AlarmType.NOSPACE))
+        used = machine.engine.size_in_use()
+        proposals = []
+        if self._quota and used > self._quota and not raised:
+            proposals = [m.Alarm(m.AlarmAction.ACTIVATE, self._member_id, m.AlarmType.NOSPACE)]
+        elif raised and used * 100 < self._quota * CLEAR_PERCENT:
+            proposals = [m.Alarm(m.AlarmAction.DEACTIVATE, member, alarm) for member, alarm in raised]
+        for alarm in proposals:
+            self._alarm_again_at = now + AGAIN_MS
+            self._propose(m.Op.ALARM, alarm)
+
+    def _propose(self, op: m.Op, request: m.Request) -> None:
+        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, int(op), request),)))
+        # incarnation 0 is no gateway's: nobody waits for the answer
+        self._post("raft", m.Propose(codec.pack(m.Frame(self._member_id, 0, ((0, group),)))))
