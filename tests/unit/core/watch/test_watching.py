@@ -157,6 +157,31 @@ def test_an_answer_is_what_packing_it_whole_would_give(world: WatchWorld) -> Non
         assert pack(m.Answers(*unpack(packed))) == packed
 
 
+def test_watches_that_meet_are_one_party_and_can_still_be_told_apart(world: WatchWorld) -> None:
+    """They began at different revisions and came live together; each can be ended, and has the options it had."""
+    world.write(Put(b"a", b"1"), Put(b"a", b"2"))
+    world.watch(1, Watch(1, b"a"), Watch(2, b"b"), Watch(3, b"c"))
+    world.watch(1, Watch(4, b"a", start_revision=2), Watch(5, b"a", start_revision=2), Watch(6, b"a", b"", 3, True))
+    world.settle()
+    assert len(world.watching._roster.streams[1].live.parties) == 4
+    world.full.add("watch")  # all fall behind, and what was superseded is asked for again for those who want it
+    world.write(Put(b"a", b"3"))
+    world.settle()
+    world.write(Put(b"a", b"4"))
+    world.settle()
+    world.check_all_told()
+    assert [ids for ids, revision, _ in events(world) if revision == 5] == [(1, 4, 5), (6,)]
+    for watch in (4, 1, 6, 5):
+        world.say(1, ClientKind.UNWATCH, watch)
+        world.write(Put(b"a", b""))
+        world.settle()
+        world.check_all_told()
+    for watch in (2, 3):
+        world.say(1, ClientKind.UNWATCH, watch)
+    world.settle()
+    assert not any(world.kept())
+
+
 # --- words -------------------------------------------------------------------------------------------
 
 
@@ -367,6 +392,31 @@ def test_credit_for_more_than_was_sent_buys_nothing() -> None:
     assert world.listeners[1].watches[1].count <= 2
 
 
+def test_a_revision_is_told_whole_though_the_window_fills_in_the_middle_of_it() -> None:
+    """The window is overrun by one revision, and no revision is torn."""
+    world = WatchWorld(watch_window_bytes=500)
+    (seen,) = world.watch(1, Watch(1, b"", b"\0"))
+    world.settle()
+    world.write(Txn((), tuple((2, Put(b"%d" % number, bytes(400))) for number in range(4)), ()), Put(b"a", b""))
+    world.settle(take=False)
+    assert (seen.count, seen.told) == (4, 2)
+    world.settle()
+    world.check_all_told()
+
+
+def test_a_stream_that_is_stopped_stops_for_watches_that_were_to_begin_behind_it_too() -> None:
+    """One batch: the window is full after its first revision; another watch of the stream begins with its last."""
+    world = WatchWorld(watch_window_bytes=500)
+    world.watch(1, Watch(1, b"a"), Watch(2, b"b", start_revision=4))
+    world.settle()
+    both = Txn((), ((2, Put(b"a", b"3")), (2, Put(b"b", b"3"))), ())
+    world.write(Put(b"a", bytes(600)), both, Put(b"b", b"4"), Put(b"b", b"5"))
+    world.settle(take=False)
+    assert [seen.count for seen in world.listeners[1].watches.values()] == [1, 0]
+    world.settle()
+    assert [seen.count for seen in world.listeners[1].watches.values()] == [2, 2]
+
+
 # --- large answers -------------------------------------------------------------------------------------
 
 
@@ -558,6 +608,72 @@ def test_the_first_watch_that_wants_prev_kv_gets_it_from_the_first_event_on(worl
     world.check_all_told()
 
 
+def test_a_watch_to_come_that_wants_prev_kv_gets_it_from_its_first_event_on(world: WatchWorld) -> None:
+    """The batch it begins in was gathered before storage knew."""
+    world.write(Put(b"a", b"1"))
+    world.watch(1, Watch(1, b"b"))
+    world.settle()
+    world.watch(1, Watch(2, b"a", b"", 4, True))
+    world.write(Put(b"a", b"2"), Put(b"a", b"3"))
+    assert not world.to_watch[0].prev_kv
+    world.settle()
+    assert world.listeners[1].watches[2].count == 1
+
+
+def test_what_is_told_again_together_with_what_is_new_is_told_once(world: WatchWorld) -> None:
+    """Storage has restarted, and tells in one batch what it had told before it died and what came after."""
+    world.watch(1, Watch(1, b"a"))
+    world.settle()
+    world.write(Put(b"a", b"1"))
+    told = world.to_watch[-1]
+    world.settle()
+    world.write(Put(b"a", b"2"))
+    new = world.to_watch.pop()
+    world.watch_turn(m.Applied(3, (*told.events, *new.events), 1, 1, True, True))
+    assert world.listeners[1].watches[1].count == 2
+
+
+def test_a_slice_that_reaches_beyond_what_was_told_leaves_nobody_behind_or_twice_told(world: WatchWorld) -> None:
+    """The word of the new revision found no room, and the slice did."""
+    world.write(Put(b"a", b"1"))
+    world.watch(1, Watch(1, b"b"))
+    world.settle()
+    world.watch(1, Watch(2, b"a", start_revision=1), Watch(3, b"a"))
+    world.full.add("watch")
+    world.write(Put(b"a", b"2"))
+    world.full.clear()
+    wanted = world.to_storage.popleft()
+    world.feed.want(wanted)
+    for _ in range(3):
+        world.feed.step()
+    world.watch_turn()
+    world.settle()
+    world.write(Put(b"a", b"3"))
+    world.settle()
+    assert [seen.count for seen in world.listeners[1].watches.values()] == [0, 3, 2]
+
+
+def test_only_who_begins_before_the_compacted_revision_is_told_so(world: WatchWorld) -> None:
+    """Who waits for history beside it, from that very revision on, gets all."""
+    world.write(Put(b"a", b"1"), Put(b"a", b"2"), Put(b"a", b"3"), Compact(3))
+    early, there = world.watch(1, Watch(1, b"a", start_revision=2), Watch(2, b"a", start_revision=3))
+    world.settle()
+    assert (early.ended, there.ended, there.count) == ((Compacted.code, 3, 0), None, 2)
+
+
+def test_a_question_dies_with_the_storage_it_was_put_to(world: WatchWorld) -> None:
+    """It is put to the next one, and an answer that comes late is not taken for another's."""
+    world.write(Put(b"a", b"1"))
+    (seen,) = world.watch(1, Watch(1, b"a", start_revision=1))
+    world.settle(take=False)
+    world.watch(1, Watch(2, b"a", start_revision=2))
+    world.restart_storage()
+    world.watch_turn(m.History(99, 2, 2, ((2, ((False, (b"a", 2, 2, 1, b"wrong", 0), None),)),)))
+    world.settle()
+    world.check_all_told()
+    assert seen.count == 1
+
+
 def test_a_full_gateway_is_told_later(world: WatchWorld) -> None:
     world.watch(1, Watch(1, b"a"))
     world.settle()
@@ -673,7 +789,9 @@ def test_who_was_stopped_by_its_own_window_and_then_by_all_the_others_goes_on_wh
     world.write(Put(b"a", bytes(1_500)), Put(b"a", b"owed"), Put(b"b", bytes(9_000)))
     world.settle(take=False)
     world.take(1)
-    assert world.listeners[1].watches[1].count == 1
+    world.watch_turn(after_ms=world.limits.watch_silence_ms + 1)
+    first = world.listeners[1].watches[1]
+    assert (first.count, first.ended) == (1, None), "it is not the one that takes nothing"
     world.take(2)
     world.settle(take=False)
     world.check_all_told()
