@@ -205,7 +205,8 @@ class Chain:
             end = b""
         newest = self._reference.revision
         start = rng.choice((0, 0, max(1, newest - rng.randrange(60)), newest + 3))
-        asked = m.Watch(0, key, end, start, *(rng.random() < 0.2 for _ in range(4)), fragment=True)
+        flags = [rng.random() < 0.2 for _ in range(4)]
+        asked = m.Watch(0, key, end, start, *flags)._replace(fragment=True)
         seen = SeenWatch(asked, self.truth)
         if start:
             seen.created(0)

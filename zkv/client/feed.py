@@ -36,13 +36,14 @@ class Feed:
     """A watch. `context` belongs to the caller: whatever it wakes.
 
     `asked` is the watch as the caller wants it, but for id and start. `next`: the revision to go on from should it
-    begin anew; 0: not yet known, from whenever it begins. `queue`: what came and was not read yet; `reading`: what the
-    reader was given last (it counts as read when he comes for more); `pieces` of a revision that is not here whole.
+    begin anew; 0: not yet known, from whenever it begins. `begun`: a member has begun it once. `queue`: what came and
+    was not read yet; `reading`: what the reader was given last (it counts as read when he comes for more); `pieces` of
+    a revision that is not here whole.
     """
 
     __slots__ = (
-        "asked", "avoid", "began", "buffered", "context", "due", "error", "id", "line", "next", "pieces", "queue",
-        "read_at", "reading", "state", "tries",
+        "asked", "avoid", "began", "begun", "buffered", "context", "due", "error", "id", "line", "next", "pieces",
+        "queue", "read_at", "reading", "state", "tries",
     )  # fmt: skip
 
     def __init__(self, asked: Watch, context: object) -> None:
@@ -56,6 +57,7 @@ class Feed:
         self.tries = 0
         self.avoid: int | None = None
         self.began = FOREVER
+        self.begun = False
         self.queue: deque[Batch] = deque()
         self.reading: Batch | None = None
         self.pieces: list[Batch] = []
@@ -67,11 +69,6 @@ class Feed:
     def done(self) -> bool:
         """It has ended; what is in the queue can still be read."""
         return self.state is ENDED
-
-    @property
-    def begun(self) -> bool:
-        """Is it certain from where it tells events?"""
-        return self.next > 0
 
     def __repr__(self) -> str:
         return f"<Feed {self.id} {self.state.name} from {self.next}>"

@@ -291,6 +291,7 @@ class Watching:
                 feed.state = LIVE
                 feed.due = FOREVER
                 feed.began = now
+                feed.begun = True
                 feed.next = feed.next or revision + 1
                 self._news[feed] = None
 

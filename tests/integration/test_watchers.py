@@ -1,0 +1,151 @@
+"""Watches on real processes: through kills, past stopped clients, and what they leave behind.
+
+The long form of the kills is tests/torture/watchers.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import zkv
+from tests.harness.processes import children, pss_bytes, wait_until
+from tests.harness.watch_worker import END, WatchWorker, told
+from tests.torture.watchers import play
+from zkv.testing import LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[LocalCluster]:
+    with LocalCluster(nodes=1, storage="memory") as cluster:
+        yield cluster
+
+
+def test_a_hundred_watchers_are_told_everything_whoever_is_killed() -> None:
+    """The leader's whole tree, then each actor of a member in turn, by kill -9: every event once, in order."""
+    with LocalCluster(nodes=3) as cluster:
+        owed, results = play(cluster, watchers=100, connections=10, processes=2, leader_kills=1, writes=20)
+    assert owed.count > 100
+    assert set(results) == {owed}
+    assert len(results) == 100
+
+
+def test_a_stopped_client_costs_a_window_and_hurts_nobody(single: LocalCluster) -> None:
+    """Its process is stopped, much happens, others are told at once; when it goes on it is told everything."""
+    actors = children(single.pid(0))
+    with single.client() as kv:
+        first = kv.status().revision + 1
+        options = {"watchers": 20, "connections": 2, "from_revision": first}
+        with WatchWorker(single.endpoints, **options) as stopped, WatchWorker(single.endpoints, **options) as other:
+            stopped.wait_ready()
+            other.wait_ready()
+            kv.put("w/first", bytes(1000))
+            before = {name: pss_bytes(actors[name]) for name in ("gateway", "watch")}
+            stopped.pause()
+            try:
+                with kv.watch(prefix="w/", from_revision=first) as mine:
+                    for number in range(2500):
+                        kv.put(f"w/{number:05}", bytes(4000))
+                    revision = kv.put(END).revision
+                    while mine.next(10).revision < revision:  # type: ignore[union-attr] # it comes in time
+                        pass
+                owed = told((kv_.mod_revision, kv_.key) for kv_ in _in_order(kv) if kv_.key != END)
+                assert set(other.results()) == {owed}
+                grown = {name: pss_bytes(actors[name]) - before[name] for name in before}
+            finally:
+                stopped.resume()
+            assert set(stopped.results()) == {owed}
+    assert max(grown.values()) < 6 * MEBIBYTE, f"10 MiB were told, two connections may hold a MiB each: {grown}"
+
+
+def _in_order(kv: zkv.Client) -> list[zkv.KeyValue]:
+    return sorted(kv.range(prefix="w/"), key=lambda record: record.mod_revision)
+
+
+def test_thousands_of_watches_that_come_and_go_leave_nothing_behind(single: LocalCluster) -> None:
+    """Neither in the node's processes nor in the client."""
+    actors = children(single.pid(0))
+    sizes = []
+    with single.client() as kv:
+        for _ in range(3):
+            for _ in range(20):
+                watches = [kv.watch(f"x/{number}", from_revision=1) for number in range(100)]
+                watches[-1].wait_created(10)
+                for watch in watches:
+                    watch.cancel()
+            with kv.watch("x") as last:  # words keep their order: when this one is there, the others are gone
+                del watches, watch
+            assert last.revision == 0
+            sizes.append(sum(pss_bytes(actors[name]) for name in ("gateway", "watch")))
+        watching = kv._session.watching
+        wait_until(
+            lambda: not watching._feeds and not any(line.ending for line in watching._lines.values()), "all gone"
+        )
+        assert [*watching._sent, *watching._news, watching._shelf.held] == [0]
+    assert sizes[2] - sizes[1] < MEBIBYTE, f"4,000 watches came and went between {sizes[0]} and {sizes[2]} bytes"
+
+
+def test_a_watch_that_is_not_read_does_not_hold_up_another(single: LocalCluster) -> None:
+    """They share a connection and its window; later it is told everything all the same."""
+    with single.client() as kv:
+        first = kv.status().revision + 1
+        with kv.watch(prefix="s/", from_revision=first) as slow, kv.watch(prefix="q/", from_revision=first) as quick:
+            for number in range(800):
+                kv.put(f"s/{number}", bytes(4000))
+            kv.put("q/1")
+            response = quick.next(20)
+            assert response is not None
+            assert [event.key for event in response.events] == [b"q/1"]
+            keys = [next(slow).events[0].key for _ in range(800)]
+    assert keys == [b"s/%d" % number for number in range(800)]
+
+
+def test_cancel_waits_for_nobody_and_wakes_who_waits(single: LocalCluster) -> None:
+    """The member it is at need not even be able to hear of it."""
+    with single.client() as kv:
+        watch = kv.watch("nobody puts this")
+        found: list[object] = []
+        reader = threading.Thread(target=lambda: found.append(list(watch)))
+        reader.start()
+        single.pause(0)
+        try:
+            watch.cancel()
+            reader.join(10)
+            assert found == [[]]
+        finally:
+            single.resume(0)
+
+
+def test_a_watch_of_compacted_history_says_from_where_it_is_kept(single: LocalCluster) -> None:
+    with single.client() as kv:
+        kv.put("c", "1")
+        revision = kv.put("c", "2").revision
+        kv.compact(revision)
+        with pytest.raises(zkv.errors.Compacted) as caught, kv.watch("c", from_revision=1) as watch:
+            next(watch)
+    assert caught.value.compact_revision == revision
+
+
+def test_a_cache_follows_the_cluster(single: LocalCluster) -> None:
+    """Also where the history it was following is gone."""
+    events: list[tuple[str, bytes]] = []
+    with single.client() as kv, single.client() as other:
+        kv.put("k/a", "1")
+        with other.cache("k/", on_event=lambda event: events.append((event.type, event.key))) as cache:
+            assert cache["k/a"].value == b"1"
+            kv.put("k/b", "2")
+            kv.delete("k/a")
+            revision = kv.put("elsewhere").revision
+            cache.wait(revision)
+            assert dict(cache.items()) == {b"k/b": kv.get("k/b")}
+            assert (cache.get(b"k/a"), cache["k/b"].value, len(cache), list(cache)) == (None, b"2", 1, [b"k/b"])
+            with pytest.raises(zkv.errors.DeadlineExceeded):
+                cache.wait(revision + 1000, timeout=0.1)
+    assert events == [("PUT", b"k/a"), ("PUT", b"k/b"), ("DELETE", b"k/a")]
