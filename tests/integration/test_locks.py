@@ -20,7 +20,8 @@ from zkv.testing import LocalCluster
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TTL = 2  # the least there is
+TTL = 2  # the least there is: of those who are to lose it
+LONG = 10  # of those who are not, however busy the machine
 PATIENCE_S = 30.0
 
 
@@ -41,18 +42,27 @@ def sum_of(kv: zkv.Client, prefix: str) -> int:
 
 
 class TestLeases:
-    def test_a_lease_is_kept_alive_and_ends_with_its_block(self, kv: zkv.Client) -> None:
-        """Beyond its TTL the key is there; after the block it is gone."""
-        with kv.lease(TTL) as lease:
+    def test_a_lease_is_kept_alive_and_ends_with_its_block(self, cluster: LocalCluster, kv: zkv.Client) -> None:
+        """Beyond its TTL the key is there, by either client; after the block it is gone."""
+        ttl = 4
+
+        async def main() -> None:
+            async with zkv.AsyncClient(cluster.endpoints, timeout=20) as akv, akv.lease(ttl) as lease:
+                await akv.put("async leased", "1", lease=lease)
+                await asyncio.sleep(1.5 * ttl)
+                lease.check()
+                assert await akv.get("async leased")
+
+        with kv.lease(ttl) as lease:
             kv.put("leased", "1", lease=lease)
-            waited = threading.Event()
-            assert not waited.wait(2 * TTL)
+            asyncio.run(main())
             lease.check()
             assert kv.get("leased")
             left = kv.time_to_live(lease, keys=True)
-            assert (left.granted_ttl, left.keys) == (TTL, (b"leased",))
+            assert (left.granted_ttl, left.keys) == (ttl, (b"leased",))
             assert lease.id in kv.leases().leases
         assert kv.get("leased") is None
+        assert kv.get("async leased") is None
         assert not lease.alive
 
     def test_a_lease_that_is_revoked_elsewhere_is_lost(self, kv: zkv.Client) -> None:
@@ -78,7 +88,7 @@ class TestLocks:
         with Worker("hold", "stopped", TTL, cluster.endpoints) as worker:
             assert worker.heard().startswith("held")
             worker.process.send_signal(signal.SIGSTOP)
-            with kv.lock("stopped", TTL).acquire(PATIENCE_S) as lock:
+            with kv.lock("stopped", LONG).acquire(PATIENCE_S) as lock:
                 kv.put("stopped.written", "by the next", guard=lock)
                 worker.process.send_signal(signal.SIGCONT)
                 worker.go_on()
@@ -92,12 +102,12 @@ class TestLocks:
         with Worker("hold", "killed", TTL, cluster.endpoints) as worker:
             assert worker.heard().startswith("held")
             worker.process.kill()
-            kv.lock("killed", TTL).acquire(PATIENCE_S).release()
+            kv.lock("killed", LONG).acquire(PATIENCE_S).release()
 
     def test_processes_hold_it_one_after_the_other(self, cluster: LocalCluster, kv: zkv.Client) -> None:
         """What they note while they hold it is not interleaved, and tokens only grow."""
         with ExitStack() as stack:
-            workers = [stack.enter_context(Worker("compete", "many", 5, cluster.endpoints)) for _ in range(4)]
+            workers = [stack.enter_context(Worker("compete", "many", LONG, cluster.endpoints)) for _ in range(4)]
             assert [worker.heard() for worker in workers] == ["done"] * 4
         log = kv.get("many.log")
         assert log is not None
@@ -158,10 +168,10 @@ class TestLocks:
 
         before = signal.signal(signal.SIGUSR1, interrupt)
         try:
-            with kv.lock("interrupted", TTL), ThreadPoolExecutor(1) as pool:
+            with kv.lock("interrupted", LONG), ThreadPoolExecutor(1) as pool:
                 interrupting = pool.submit(interrupt_waiter)
                 with pytest.raises(KeyboardInterrupt):
-                    kv.lock("interrupted", TTL).acquire(PATIENCE_S)
+                    kv.lock("interrupted", LONG).acquire(PATIENCE_S)
                 interrupting.result()
                 assert kv.count(prefix="interrupted/") == 1
         finally:
@@ -169,19 +179,19 @@ class TestLocks:
 
     def test_a_block_takes_over_what_was_acquired_once(self, kv: zkv.Client) -> None:
         """`with lock.acquire(timeout)` reads well; but the same object held in a second block would be two holders."""
-        lock = kv.lock("block", TTL)
+        lock = kv.lock("block", LONG)
         with lock.acquire(PATIENCE_S), pytest.raises(errors.InvalidRequest), lock:
             pass
         assert not lock.held
-        with kv.lease(TTL).grant(PATIENCE_S) as lease, kv.lock("block", lease=lease):
+        with kv.lease(LONG).grant(PATIENCE_S) as lease, kv.lock("block", lease=lease):
             pass
 
     def test_a_timeout_leaves_the_line(self, kv: zkv.Client) -> None:
         """Nothing of the waiter stays."""
-        with kv.lock("busy", TTL):
+        with kv.lock("busy", LONG):
             with pytest.raises(errors.DeadlineExceeded):
-                kv.lock("busy", TTL).acquire(0.2)
-            assert not kv.lock("busy", TTL).try_acquire()
+                kv.lock("busy", LONG).acquire(0.2)
+            assert not kv.lock("busy", LONG).try_acquire()
             assert kv.count(prefix="busy/") == 1
 
 
@@ -193,7 +203,7 @@ class TestElections:
             observer = kv.election("chief").observe(PATIENCE_S)
             observed.append(next(observer).value)
             worker.process.kill()
-            with kv.election("chief", TTL) as election:
+            with kv.election("chief", LONG) as election:
                 election.campaign("second", PATIENCE_S)
                 observed.append(next(observer).value)
                 election.proclaim("second, still")
@@ -282,15 +292,15 @@ class TestAsyncClient:
                 inside: list[int] = []
 
                 async def work() -> None:
-                    async with kv.lock("tasks", 5) as lock:
+                    async with kv.lock("tasks", LONG) as lock:
                         inside.append(1)
                         assert len(inside) == 1
                         await kv.put("tasks.by", str(lock.token), guard=lock)
                         inside.clear()
 
                 await asyncio.gather(*(work() for _ in range(8)))
-                async with kv.lock("tasks", 5):
-                    waiting = asyncio.create_task(kv.lock("tasks", 5).acquire())
+                async with kv.lock("tasks", LONG):
+                    waiting = asyncio.create_task(kv.lock("tasks", LONG).acquire())
                     async with asyncio.timeout(PATIENCE_S):
                         while await kv.count(prefix="tasks/") < 2:
                             pass
@@ -302,20 +312,10 @@ class TestAsyncClient:
 
         asyncio.run(main())
 
-    def test_a_lease_is_kept_alive_by_the_loop(self, cluster: LocalCluster) -> None:
-        async def main() -> None:
-            async with zkv.AsyncClient(cluster.endpoints, timeout=20) as kv, kv.lease(TTL) as lease:
-                await kv.put("async leased", "1", lease=lease)
-                await asyncio.sleep(2 * TTL)
-                lease.check()
-                assert await kv.get("async leased")
-
-        asyncio.run(main())
-
     def test_elections_and_recipes(self, cluster: LocalCluster) -> None:
         async def main() -> None:
             async with zkv.AsyncClient(cluster.endpoints, timeout=20) as kv:
-                async with kv.election("async chief", 5) as election:
+                async with kv.election("async chief", LONG) as election:
                     await election.campaign("me")
                     async for leader in election.observe(PATIENCE_S):
                         assert leader.value == b"me"
