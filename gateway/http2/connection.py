@@ -193,8 +193,8 @@ class Connection:
             self._fail(fault)
             return
         for stream in self.outflow.stalled(now - self._limits.stall_ms):
-            self.reset(stream, ErrorCode.CANCEL)
-            self._handler.on_reset(stream, ErrorCode.CANCEL)
+            self.outflow.reset(stream, ErrorCode.CANCEL)
+            self._tell_reset(stream, ErrorCode.CANCEL)
         if self._drain_by is not None and now >= self._drain_by:
             self._refuse_more()
         self._settle()
@@ -227,6 +227,7 @@ class Connection:
         """RST_STREAM. What still comes for it is taken for what was on its way."""
         if stream.state != CLOSED:
             self.outflow.reset(stream, code)
+            stream.owner = None
 
     def grant(self, stream: Stream, size: int) -> None:
         """Let the peer send that much more on a stream."""
@@ -346,7 +347,7 @@ class Connection:
         stream.state = step(RECEIVE_RST, stream.state)
         self.outflow.forget(stream)
         code = unpack_u32(payload)[0]
-        self._handler.on_reset(stream, code)
+        self._tell_reset(stream, code)
         self._resets.spend(1, self._now, 0)
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -453,7 +454,7 @@ class Connection:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.outflow.reset(stream, fault.code)
-            self._handler.on_reset(stream, fault.code)
+            self._tell_reset(stream, fault.code)
         else:
             self.outflow.reset_id(stream_id, fault.code)
         self._resets.spend(1, self._now, 0)
@@ -469,7 +470,11 @@ class Connection:
         for stream in list(self.streams.values()):
             stream.state = CLOSED
             self.outflow.forget(stream)
-            self._handler.on_reset(stream, code)
+            self._tell_reset(stream, code)
+
+    def _tell_reset(self, stream: Stream, code: int) -> None:
+        self._handler.on_reset(stream, code)
+        stream.owner = None
 
     def _refuse_more(self) -> None:
         if self._refuse_beyond == STREAM_ID_MAX:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 
 RESET_IDS_MAX: Final = 2_000
+DRIBBLE_BYTES: Final = 1_024
+"""A piece of something, smaller than this, is no work for which a peer may talk: its windows make it so small."""
 
 
 class Outflow:
@@ -61,7 +63,7 @@ class Outflow:
         """The peer's SETTINGS_MAX_FRAME_SIZE."""
         self.queued = 0
         self.data_frames = 0
-        """DATA frames sent so far."""
+        """DATA frames sent so far, but for dribbles."""
         self.drained: list[Stream] = []
         """Streams told to wait that need wait no longer; whoever looks empties it."""
         self.reset_ids: dict[int, None] = {}
@@ -244,6 +246,7 @@ class Outflow:
             self._streams.pop(stream.id, None)
         else:
             self.reset(stream, ErrorCode.NO_ERROR)
+        stream.owner = None
 
     def _block_stream(self, stream: Stream) -> None:
         if stream.id not in self._blocked:
@@ -280,7 +283,8 @@ class Outflow:
         stream.queued -= size
         self.queued -= size
         stream.moved_at = self.now
-        self.data_frames += 1
+        if size == len(head) or size >= DRIBBLE_BYTES:
+            self.data_frames += 1
         end = stream.closing and not queue and stream.trailers is None
         self._out += (pack_header(size >> 8, size & 0xFF, DATA, END_STREAM if end else 0, stream.id), part)
         if end:

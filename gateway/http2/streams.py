@@ -109,7 +109,8 @@ class Stream:
         self.aside = b""
         """The value of the request's field that was set aside."""
         self.owner: Any = None
-        """The layer above puts here what it wants to find again."""
+        """The layer above puts here what it wants to find again. Taken away when the stream is closed and nothing more
+        will be told of it: otherwise each would be a circle with its owner, and wait for the garbage collector."""
         self.answered = False
         """HEADERS were sent."""
         self.closing = False
