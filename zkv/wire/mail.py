@@ -1,0 +1,257 @@
+"""What the processes of one node tell each other. How records lie on the wire: messages.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from zkv.wire.raft import Entry, SnapshotAck, SnapshotChunk, SnapshotMeta
+    from zkv.wire.requests import KeyValue, Member
+
+
+class Frame(NamedTuple):
+    """Groups of one gateway. `groups`: (gid, the client's `Requests` as it was packed) each."""
+
+    member_id: int
+    incarnation: int
+    groups: tuple[tuple[int, bytes], ...]
+
+
+class Hello(NamedTuple):
+    """An actor has (re)started: whatever its predecessor was sent is lost."""
+
+    actor: str
+    incarnation: int
+
+
+class Propose(NamedTuple):
+    """gateway -> raft: writes, to be logged. `frame` is a packed Frame.
+
+    `members`: they change the membership, or move the leader: the leader's raft actor is to look at them first.
+    """
+
+    frame: bytes
+    members: bool = False
+
+
+class Read(NamedTuple):
+    """gateway -> raft: reads that wait for a linearizable index (or, `local`, for raft's stamp only)."""
+
+    frame: bytes
+    local: bool = False
+
+
+class Refused(NamedTuple):
+    """raft, storage -> gateway: these groups failed whole, with this error."""
+
+    incarnation: int
+    code: int
+    gids: tuple[int, ...]
+
+
+class Stamp(NamedTuple):
+    """What raft knows at the moment it lets a read pass. `time`: the cluster clock, ms, or a little less."""
+
+    term: int
+    leader: int
+    commit: int
+    is_learner: bool
+    time: int = 0
+
+
+class StampedRead(NamedTuple):
+    """raft, gateway -> storage: to be answered once `index` is applied. `stamp` is None for serializable reads."""
+
+    index: int  # type: ignore[assignment] # hides tuple's method, as meant
+    stamp: Stamp | None
+    frames: tuple[bytes, ...]
+
+
+class StorageAt(NamedTuple):
+    """storage -> raft: what is applied, what of it would survive power loss; `feed`: feed me from applied + 1.
+
+    `base` (sent with `feed`) is the place the store has reached, as a snapshot's: what raft's log starts
+    from where it ends before `applied`, as after a crash between installing a snapshot and noting it in the log.
+    """
+
+    applied: int
+    durable: int
+    feed: bool = False
+    base: SnapshotMeta | None = None
+
+
+class MembersAre(NamedTuple):
+    """storage -> raft: the member table as applied, so that raft knows where its peers are, and who is to vote.
+
+    `removed`: former members. `index`: the entry that is applied last.
+    """
+
+    members: tuple[Member, ...]
+    removed: tuple[Member, ...] = ()
+    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
+
+
+class Apply(NamedTuple):
+    """raft -> storage: committed entries, in order and without a gap."""
+
+    term: int
+    entries: tuple[Entry, ...]
+
+
+class GatewayAnswers(NamedTuple):
+    """storage -> gateway: (gid, a packed `Answers`, is it the group's last) each."""
+
+    incarnation: int
+    answers: tuple[tuple[int, bytes, bool], ...]
+
+
+class StreamCredit(NamedTuple):
+    """gateway -> storage: the client behind group `gid` takes `chunks` more chunks of request `id`; 0: none ever."""
+
+    gid: int
+    id: int
+    chunks: int
+
+
+class LeaderIs(NamedTuple):
+    """raft -> gateway, lease: who leads, in which term (leader 0: nobody).
+
+    `clock`: what to add to this machine's monotonic clock (ms) to have the cluster clock, where this member leads.
+    """
+
+    term: int
+    leader: int
+    clock: int = 0
+
+
+class Event(NamedTuple):
+    """What happened to one key: a put (kv as it is now) or, `deleted`, its end (kv holds key and mod_revision)."""
+
+    deleted: bool
+    kv: KeyValue
+    prev_kv: KeyValue | None
+
+
+class Applied(NamedTuple):
+    """storage -> watch: the revision reached, and the events of all revisions after `since`: (revision, events) each.
+
+    A `since` beyond what the watch actor knows means that events between were not told (nobody had asked for them yet,
+    or a queue was full): they are to be read as history. `term` goes into answers. `at_once` and `prev_kv`: as storage
+    knows what is needed (`WatchNeeds`), it tells events at once, and with what they superseded.
+    """
+
+    revision: int
+    events: tuple[tuple[int, tuple[Event, ...]], ...]
+    since: int = 0
+    term: int = 0
+    at_once: bool = False
+    prev_kv: bool = False
+
+
+class WatchNeeds(NamedTuple):
+    """watch -> storage: are there watchers, so that events are wanted, and at once; does one of them want prev_kv?
+
+    `taken`: so many more `Applied` with events have been worked off; storage sends no more than a window of them.
+    """
+
+    events: bool
+    prev_kv: bool
+    taken: int = 0
+
+
+class HistoryWanted(NamedTuple):
+    """watch -> storage: events from `first` on, whole revisions, up to about `bytes_max` (one revision at least)."""
+
+    ticket: int
+    first: int
+    bytes_max: int
+    prev_kv: bool
+
+
+class History(NamedTuple):
+    """storage -> watch: all events of [first, upto], or, where `first` is no longer kept, `compacted` and none."""
+
+    ticket: int
+    first: int
+    upto: int
+    events: tuple[tuple[int, tuple[Event, ...]], ...]
+    compacted: int = 0
+
+
+class WatchWords(NamedTuple):
+    """gateway -> watch: what clients said, checked: (stream, ClientKind, fields) each. A stream is one connection.
+
+    ClientKind CANCEL ends the stream: the client is gone, or its answers could not be sent.
+    """
+
+    incarnation: int
+    words: tuple[tuple[int, int, tuple[object, ...]], ...]
+
+
+class WatchOut(NamedTuple):
+    """watch -> gateway: (stream, a packed `Answers` with watches) each."""
+
+    incarnation: int
+    answers: tuple[tuple[int, bytes], ...]
+
+
+class LeaseRequests(NamedTuple):
+    """gateway -> lease, and from there to the leader's lease actor: keep-alives. `frame` is a packed Frame."""
+
+    frame: bytes
+
+
+class LeaseNews(NamedTuple):
+    """storage -> lease: leases granted or renewed, (id, ttl in s, until) each, and ids of those that ended.
+
+    `until` 0: the lease has ended, but keys of it are left; the leader is to expire it again. `fresh`: this is the
+    first slice of the whole table, and what was known before is void; `more`: further slices of it follow.
+    `revision`: the store's. `term`: no entry of a greater one is applied.
+    """
+
+    applied: int
+    leases: tuple[tuple[int, int, int], ...]
+    gone: tuple[int, ...] = ()
+    fresh: bool = False
+    more: bool = False
+    revision: int = 0
+    term: int = 0
+
+
+class Relay(NamedTuple):
+    """lease -> raft, then raft -> raft: an encoded message for another member's `actor` ("lease" or "gateway")."""
+
+    member: int
+    actor: str
+    message: bytes
+
+
+class SnapshotWanted(NamedTuple):
+    """raft -> storage: stream your state to `member`, which asks for chunk `wanted` of `stream` (stream 0: begin)."""
+
+    member: int
+    stream: int = 0
+    wanted: int = 0
+    refused: bool = False
+
+
+class SnapshotOut(NamedTuple):
+    """storage -> raft: the next chunk for `member`."""
+
+    member: int
+    chunk: SnapshotChunk
+
+
+class SnapshotIn(NamedTuple):
+    """raft -> storage: a chunk from `member`'s storage."""
+
+    member: int
+    chunk: SnapshotChunk
+
+
+class SnapshotTaken(NamedTuple):
+    """storage -> raft: chunk taken (`ack`, for `member`); `installed` when the snapshot has become the store."""
+
+    member: int
+    ack: SnapshotAck
+    installed: SnapshotMeta | None = None

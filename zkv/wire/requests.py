@@ -1,0 +1,624 @@
+"""What clients and members say to each other: requests, answers, and the envelopes they travel in (PROTOCOL.md).
+
+etcd's names and meanings (https://etcd.io/docs/v3.5/learning/api/), as positional records; they go unchanged through
+the raft log into storage. How records lie on the wire: messages.py.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+
+class Op(IntEnum):
+    """What a request asks for: the second field of a request on the wire."""
+
+    RANGE = 1
+    PUT = 2
+    DELETE_RANGE = 3
+    TXN = 4
+    COMPACT = 5
+    HASH_KV = 6
+    STATUS = 7
+    MEMBER_LIST = 8
+    PUBLISH = 9  # by members only: a client's is refused at the door
+    LEASE_GRANT = 10
+    LEASE_REVOKE = 11
+    LEASE_KEEP_ALIVE = 12  # answered by the leader's lease actor
+    LEASE_TIME_TO_LIVE = 13
+    LEASE_LIST = 14
+    LEASE_RENEW = 15  # by members only
+    LEASE_EXPIRE = 16  # by members only
+    MEMBER_ADD = 17
+    MEMBER_REMOVE = 18
+    MEMBER_UPDATE = 19
+    MEMBER_PROMOTE = 20
+    MOVE_LEADER = 21  # answered by the leader's raft actor, never in the log
+    SNAPSHOT = 22
+    DEFRAGMENT = 23
+    ALARM = 24
+
+
+class SortOrder(IntEnum):
+    NONE = 0
+    ASCEND = 1
+    DESCEND = 2
+
+
+class SortTarget(IntEnum):
+    KEY = 0
+    VERSION = 1
+    CREATE = 2
+    MOD = 3
+    VALUE = 4
+
+
+class CompareResult(IntEnum):
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+class CompareTarget(IntEnum):
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+class AlarmAction(IntEnum):
+    GET = 0
+    ACTIVATE = 1
+    DEACTIVATE = 2
+
+
+class AlarmType(IntEnum):
+    NONE = 0
+    NOSPACE = 1
+    CORRUPT = 2
+
+
+class KeyValue(NamedTuple):
+    key: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    value: bytes
+    lease: int
+
+
+class Range(NamedTuple):
+    r"""Keys in [key, range_end). An empty range_end means the one key; b"\0" means all keys from `key` on.
+
+    `revision` 0 reads the present; `limit` 0 means no limit. `serializable` answers from this member's
+    own state, possibly stale, without asking the others.
+    """
+
+    key: bytes
+    range_end: bytes = b""
+    limit: int = 0
+    revision: int = 0
+    sort_order: int = SortOrder.NONE
+    sort_target: int = SortTarget.KEY
+    serializable: bool = False
+    keys_only: bool = False
+    count_only: bool = False
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
+
+
+class Put(NamedTuple):
+    """`ttl` seconds, if not 0: the key lives so long, by a lease of its own (then `lease` is 0)."""
+
+    key: bytes
+    value: bytes
+    lease: int = 0
+    prev_kv: bool = False
+    ignore_value: bool = False
+    ignore_lease: bool = False
+    ttl: int = 0
+
+
+class DeleteRange(NamedTuple):
+    key: bytes
+    range_end: bytes = b""
+    prev_kv: bool = False
+
+
+class Compare(NamedTuple):
+    """`target` of each key in [key, range_end) stands in relation `result` to `operand`.
+
+    `operand` is bytes for VALUE and an int otherwise. A missing key has version, create and mod
+    revision 0 and no value (a VALUE comparison with it is false).
+    """
+
+    result: int
+    target: int
+    key: bytes
+    operand: int | bytes
+    range_end: bytes = b""
+
+
+class Txn(NamedTuple):
+    """If all `compares` hold, `success`, otherwise `failure`: each a tuple of (Op, request)."""
+
+    compares: tuple[Compare, ...]
+    success: tuple[tuple[int, TxnRequest], ...]
+    failure: tuple[tuple[int, TxnRequest], ...]
+
+
+class Compact(NamedTuple):
+    """Forget what was superseded at or before `revision`; `physical`: answer when it is gone from the disk too."""
+
+    revision: int
+    physical: bool = False
+
+
+class HashKV(NamedTuple):
+    """The hash of all revisions up to `revision` (0: the present one) that compaction has left."""
+
+    revision: int = 0
+
+
+class Status(NamedTuple):
+    pass
+
+
+class Alarm(NamedTuple):
+    """What alarms there are, of one member and kind or (0) of all; or one more, or one less of them."""
+
+    action: int = AlarmAction.GET
+    member_id: int = 0
+    alarm: int = AlarmType.NONE
+
+
+class Defragment(NamedTuple):
+    """Give back to the disk, on the member that is asked, what is not used of it; answered when that is done."""
+
+
+class Snapshot(NamedTuple):
+    """The whole store of the member that is asked, as it is now, in chunks."""
+
+
+class MemberList(NamedTuple):
+    linearizable: bool = True
+
+
+class MemberAdd(NamedTuple):
+    """A new member at `peer_urls`. One that shall vote begins as a learner, too, and votes once it has caught up."""
+
+    peer_urls: tuple[str, ...]
+    is_learner: bool = False
+
+
+class MemberRemove(NamedTuple):
+    id: int
+
+
+class MemberUpdate(NamedTuple):
+    id: int
+    peer_urls: tuple[str, ...]
+
+
+class MemberPromote(NamedTuple):
+    """Let a learner that has caught up vote."""
+
+    id: int
+
+
+class MoveLeader(NamedTuple):
+    """Hand the leadership over to the member `target`."""
+
+    target: int
+
+
+class Publish(NamedTuple):
+    """A member tells the others its name and client urls, as etcd's members do once they run."""
+
+    member_id: int
+    name: str
+    client_urls: tuple[str, ...]
+
+
+class LeaseGrant(NamedTuple):
+    """A lease of `ttl` seconds. `id` 0: one is chosen. `ttl_min` is the door's: a client's must be 0."""
+
+    ttl: int
+    id: int = 0
+    ttl_min: int = 0
+
+
+class LeaseRevoke(NamedTuple):
+    """End a lease, and with it, at one revision, all its keys."""
+
+    id: int
+
+
+class LeaseKeepAlive(NamedTuple):
+    """Let the lease live for its whole TTL from now on."""
+
+    id: int
+
+
+class LeaseTimeToLive(NamedTuple):
+    id: int
+    keys: bool = False
+
+
+class LeaseList(NamedTuple):
+    pass
+
+
+class LeaseRenew(NamedTuple):
+    """The leader's lease actor logs that leases may live `until` (cluster clock, ms): (id, until) each.
+
+    Void unless its entry's term is `term`. Without leases it only carries the cluster clock on.
+    """
+
+    term: int
+    leases: tuple[tuple[int, int], ...]
+
+
+class LeaseExpire(NamedTuple):
+    """The leader's lease actor ends leases, each only if it may still live just `until`: (id, until) each.
+
+    Void unless its entry's term is `term`.
+    """
+
+    term: int
+    leases: tuple[tuple[int, int], ...]
+
+
+TxnRequest: TypeAlias = Range | Put | DeleteRange | Txn
+Request: TypeAlias = (
+    Range
+    | Put
+    | DeleteRange
+    | Txn
+    | Compact
+    | HashKV
+    | Status
+    | Snapshot
+    | Defragment
+    | Alarm
+    | MemberList
+    | MemberAdd
+    | MemberRemove
+    | MemberUpdate
+    | MemberPromote
+    | MoveLeader
+    | Publish
+    | LeaseGrant
+    | LeaseRevoke
+    | LeaseKeepAlive
+    | LeaseTimeToLive
+    | LeaseList
+    | LeaseRenew
+    | LeaseExpire
+)
+
+REQUEST_CLASSES: dict[int, type[Request]] = {
+    Op.RANGE: Range,
+    Op.PUT: Put,
+    Op.DELETE_RANGE: DeleteRange,
+    Op.TXN: Txn,
+    Op.COMPACT: Compact,
+    Op.HASH_KV: HashKV,
+    Op.STATUS: Status,
+    Op.MEMBER_LIST: MemberList,
+    Op.PUBLISH: Publish,
+    Op.LEASE_GRANT: LeaseGrant,
+    Op.LEASE_REVOKE: LeaseRevoke,
+    Op.LEASE_KEEP_ALIVE: LeaseKeepAlive,
+    Op.LEASE_TIME_TO_LIVE: LeaseTimeToLive,
+    Op.LEASE_LIST: LeaseList,
+    Op.LEASE_RENEW: LeaseRenew,
+    Op.LEASE_EXPIRE: LeaseExpire,
+    Op.MEMBER_ADD: MemberAdd,
+    Op.MEMBER_REMOVE: MemberRemove,
+    Op.MEMBER_UPDATE: MemberUpdate,
+    Op.MEMBER_PROMOTE: MemberPromote,
+    Op.MOVE_LEADER: MoveLeader,
+    Op.SNAPSHOT: Snapshot,
+    Op.DEFRAGMENT: Defragment,
+    Op.ALARM: Alarm,
+}
+
+
+class RangeAnswer(NamedTuple):
+    """`count` is how many keys the range holds, limit or not; `more`: the limit cut the answer."""
+
+    kvs: tuple[KeyValue, ...]
+    more: bool
+    count: int  # type: ignore[assignment] # hides tuple's method, as meant
+
+
+class PutAnswer(NamedTuple):
+    """`lease`: the one that a put with a `ttl` made."""
+
+    prev_kv: KeyValue | None = None
+    lease: int = 0
+
+
+class DeleteRangeAnswer(NamedTuple):
+    deleted: int
+    prev_kvs: tuple[KeyValue, ...] = ()
+
+
+class TxnAnswer(NamedTuple):
+    """`responses`: (Op, answer) for each request of the branch that ran."""
+
+    succeeded: bool
+    responses: tuple[tuple[int, TxnAnswerBody], ...]
+
+
+class CompactAnswer(NamedTuple):
+    pass
+
+
+class HashKVAnswer(NamedTuple):
+    hash: int
+    compact_revision: int
+
+
+class StatusAnswer(NamedTuple):
+    version: str
+    db_size: int
+    db_size_in_use: int
+    leader: int
+    raft_term: int
+    raft_index: int
+    raft_applied_index: int
+    errors: tuple[str, ...]
+    is_learner: bool
+
+
+class AlarmAnswer(NamedTuple):
+    """(member id, AlarmType) each: those asked for, or the one changed."""
+
+    alarms: tuple[tuple[int, int], ...]
+
+
+class DefragmentAnswer(NamedTuple):
+    pass
+
+
+class StorePart(NamedTuple):
+    """A chunk of a store: engine keys and values, in their order. `size`: the whole store's on disk, in bytes."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+    size: int
+
+
+class Member(NamedTuple):
+    """`name` and `client_urls` are empty until the member has published them.
+
+    `is_learner` tells clients that it does not vote now. In the member table of storage and raft it says that it is not
+    meant to: a member that is meant to vote and does not yet is catching up.
+    """
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool
+
+
+class MemberListAnswer(NamedTuple):
+    members: tuple[Member, ...]
+
+
+class LeaseGrantAnswer(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseRevokeAnswer(NamedTuple):
+    pass
+
+
+class LeaseKeepAliveAnswer(NamedTuple):
+    id: int
+    ttl: int
+
+
+class LeaseTimeToLiveAnswer(NamedTuple):
+    """`ttl` is what is left, in whole seconds; -1: there is no such lease."""
+
+    id: int
+    ttl: int
+    granted_ttl: int
+    keys: tuple[bytes, ...] = ()
+
+
+class LeaseListAnswer(NamedTuple):
+    leases: tuple[int, ...]
+
+
+class MemberAddAnswer(NamedTuple):
+    member: Member
+    members: tuple[Member, ...]
+
+
+class MembersAnswer(NamedTuple):
+    """To MemberRemove, MemberUpdate and MemberPromote: who belongs to the cluster now."""
+
+    members: tuple[Member, ...]
+
+
+class MoveLeaderAnswer(NamedTuple):
+    pass
+
+
+TxnAnswerBody: TypeAlias = RangeAnswer | PutAnswer | DeleteRangeAnswer | TxnAnswer
+AnswerBody: TypeAlias = (
+    TxnAnswerBody
+    | CompactAnswer
+    | HashKVAnswer
+    | StatusAnswer
+    | StorePart
+    | DefragmentAnswer
+    | AlarmAnswer
+    | MemberListAnswer
+    | LeaseGrantAnswer
+    | LeaseRevokeAnswer
+    | LeaseKeepAliveAnswer
+    | LeaseTimeToLiveAnswer
+    | LeaseListAnswer
+    | MemberAddAnswer
+    | MembersAnswer
+    | MoveLeaderAnswer
+)
+
+ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
+    Op.RANGE: RangeAnswer,
+    Op.PUT: PutAnswer,
+    Op.DELETE_RANGE: DeleteRangeAnswer,
+    Op.TXN: TxnAnswer,
+    Op.COMPACT: CompactAnswer,
+    Op.HASH_KV: HashKVAnswer,
+    Op.STATUS: StatusAnswer,
+    Op.MEMBER_LIST: MemberListAnswer,
+    Op.PUBLISH: CompactAnswer,
+    Op.LEASE_GRANT: LeaseGrantAnswer,
+    Op.LEASE_REVOKE: LeaseRevokeAnswer,
+    Op.LEASE_KEEP_ALIVE: LeaseKeepAliveAnswer,
+    Op.LEASE_TIME_TO_LIVE: LeaseTimeToLiveAnswer,
+    Op.LEASE_LIST: LeaseListAnswer,
+    Op.LEASE_RENEW: CompactAnswer,
+    Op.LEASE_EXPIRE: CompactAnswer,
+    Op.MEMBER_ADD: MemberAddAnswer,
+    Op.MEMBER_REMOVE: MembersAnswer,
+    Op.MEMBER_UPDATE: MembersAnswer,
+    Op.MEMBER_PROMOTE: MembersAnswer,
+    Op.MOVE_LEADER: MoveLeaderAnswer,
+    Op.SNAPSHOT: StorePart,
+    Op.DEFRAGMENT: DefragmentAnswer,
+    Op.ALARM: AlarmAnswer,
+}
+
+# The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
+
+PROTOCOL_VERSION = 1
+
+
+class ClientKind(IntEnum):
+    """What a client's message is: its second field."""
+
+    REQUESTS = 1
+    CREDIT = 2
+    CANCEL = 3
+    PING = 4
+    WATCH = 5
+    UNWATCH = 6
+    WATCH_CREDIT = 7
+    WATCH_PROGRESS = 8
+
+
+class Requests(NamedTuple):
+    """Requests made at once. `requests`: (id, Op, fields) each.
+
+    `session` (16 bytes, or b"" for a client that takes no care of retries) and `id` together name a write for
+    good: sent again, on any member, it is applied once. `floor` is the lowest id the client still waits for:
+    what lies below is answered and may be forgotten.
+
+    A session's first eight bytes are, big endian, the index of a log entry that some member had applied before the
+    session was made up (StatusAnswer.raft_applied_index, or the detail of a SessionExpired), or zeros; the other
+    eight are random. So the cluster can tell a new session from one that it has forgotten (core/mvcc/sessions.py).
+    """
+
+    session: bytes
+    floor: int
+    requests: tuple[tuple[int, int, tuple[object, ...]], ...]
+
+
+class Credit(NamedTuple):
+    """The client has taken `chunks` more chunks of the range it asked for as request `id`."""
+
+    id: int
+    chunks: int
+
+
+class Cancel(NamedTuple):
+    """The client wants no more chunks of the range it asked for as request `id`."""
+
+    id: int
+
+
+class Ping(NamedTuple):
+    token: int
+
+
+class Watch(NamedTuple):
+    """Tell me what happens in [key, range_end) from `start_revision` on (0: from now on).
+
+    `id`, 1 or more, is the client's; no two watches of one connection share it. `no_put`, `no_delete`: events not
+    wanted. `progress_notify`: say now and then how far the store is, when nothing else was to be said. `fragment`: the
+    events of one revision may come in several answers where they are large.
+    """
+
+    id: int
+    key: bytes
+    range_end: bytes = b""
+    start_revision: int = 0
+    prev_kv: bool = False
+    no_put: bool = False
+    no_delete: bool = False
+    progress_notify: bool = False
+    fragment: bool = False
+
+
+class Watches(NamedTuple):
+    """Client to gateway, kind WATCH: watches begun at once."""
+
+    watches: tuple[Watch, ...]
+
+
+class Unwatch(NamedTuple):
+    """The client wants no more of the watch `id`; answered by CANCELLED."""
+
+    id: int
+
+
+class WatchCredit(NamedTuple):
+    """The client has taken so many more bytes of messages with watch answers; 0: it is still there."""
+
+    taken: int
+
+
+class WatchProgress(NamedTuple):
+    """How far are all watches of this connection? Answered by PROGRESS, once nothing older is owed to any of them."""
+
+
+class WatchKind(IntEnum):
+    """What a watch answer is: its second field, and what its body is."""
+
+    CREATED = 0  # ()
+    EVENTS = 1  # the events of one revision or several, whole and in order: (deleted, KeyValue, prev_kv or None) each
+    FRAGMENT = 2  # the same, but more events of the last revision follow
+    PROGRESS = 3  # (): all events up to `revision` have been told
+    CANCELLED = 4  # (code, compact revision or 0, the revision to resume from): 0 when the client asked for it
+
+
+# Gateway to client:
+
+
+class Answers(NamedTuple):
+    """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's).
+
+    An error's fields are () or (detail,). Id 0: what came in could not be read as far as a request's id.
+    `token` answers a Ping (then `answers` is empty). `watches`: (watch ids, WatchKind, revision, body) each; no message
+    holds both answers and watches.
+    """
+
+    version: int
+    cluster_id: int
+    member_id: int
+    raft_term: int
+    answers: tuple[tuple[int, int, int, object], ...]
+    token: int = 0
+    watches: tuple[tuple[tuple[int, ...], int, int, object], ...] = ()
