@@ -10,8 +10,12 @@ from zkv.ctl.options import GLOBAL_FLAGS, CommandError, Flag, Values
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from zkv.client.client import Client
     from zkv.ctl.connection import Connection
     from zkv.ctl.printers import Printer
+
+
+SECOND_NS = 1_000_000_000
 
 
 class Command(NamedTuple):
@@ -76,6 +80,23 @@ class Call:
         """
         from zkv.ctl.connection import Connection
 
+        return Connection(self._checked(endpoints), self.values)
+
+    def client(self) -> Client:
+        """The library's client, for commands that last; to be used in a `with`. Raises CommandError."""
+        import gc
+
+        from zkv.client.client import Client
+
+        gc.enable()  # `main` has turned it off, for commands that live for a moment
+        return Client(
+            self._checked(),
+            timeout=self.values.number("command-timeout") / SECOND_NS,
+            server_key=self.values.text("curve-server-key") or None,
+            client_key=self.values.text("curve-key") or None,
+        )
+
+    def _checked(self, endpoints: Sequence[str] = ()) -> Sequence[str]:
         endpoints = endpoints or self.values.list("endpoints")
         if not endpoints:
             raise CommandError("no endpoints available: name some with --endpoints or ZKV_ENDPOINTS")
@@ -84,7 +105,7 @@ class Call:
                 "curve:// endpoints need the server's public key: name its file with --curve-server-key "
                 "or ZKV_CURVE_SERVER_KEY (see `zkv keys --help`)"
             )
-        return Connection(endpoints, self.values)
+        return endpoints
 
     def complain(self, text: str) -> None:
         self.err.write(text.encode("utf-8", "surrogateescape") + b"\n")

@@ -131,19 +131,15 @@ class Connection:
             for ticket in tickets:
                 if now >= dial_until * MILLISECOND_NS and ticket.state is State.QUEUED and not ticket.tries:
                     self._session.cancel(ticket)
-                    ticket.error = _NoConnection(f"no connection within {duration(self._dial_ns)}")
+                    ticket.error = NoConnection(f"no connection within {duration(self._dial_ns)}")
                 if ticket.done or (ticket.stream and ticket.stream.chunks):
                     ended.setdefault(ticket, now)
         return ended
 
     def _explain(self, ticket: Ticket) -> None:
         """Where nobody answered, say where that was and what may be wrong. A CURVE server does not answer strangers."""
-        if isinstance(ticket.error, _NoConnection):
-            curve = any(endpoint.startswith("curve://") for endpoint in self.endpoints)
-            keys = ", with --curve-server-key's key, and does it let --curve-key's in" if curve else ""
-            ticket.error.detail += (
-                f" to {', '.join(self.endpoints)}: is `zkv server` running there{keys}? (see --endpoints)"
-            )
+        if isinstance(ticket.error, NoConnection):
+            ticket.error = no_connection(self.endpoints, self._dial_ns)
 
     def _carry(self, until: int) -> None:
         """Send what is to be sent, sleep until something comes (or `until`, ms), and take it in."""
@@ -161,10 +157,20 @@ class Connection:
             transport.drain(endpoint, session, now)
 
 
-class _NoConnection(DeadlineExceeded):
+class NoConnection(DeadlineExceeded):
     """Nothing was sent, so nothing can have been applied."""
 
     maybe_applied = False
+
+
+def no_connection(endpoints: Sequence[str], dial_ns: int) -> NoConnection:
+    """Says what was tried, and what to look at."""
+    curve = any(endpoint.startswith("curve://") for endpoint in endpoints)
+    keys = ", with --curve-server-key's key, and does it let --curve-key's in" if curve else ""
+    return NoConnection(
+        f"no connection within {duration(dial_ns)} to {', '.join(endpoints)}: "
+        f"is `zkv server` running there{keys}? (see --endpoints)"
+    )
 
 
 def answer_of(ticket: Ticket, kind: type[Answer]) -> tuple[Header, Answer]:

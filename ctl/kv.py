@@ -35,6 +35,7 @@ PUT_FLAGS = (
     switch("ignore-value", "updates the key using its current value"),
     Flag("lease", "text", "0", "lease ID (in hexadecimal) to attach to the key"),
     switch("prev-kv", "return the previous key-value pair before modification"),
+    Flag("ttl", "number", "0", "seconds that the key lives, by a lease of its own (not in etcd)"),
 )
 GET_FLAGS = (
     Flag("consistency", "text", "l", "Linearizable(l) or Serializable(s)", values=("l", "s")),
@@ -115,6 +116,9 @@ def put_request(values: Values, arguments: Sequence[str], stdin: IO[bytes] | Non
         lease = parse_int(values.text("lease"), 16)
     except ValueError as error:
         raise CommandError(f"bad lease ID ({error}), expecting ID in Hex", EXIT_BAD_ARGS) from None
+    ttl = values.number("ttl")
+    if ttl and (lease or values.is_on("ignore-lease")):
+        raise CommandError("`--ttl` and a lease cannot be set at the same time, choose one", EXIT_BAD_ARGS)
     return m.Put(
         os.fsencode(arguments[0]),
         value,
@@ -122,6 +126,7 @@ def put_request(values: Values, arguments: Sequence[str], stdin: IO[bytes] | Non
         prev_kv=values.is_on("prev-kv"),
         ignore_value=ignore_value,
         ignore_lease=values.is_on("ignore-lease"),
+        ttl=ttl,
     )
 
 
@@ -219,6 +224,8 @@ A <value> not given as an argument is read from standard input, unless --ignore-
     example="""\
 zkv put /config/motd "hello"
 zkv put /config/motd --prev-kv "hello again"
+zkv put /sessions/anna token --ttl 60
+zkv put /services/web/1 10.0.0.7:80 --lease 32695410dcc0ca06
 zkv put /config/motd < /etc/motd""",
     flags=PUT_FLAGS,
     run=_put,

@@ -36,9 +36,16 @@ COMMANDS = {
     "endpoint hashkv": "zkv.ctl.endpoint:HASHKV",
     "endpoint health": "zkv.ctl.endpoint:HEALTH",
     "endpoint status": "zkv.ctl.endpoint:STATUS",
+    "elect": "zkv.ctl.lock:ELECT",
     "get": "zkv.ctl.kv:GET",
     "help": "zkv.ctl.help:HELP",
     "keys": "zkv.ctl.keys:KEYS",
+    "lease grant": "zkv.ctl.lease:GRANT",
+    "lease keep-alive": "zkv.ctl.lease:KEEP_ALIVE",
+    "lease list": "zkv.ctl.lease:LIST",
+    "lease revoke": "zkv.ctl.lease:REVOKE",
+    "lease timetolive": "zkv.ctl.lease:TIMETOLIVE",
+    "lock": "zkv.ctl.lock:LOCK",
     "member add": "zkv.ctl.member:ADD",
     "member list": "zkv.ctl.member:LIST",
     "member promote": "zkv.ctl.member:PROMOTE",
@@ -50,14 +57,17 @@ COMMANDS = {
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",
     "snapshot save": "zkv.ctl.snapshot:SAVE",
     "snapshot status": "zkv.ctl.snapshot:STATUS",
+    "touch": "zkv.ctl.lease:TOUCH",
     "txn": "zkv.ctl.txn:TXN",
     "version": "zkv.ctl.version:VERSION",
+    "watch": "zkv.ctl.watch:WATCH",
 }
 """Where each is defined. A name of two words belongs to a group."""
 
 GROUPS = {
     "alarm": "Alarm related commands",
     "endpoint": "Endpoint related commands",
+    "lease": "Lease related commands",
     "member": "Membership related commands",
     "snapshot": "Manages zkv node snapshots",
 }

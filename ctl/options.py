@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 # Exit codes, as etcdctl has them.
 EXIT_ERROR = 1
+EXIT_BAD_CONNECTION = 2
 EXIT_INVALID_INPUT = 3
 EXIT_BAD_FEATURE = 4
+EXIT_CANCELED = 5
 EXIT_BAD_ARGS = 128
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -89,11 +91,15 @@ GLOBAL_FLAGS = (
 
 
 class Values:
-    """What a command line and the environment set, by flag name."""
+    """What a command line and the environment set, by flag name.
 
-    def __init__(self, values: Mapping[str, object], given: Iterable[str] = ()) -> None:
+    `at_dash`: how many of the arguments stood before a `--`; None: there was none.
+    """
+
+    def __init__(self, values: Mapping[str, object], given: Iterable[str] = (), at_dash: int | None = None) -> None:
         self._values = values
         self.given = frozenset(given)
+        self.at_dash = at_dash
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -101,7 +107,7 @@ class Values:
     def updated(self, other: Values, flags: Iterable[Flag]) -> Values:
         """These, but for `flags` as `other` has them."""
         taken = {flag.name: other._values[flag.name] for flag in flags}
-        return Values({**self._values, **taken}, self.given | (other.given & taken.keys()))
+        return Values({**self._values, **taken}, self.given | (other.given & taken.keys()), self.at_dash)
 
     def is_on(self, name: str) -> bool:
         value = self._values[name]
@@ -200,6 +206,7 @@ def parse(
     by_short = {flag.short: flag for flag in flags if flag.short}
     given: dict[str, object] = {}
     rest: list[str] = []
+    at_dash = None
     left = list(reversed(arguments))
 
     def take(flag: Flag, text: str) -> None:
@@ -214,6 +221,7 @@ def parse(
     while left:
         argument = left.pop()
         if argument == "--":
+            at_dash = len(rest)
             rest.extend(reversed(left))
             break
         if argument.startswith("--"):
@@ -232,7 +240,7 @@ def parse(
             _take_shorts(argument, left, by_short, take)
         else:
             rest.append(argument)
-    return Values(_with_defaults(flags, given, environment or {}), given), rest
+    return Values(_with_defaults(flags, given, environment or {}), given, at_dash), rest
 
 
 def _take_shorts(

@@ -21,6 +21,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from zkv.client.watch_events import WatchResponse
     from zkv.snapshot_file import Summary
 
 
