@@ -381,6 +381,19 @@ def test_all_clients_together_have_a_bound_and_none_is_blamed_for_the_others() -
     world.check_all_told()
 
 
+def test_who_has_nothing_in_flight_and_was_stopped_by_the_others_need_not_say_anything_to_go_on() -> None:
+    world = WatchWorld(watch_window_bytes=1_000, watch_flight_bytes_max=2_000)
+    world.watch(1, Watch(1, b"a"))
+    world.watch(2, Watch(1, b"b"))
+    world.settle()
+    world.write(Put(b"b", bytes(9_000)), Put(b"a", b"owed"))
+    world.settle(take=False)
+    assert (world.listeners[1].watches[1].count, world.listeners[1].untaken) == (0, 0)
+    world.take(2)
+    world.settle(take=False)
+    world.check_all_told()
+
+
 def test_credit_for_more_than_was_sent_buys_nothing() -> None:
     world = WatchWorld(watch_window_bytes=1_000)
     world.watch(1, Watch(1, b"a"))
@@ -668,7 +681,13 @@ def test_a_question_dies_with_the_storage_it_was_put_to(world: WatchWorld) -> No
     world.settle(take=False)
     world.watch(1, Watch(2, b"a", start_revision=2))
     world.restart_storage()
-    world.watch_turn(m.History(99, 2, 2, ((2, ((False, (b"a", 2, 2, 1, b"wrong", 0), None),)),)))
+    world.watch_turn()
+    while world.watching._asked is None:
+        world.storage_turn()
+        world.watch_turn()
+    world.watch_turn(
+        m.History(world.watching._asked.ticket - 1, 2, 2, ((2, ((False, (b"a", 2, 2, 1, b"wrong", 0), None),)),))
+    )
     world.settle()
     world.check_all_told()
     assert seen.count == 1
