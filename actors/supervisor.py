@@ -37,6 +37,7 @@ import structlog
 from zkv import mailbox
 from zkv.actors import datadir, lease_actor, raft_actor, storage_actor, watch_actor
 from zkv.actors.notify import Notifier
+from zkv.errors import ConfigError, ZkvError
 from zkv.gateway import native
 
 if TYPE_CHECKING:
@@ -84,7 +85,35 @@ def run(config: NodeConfig) -> int:
     if not __debug__:
         raise SystemExit("zkv: asserts are part of the product, do not start it with python -O")
     with datadir.opened(config) as node:
+        if config.force_new_cluster:
+            _force_new(node)
         return _Supervisor(node).run()
+
+
+def _force_new(node: Node) -> None:
+    """In a process of its own: RocksDB starts threads, and this one is yet to fork. Raises ConfigError."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b"crashed, see above"
+        try:
+            from zkv.actors.force_new import force_new_cluster
+
+            dropped = force_new_cluster(node)
+            names = ", ".join(f"{member.id:x} ({member.name or 'never started'})" for member in dropped) or "none"
+            structlog.get_logger().warning("this member is a cluster of its own now", dropped=names)
+            said = b""
+        except (ZkvError, OSError) as error:
+            said = (getattr(error, "detail", "") or str(error)).encode()
+        finally:
+            os.write(writer, said)
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    if said:
+        raise ConfigError(f"--force-new-cluster: {said.decode(errors='replace')}")
 
 
 class _Supervisor:

@@ -45,6 +45,7 @@ HELP: dict[str, dict[str, str]] = {
         "initial_advertise_peer_urls": "Comma-separated peer URLs of this member, as the others find it.",
         "initial_cluster": "Initial cluster configuration, NAME=URL,NAME=URL [default: this member alone].",
         "initial_cluster_state": "Initial cluster state ('new' or 'existing').",
+        "force_new_cluster": "Make a cluster of one of this member's data: the others count as removed.",
         "initial_cluster_token": "Initial cluster token for the cluster during bootstrap.",
         "advertise_client_urls": "Comma-separated client URLs of this member, as clients are told.",
     },
@@ -86,6 +87,12 @@ class _GroupedHelp(click.Command):
                 formatter.write_dl(rows)
 
 
+def _click_type(default: Any) -> click.ParamType[Any]:
+    if isinstance(default, bool):
+        return click.BOOL
+    return click.INT if isinstance(default, int) else click.STRING
+
+
 def _options(command: click.Command) -> click.Command:
     for group in HELP.values():
         for name, text in group.items():
@@ -94,7 +101,8 @@ def _options(command: click.Command) -> click.Command:
             command.params.append(
                 click.Option(
                     [f"--{name.replace('_', '-')}", name],
-                    type=click.INT if isinstance(default, int) else click.STRING,
+                    type=_click_type(default),
+                    is_flag=isinstance(default, bool),
                     default=None,
                     envvar=f"ZKV_{name.upper()}",
                     help=text if not shown else f"{text} [default: {shown}]",
@@ -170,7 +178,7 @@ def _typed(name: str, value: Any) -> Any:
             raise ConfigError(f"--{name.replace('_', '-')} must be text, urls separated by commas, not {value!r}")
         return tuple(url.strip() for url in value.split(",") if url.strip())
     if type(value) is not type(default):
-        kind = "a number" if isinstance(default, int) else "text"
+        kind = {bool: "true or false", int: "a number"}.get(type(default), "text")
         raise ConfigError(f"--{name.replace('_', '-')} must be {kind}, not {value!r}")
     return value
 

@@ -44,6 +44,8 @@ class NodeConfig:
     """The members a new cluster starts with, NAME=URL,NAME=URL; this member alone when empty."""
     initial_cluster_state: str = "new"
     """`new`, or `existing` to join a cluster that runs."""
+    force_new_cluster: bool = False
+    """Make this member's data a cluster of one: its former fellows count as removed."""
     initial_cluster_token: str = "etcd-cluster"  # noqa: S105 - etcd's name, and no secret
     """Makes the ids of clusters with the same urls differ."""
     heartbeat_interval: int = 100

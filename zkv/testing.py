@@ -71,7 +71,8 @@ class LocalCluster:
         self._storage = storage
         self._data_dir = data_dir
         self._arguments = tuple(arguments)
-        self._member_arguments = dict(member_arguments or {})
+        self.member_arguments = dict(member_arguments or {})
+        """Added to the command line of a member when it is started next."""
         self._waits = wait
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
         self._founders = nodes
@@ -300,7 +301,7 @@ class LocalCluster:
                 "peer-curve-secret-key": str(self._home / "peer.key_secret"),
             }
         options = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
-        extra = (*self._arguments, *self._member_arguments.get(number, ()))
+        extra = (*self._arguments, *self.member_arguments.get(number, ()))
         return [sys.executable, "-m", "zkv", "server", *options, *extra]
 
     def _serves(self, number: int) -> bool:

@@ -192,3 +192,32 @@ def test_the_commands_say_what_etcdctls_say() -> None:
         ):
             refused = play_zkv(where, Step(line))
             assert (refused.code, refused.stderr[: len(error)]) == (code, error)
+
+
+def test_what_is_left_of_a_cluster_goes_on_alone(tmp_path: Path) -> None:
+    """--force-new-cluster: two of three are lost for good; the third has all that was acknowledged, and grows again."""
+    with LocalCluster(3, data_dir=tmp_path, curve=True) as cluster:
+        with Writers(cluster.client, count=2) as writers:
+            writers.wait_for(100)
+        with cluster.client() as kv:
+            last = kv.put("last", "word").revision
+        survivor = cluster.leader()
+        others = [number for number in range(3) if number != survivor]
+        for number in (*others, survivor):
+            cluster.kill(number)
+        cluster.member_arguments[survivor] = ["--force-new-cluster"]
+        cluster.start(survivor)
+        writers.verdict().assert_clean()
+        with cluster.client() as kv:
+            assert [member.name for member in kv.members().members] == [f"n{survivor + 1}"]
+            record = kv.get("last")
+            assert record is not None
+            assert record.mod_revision == last
+        del cluster.member_arguments[survivor]
+        cluster.stop(survivor)
+        cluster.start(survivor)
+        cluster.start(others[0], wait=False)
+        assert cluster.wait_exit(others[0]) != 0
+        assert "permanently removed" in cluster.log(others[0])
+        cluster.add()
+        wait_until(lambda: all_vote(cluster) and len(members(cluster)) == 2, "a new member votes")

@@ -144,7 +144,7 @@ def test_a_restart_does_not_consult_the_initial_settings() -> None:
     with LocalCluster(3) as cluster, cluster.client() as kv:
         kv.put("a", "1")
         assert cluster.stop(1) == 0
-        cluster._member_arguments[1] = [
+        cluster.member_arguments[1] = [
             "--initial-cluster=n2=tcp://127.0.0.1:1", "--initial-cluster-token=other",
             "--initial-cluster-state=existing", "--initial-advertise-peer-urls=tcp://127.0.0.1:1",
         ]  # fmt: skip

@@ -142,6 +142,12 @@ class StateMachine:
         self.members.bootstrap(members)
         self._commit()
 
+    def force_alone(self, conf: m.ConfState) -> tuple[m.Member, ...]:
+        """The one voter of `conf` is all there is from now on; the others count as removed. They are returned."""
+        dropped = self.members.force(conf)
+        self._commit()
+        return dropped
+
     def _commit(self) -> None:
         store, sessions = self.store, self._sessions
         puts, deletes = sessions.pairs()

@@ -75,6 +75,17 @@ class Members:
             tuple(sorted(member.id for member in members if member.is_learner)),
         )
 
+    def force(self, conf: ConfState) -> tuple[Member, ...]:
+        """Who votes in `conf` stays, and is meant to; the others count as removed, and are returned."""
+        dropped = tuple(member for member in self.table() if member.id not in conf.voters)
+        for member in dropped:
+            self._removed[member.id] = self._table.pop(member.id)
+            self._changed.add(member.id)
+        for member in self.table():
+            self._set(member._replace(is_learner=False))
+        self.conf = conf
+        return dropped
+
     # --- requests ---
 
     def publish(self, request: Publish) -> None:
