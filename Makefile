@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check test-compose simulate bench lock clean
+.PHONY: help run test check test-compose simulate bench lock protobuf clean
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -23,6 +23,7 @@ help:
 	@echo 'make simulate SEEDS=100000   that many simulated clusters; SEED=17 plays that one again'
 	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
 	@echo 'make lock                    resolve requirements/*.txt anew'
+	@echo 'make protobuf                generate gateway/pb from its .proto files'
 	@echo 'make clean                   remove .venv and every cache'
 
 run: $(VENV)/zkv.stamp
@@ -66,6 +67,9 @@ lock:
 	compile="$$dir/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate" && \
 	$$compile pyproject.toml requirements/build.in -o requirements/run.txt && \
 	$$compile pyproject.toml requirements/build.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+
+protobuf: $(VENV)/dev.stamp
+	@$(IN) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. zkv/gateway/pb/*.proto
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
