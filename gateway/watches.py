@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 GRACE_MS: Final = 5_000
 """Who seems silent is listened for once more: its words may lie unread because this process was held up."""
+IDLE_MS: Final = 5_000
+"""A stream whose watches have all been ended is kept for so long, should others be begun."""
 RETRY_MS: Final = 20
 """A full queue to the watch actor is tried again after this."""
 BACKLOG_MAX: Final = 10_000
@@ -60,10 +62,11 @@ class _Stream:
     """`heard`: when its client last said something that counts; `silent`: nothing since then was noticed once.
 
     `watches`: how many it may have, at most (those that the actor ended are not known here); without any, only
-    words about watches keep the stream. `lost`: why it has ended, if its client is still to be told.
+    words about watches keep the stream. `lost`: why it has ended, if its client is still to be told. `check`: when to
+    look whether somebody is there.
     """
 
-    __slots__ = ("client", "heard", "lost", "number", "silent", "watches")
+    __slots__ = ("check", "client", "heard", "lost", "number", "silent", "watches")
 
     def __init__(self, client: Client, number: int, now: int) -> None:
         self.client = client
@@ -71,6 +74,7 @@ class _Stream:
         self.heard = now
         self.silent = False
         self.watches = 0
+        self.check = 0
         self.lost: errors.ZkvError | None = None
 
 
@@ -96,7 +100,8 @@ class Watches:
         self._last_number = 0
         self._words: list[tuple[int, int, tuple[object, ...]]] = []
         self._stuck = False  # the actor's queue was full
-        self._checks: list[tuple[int, int, _Stream]] = []  # (when, number, stream): one for each, the next first
+        self._checks: list[tuple[int, int, _Stream]] = []  # (when, which, stream), the next first; some are void
+        self._last_check = 0
         self._leads = False  # somebody does, as far as this member knows
         self._leaderless_since: int | None = None
         self._closed = False
@@ -131,7 +136,12 @@ class Watches:
             stream.heard = now
             stream.silent = False
             if kind == _UNWATCH:
+                if not fields[0]:
+                    self._forget(stream)
+                    return None
                 stream.watches = max(0, stream.watches - 1)
+                if not stream.watches and now + IDLE_MS < stream.check:
+                    self._check(stream, now + IDLE_MS)
             if kind != _CREDIT or fields[0]:
                 self._pass_on(stream, kind, fields)
         return None
@@ -169,8 +179,13 @@ class Watches:
         self._last_number += 1
         stream = _Stream(client, self._last_number, now)
         self._by_client[client] = self._by_number[stream.number] = stream
-        heappush(self._checks, (now + self._limits.watch_silence_ms, stream.number, stream))
+        self._check(stream, now + self._limits.watch_silence_ms)
         return stream
+
+    def _check(self, stream: _Stream, due: int) -> None:
+        stream.check = due
+        self._last_check += 1
+        heappush(self._checks, (due, self._last_check, stream))
 
     def _pass_on(self, stream: _Stream, kind: int, fields: tuple[object, ...]) -> None:
         if self._stuck and len(self._words) >= BACKLOG_MAX:
@@ -212,8 +227,9 @@ class Watches:
         if self._by_number and self._is_leaderless(now):
             self._end_all(errors.NoLeader())
         while self._checks and self._checks[0][0] <= now:
-            _, _, stream = heappop(self._checks)
-            self._look_for(stream, now)
+            due, _, stream = heappop(self._checks)
+            if due == stream.check and self._by_client.get(stream.client) is stream:
+                self._look_for(stream, now)
         if self._words:
             self._stuck = not self._post("watch", m.WatchWords(self._incarnation, tuple(self._words)))
             if not self._stuck:
@@ -233,23 +249,33 @@ class Watches:
 
     def _look_for(self, stream: _Stream, now: int) -> None:
         """Is somebody there?"""
-        if self._by_client.get(stream.client) is not stream:
-            return
-        due = stream.heard + self._limits.watch_silence_ms
+        idle = not stream.watches and stream.lost is None
+        due = stream.heard + (IDLE_MS if idle else self._limits.watch_silence_ms)
         if now >= due:
+            if idle:
+                self._forget(stream)
+                return
             if stream.silent:
                 self._end(stream, errors.StreamLost())
                 self._by_client.pop(stream.client, None)  # told or not: if it is there, its next word is answered
                 return
             stream.silent = True
             due = now + GRACE_MS
-        heappush(self._checks, (due, stream.number, stream))
+        self._check(stream, due)
 
     # --- ends ------------------------------------------------------------------------------------------
 
-    def _end(self, stream: _Stream, error: errors.ZkvError) -> None:
+    def _forget(self, stream: _Stream) -> None:
+        """Its client has ended all its watches: nobody is to be told anything."""
+        self._end_at_actor(stream)
+        del self._by_client[stream.client]
+
+    def _end_at_actor(self, stream: _Stream) -> None:
         if self._by_number.pop(stream.number, None) is not None:
             self._words.append((stream.number, _CANCEL, ()))
+
+    def _end(self, stream: _Stream, error: errors.ZkvError) -> None:
+        self._end_at_actor(stream)
         if self._say(stream.client, (_cancelled(_ALL, error),)):
             self._by_client.pop(stream.client, None)
         else:
@@ -271,7 +297,7 @@ def _shaped(kind: int, fields: tuple[Any, ...]) -> bool:
         return False
     if kind == _WATCH:
         return type(fields[0]) is tuple
-    return type(fields[0]) is int and (0 if kind == _CREDIT else 1) <= fields[0] <= INT64_MAX
+    return type(fields[0]) is int and 0 <= fields[0] <= INT64_MAX
 
 
 def _sorted_out(asked: Iterable[Any]) -> tuple[list[tuple[Any, ...]], list[WatchAnswer], errors.ZkvError | None]:

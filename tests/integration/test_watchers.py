@@ -9,12 +9,15 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+import zmq
 
 import zkv
 from tests.harness.processes import children, pss_bytes, wait_until
 from tests.harness.watch_worker import END, WatchWorker, told
 from tests.torture.watchers import play
 from zkv.testing import LocalCluster
+from zkv.wire.codec import unpack
+from zkv.wire.messages import ClientKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +124,26 @@ def test_cancel_waits_for_nobody_and_wakes_who_waits(single: LocalCluster) -> No
             assert found == [[]]
         finally:
             single.resume(0)
+
+
+def test_a_client_that_closes_says_so_to_the_member() -> None:
+    """Or it would keep the place of a connection with watches until its silence is noticed."""
+    context = zmq.Context()
+    member = context.socket(zmq.ROUTER)
+    member.linger = 0
+    member.rcvtimeo = 10_000
+    port = member.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        with zkv.Client(f"tcp://127.0.0.1:{port}") as kv:
+            watch = kv.watch("a", from_revision=1)
+            kinds = [unpack(member.recv_multipart()[1])[1]]
+        kinds.append(unpack(member.recv_multipart()[1])[1:])
+        assert kinds == [ClientKind.WATCH, (ClientKind.UNWATCH, 0)]
+        with pytest.raises(zkv.errors.ClientClosed):
+            next(watch)
+    finally:
+        member.close()
+        context.term()
 
 
 def test_a_watch_of_compacted_history_says_from_where_it_is_kept(single: LocalCluster) -> None:

@@ -119,7 +119,7 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
                 handle.cancel()
         for socket in (*self._transport.sockets, *self._transport.monitors):
             self._loop.remove_reader(socket.fileno())
-        self._transport.close()
+        self._transport.close(self._session.outgoing(now_ms()))
 
     # --- keys ------------------------------------------------------------------------------------
 

@@ -317,7 +317,8 @@ class Client(Administration, Coordination, Observation):
                 self._closing = True
                 self._session.close()
                 self._release()
-            self._transport.close()
+                last_words = self._session.outgoing(now_ms())
+            self._transport.close(last_words)
             os.close(self._wake_reader)
 
     def _carry(self) -> None:

@@ -77,14 +77,16 @@ class Feed:
 class Line:
     """A connection that carries watches: what a member calls a stream.
 
-    `feeds`: by id, SENT and LIVE ones. `ending`: ids for which UNWATCH was said and CANCELLED has not come. `received`:
-    bytes that came and were not acknowledged; `held`: of those, what lies in queues. `full_since`: since when that is
-    much. `asked_at`: since when an answer to WATCH_PROGRESS is waited for, by the `askers` and to know that the member
-    is there; `words`: ids of UNWATCHes to be said.
+    `feeds`: by id, SENT and LIVE ones. `ending`: ids for which UNWATCH was said and CANCELLED has not come; `words`:
+    ids for which it is to be said. `received`: bytes that came and were not acknowledged; `held`: of those, what lies
+    in queues; `full_since`: since when that is much; `tell_at`: when to acknowledge however little was taken (FOREVER:
+    as soon as there is something). `progress_at`: when WATCH_PROGRESS was said last; `asked_at`: since when its answer
+    is waited for, by the `askers`, and to know that the member is there.
     """
 
     __slots__ = (
-        "asked_at", "askers", "ending", "endpoint", "feeds", "full_since", "held", "received", "spoke_at", "words",
+        "asked_at", "askers", "ending", "endpoint", "feeds", "full_since", "held", "progress_at", "received", "tell_at",
+        "words",
     )  # fmt: skip
 
     def __init__(self, endpoint: int, now: int) -> None:
@@ -94,7 +96,8 @@ class Line:
         self.received = 0
         self.held = 0
         self.full_since = FOREVER
-        self.spoke_at = now
+        self.progress_at = now
+        self.tell_at = FOREVER
         self.asked_at = FOREVER
         self.askers: list[Feed] = []
         self.words: list[int] = []

@@ -32,10 +32,14 @@ class Shelf:
     def is_half_full(self) -> bool:
         return self.held > self._window // 2
 
-    def unacknowledged(self, line: Line) -> int:
-        """What the member is to be told to have been taken, as soon as that is worth a message; otherwise 0."""
+    def unacknowledged(self, line: Line, now: int) -> int:
+        """What the member is to be told to have been taken, if that is worth a message by now; otherwise 0.
+
+        Little of it is told after a while, for its window may be another than we think.
+        """
         taken = line.received - line.held
-        return taken if taken >= self._window // 8 or (taken > 0 and not line.feeds) else 0
+        worth = taken >= self._window // 8 or now >= line.tell_at or not line.feeds
+        return taken if worth and taken > 0 else 0
 
     def has_room(self, line: Line) -> bool:
         """Could the member send what it owes?"""

@@ -31,6 +31,8 @@ RECONNECT_MS_MAX = 500
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
 HANDSHAKE_MS = 5000
+FAREWELL_MS = 100
+"""So long a member that does not read may hold up the end of a client that has something to say to it."""
 DRAIN_MESSAGES = 256
 """Messages taken from one socket before the others, and the callers, have their turn."""
 
@@ -153,11 +155,18 @@ class Transport:
             found = True
         return found
 
-    def close(self) -> None:
+    def close(self, last_words: Iterable[tuple[int, bytes]] = ()) -> None:
+        """Say (endpoint, message) each, if it takes no time to speak of, and be gone."""
+        lingers = [0] * len(self.sockets)
+        for endpoint, data in last_words:
+            if self.send(endpoint, data):
+                lingers[endpoint] = FAREWELL_MS
         for socket in self.sockets:
             socket.disable_monitor()
-        for socket in (*self.monitors, *self.sockets):
-            socket.close(linger=0)
+        for monitor in self.monitors:
+            monitor.close(linger=0)
+        for socket, linger in zip(self.sockets, lingers, strict=True):
+            socket.close(linger=linger)
         self._context.term()
 
 

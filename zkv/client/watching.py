@@ -13,8 +13,8 @@ have told it all up to. Whatever ends it at a member and may be tried again (a l
 comes for the old id is dropped. A revision of which only some fragments came is dropped, and told anew.
 
 **A member that hangs** is noticed by what does not come: CREATED in answer to a WATCH, PROGRESS in answer to the
-question that a quiet line is asked every third of `watch_silence_ms`. The answer also carries `next` on, so that a
-quiet watch does not come to depend on revisions long compacted; and asking tells the member that somebody is there.
+question that is asked every third of `watch_silence_ms`. The answer also carries `next` on, so that a quiet watch does
+not come to depend on revisions long compacted; and asking tells the member that somebody is there.
 
 **Memory** is bounded by the member's window (`shelf.py`). A watch that is not read, while others are, is put *aside*:
 ended at the member, and what lies here for it is dropped. It costs a revision then, as at the member, and begins anew
@@ -63,6 +63,8 @@ STABLE_MS = 1_000
 """A watch that was there for so long begins counting its failures anew."""
 HUNG_MS = 10_000
 """A member that tells no progress for so long, and nothing else, is passed over for another."""
+TELL_MS = 200
+"""What was taken is acknowledged after this at the latest."""
 WATCHES_PER_MESSAGE = 1_000
 PROGRESS_SIZE = 64
 ALL = (0,)
@@ -109,7 +111,8 @@ class Watching:
         batch = self._shelf.take(feed, now)
         if batch is None and feed.state is ASIDE:
             self._want(feed)
-        if line is not None and self._shelf.unacknowledged(line):
+        if line is not None and (line.tell_at == FOREVER or self._shelf.unacknowledged(line, now)):
+            line.tell_at = min(line.tell_at, now)
             self.pressing = True
         return batch
 
@@ -128,10 +131,13 @@ class Watching:
             self.pressing = True
 
     def close(self) -> None:
+        """All watches end, and members are told so."""
         self._closed = True
         for feed in list(self._feeds):
             self._leave(feed)
             self._end(feed, ClientClosed())
+        for line in self._lines.values():
+            line.words = list(ALL) if line.words else []
 
     def news(self) -> list[Feed]:
         """Feeds with something to read, begun, or ended, since the last call."""
@@ -170,7 +176,7 @@ class Watching:
 
     def _line_wakeup(self, line: Line) -> int:
         hung = line.asked_at + HUNG_MS if self._shelf.has_room(line) else FOREVER
-        return min(line.spoke_at + self._limits.watch_silence_ms // 3, line.full_since + SLOW_MS, hung)
+        return min(line.progress_at + self._limits.watch_silence_ms // 3, line.full_since + SLOW_MS, line.tell_at, hung)
 
     # --- words out -------------------------------------------------------------------------------------
 
@@ -184,26 +190,28 @@ class Watching:
 
     def _speak(self, line: Line, now: int, out: Out) -> None:
         for id_ in line.words:
-            self._say(line, now, out, m.ClientKind.UNWATCH, id_)
+            self._say(line, out, m.ClientKind.UNWATCH, id_)
         line.words.clear()
-        taken = self._shelf.unacknowledged(line)
+        taken = self._shelf.unacknowledged(line, now)
         if taken:
             line.received -= taken
-            self._say(line, now, out, m.ClientKind.WATCH_CREDIT, taken)
+            self._say(line, out, m.ClientKind.WATCH_CREDIT, taken)
+        if taken or now >= line.tell_at:
+            line.tell_at = now + TELL_MS if taken and line.received else FOREVER
         if not line.feeds:
             return
         if self._asking and line.asked_at == FOREVER:  # one question at a time: so it is clear what is answered
             line.askers = [feed for feed in self._asking if feed.line is line and feed.state is LIVE]
             for feed in line.askers:
                 del self._asking[feed]
-        if (line.askers and line.asked_at == FOREVER) or now >= line.spoke_at + self._limits.watch_silence_ms // 3:
-            self._say(line, now, out, m.ClientKind.WATCH_PROGRESS)
+        if (line.askers and line.asked_at == FOREVER) or now >= line.progress_at + self._limits.watch_silence_ms // 3:
+            self._say(line, out, m.ClientKind.WATCH_PROGRESS)
+            line.progress_at = now
             line.asked_at = min(line.asked_at, now)
             self._wake = min(self._wake, self._line_wakeup(line))
 
-    def _say(self, line: Line, now: int, out: Out, kind: int, *fields: object) -> None:
+    def _say(self, line: Line, out: Out, kind: int, *fields: object) -> None:
         out.append((line.endpoint, pack((m.PROTOCOL_VERSION, int(kind), *fields))))
-        line.spoke_at = now
 
     def _begin(self, now: int, out: Out) -> None:
         """Ask for what is wanted: behind all other words, so that who was forgotten hears of it first."""
@@ -221,7 +229,8 @@ class Watching:
             line = self._lines.get(endpoint)
             if line is None:
                 line = self._lines[endpoint] = Line(endpoint, now)
-            line.spoke_at = now
+            if not line.feeds:
+                line.progress_at = now
             for start in range(0, len(feeds), WATCHES_PER_MESSAGE):
                 self._ask(line, feeds[start : start + WATCHES_PER_MESSAGE], now, out)
             self._wake = min(self._wake, self._line_wakeup(line))
@@ -276,8 +285,9 @@ class Watching:
                 self._created(line, ids, revision, now)
             elif kind == m.WatchKind.CANCELLED:
                 line = self._cancelled(line, ids, body, now)
-        self._wake = min(self._wake, line.full_since + SLOW_MS)
-        self.pressing |= bool(line.words or self._asking or self._shelf.unacknowledged(line))
+        line.tell_at = min(line.tell_at, now + TELL_MS)
+        self._wake = min(self._wake, line.full_since + SLOW_MS, line.tell_at)
+        self.pressing |= bool(line.words or self._asking or self._shelf.unacknowledged(line, now))
 
     def _created(self, line: Line, ids: tuple[int, ...], revision: int, now: int) -> None:
         for id_ in ids:

@@ -132,3 +132,20 @@ def test_the_worked_example_is_what_is_sent_and_understood() -> None:
     assert data == example("range-request")
     session.received(0, example("range-answer"), 0)
     assert ticket.answer == m.RangeAnswer((m.KeyValue(b"a", 2, 2, 1, b"1", 0),), more=False, count=1)
+
+
+def test_the_worked_example_of_a_watch_is_what_is_sent_and_understood() -> None:
+    session = Session(1, bytes(range(16)), 0)
+    session.connected(0, 0)
+    feed = session.watching.open(m.Watch(0, b"a", start_revision=3, fragment=True), None)
+    assert session.outgoing(0) == [(0, example("watch-request"))]
+    session.received(0, example("watch-created"), 0)
+    assert feed.begun
+    session.received(0, example("watch-events"), 0)
+    batch = session.watching.take(feed, 0)
+    assert batch is not None
+    ((header, (event,), _),) = batch.responses
+    assert header == (0xC0FFEE, 0x2A, 3, 3)
+    assert event == ("DELETE", m.KeyValue(b"a", 0, 3, 0, b"", 0), None)
+    assert session.watching.take(feed, 0) is None
+    assert session.outgoing(1000) == [(0, example("watch-credit"))]

@@ -11,7 +11,7 @@ from tests.unit.client.wire import Wire
 from zkv import errors
 from zkv.client.feed import ASIDE, DELAYED, LIVE, SENT, WANTED, Feed
 from zkv.client.retry import RetryPolicy
-from zkv.client.watching import HUNG_MS
+from zkv.client.watching import HUNG_MS, TELL_MS
 from zkv.limits import Limits
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
@@ -51,6 +51,10 @@ class Line(Wire):
             _, kind, *fields = unpack(data)
             found.append((endpoint, ClientKind(kind), fields[0] if fields else None))
         return found
+
+    def said_else(self) -> list[tuple[int, ClientKind, Any]]:
+        """The same, without what was taken."""
+        return [word for word in self.said() if word[1] != ClientKind.WATCH_CREDIT]
 
     def watches(self) -> list[tuple[int, int, int]]:
         """(endpoint, id, start) of watches that are begun now; nothing else is said."""
@@ -288,12 +292,28 @@ def test_a_member_that_answers_is_not_left(line: Line) -> None:
     assert feed.id == 1
 
 
+def test_a_busy_line_is_asked_for_progress_too(line: Line) -> None:
+    """One of its watches may be quiet for long, and would depend on revisions long compacted."""
+    (feed, endpoint), (quiet, _) = line.live(), line.live(b"x")
+    asked = 0
+    for revision in range(10, 110):
+        line.events(feed, revision)
+        line.read(feed)
+        line.now += THIRD // 10
+        line.session.tick(line.now)
+        if ClientKind.WATCH_PROGRESS in [kind for _, kind, _ in line.said()]:
+            asked += 1
+            line.hear(endpoint, (ALL, WatchKind.PROGRESS, revision, ()))
+            assert quiet.next == revision + 1
+    assert asked == 10
+
+
 def test_a_watch_speaks_every_third_of_what_silence_may_last(line: Line) -> None:
     _, endpoint = line.live()
     line.now += THIRD - 1
-    assert line.said() == []
+    assert line.said_else() == []
     line.now += 1
-    assert line.said() == [(endpoint, ClientKind.WATCH_PROGRESS, None)]
+    assert line.said_else() == [(endpoint, ClientKind.WATCH_PROGRESS, None)]
 
 
 def test_who_was_silent_speaks_before_it_begins_a_watch(line: Line) -> None:
@@ -301,7 +321,7 @@ def test_who_was_silent_speaks_before_it_begins_a_watch(line: Line) -> None:
     feed, endpoint = line.live()
     line.now += 10 * THIRD  # as after a long sleep
     other = line.open(b"x")
-    assert [kind for _, kind, _ in line.said()] == [ClientKind.WATCH_PROGRESS, ClientKind.WATCH]
+    assert [kind for _, kind, _ in line.said_else()] == [ClientKind.WATCH_PROGRESS, ClientKind.WATCH]
     line.hear(endpoint, cancelled(errors.StreamLost))
     assert [start for _, _, start in line.watches()] == [1, 1]
     assert (feed.state, other.state) == (SENT, SENT)
@@ -314,7 +334,7 @@ def test_nonsense_discredits_a_member(line: Line) -> None:
     feed, endpoint = line.live()
     line.events(feed, 5)
     line.events(feed, 5)  # again
-    assert [word for word in line.said() if word[1] != ClientKind.WATCH_CREDIT] == [
+    assert line.said_else() == [
         (endpoint, ClientKind.UNWATCH, 1),
         (1 - endpoint, ClientKind.WATCH, (tuple(m.Watch(2, b"k", start_revision=6)),)),
     ]
@@ -425,11 +445,14 @@ def test_nothing_is_left_of_many_watches(line: Line) -> None:
     assert line.session.next_wakeup() is None
 
 
-def test_close_ends_all_watches(line: Line) -> None:
-    feed, _ = line.live()
+def test_close_ends_all_watches_and_members_hear_of_it(line: Line) -> None:
+    (feed, endpoint), (other, _) = line.live(), line.live(b"x")
     line.session.close()
     assert isinstance(feed.error, errors.ClientClosed)
-    assert feed in line.session.news()
+    assert {feed, other} <= set(line.session.news())
+    assert line.said_else() == [(endpoint, ClientKind.UNWATCH, 0)]
+    late = line.open()
+    assert isinstance(late.error, errors.ClientClosed)
 
 
 # --- memory --------------------------------------------------------------------------------------------------
@@ -440,12 +463,32 @@ def test_bytes_are_acknowledged_as_they_are_read(line: Line) -> None:
     feed, _ = line.live()
     revisions = count(10)
     sent = sum(line.events(feed, next(revisions), size=500) for _ in range(10))
-    assert sum(taken for _, _, taken in line.said()) < sent / 5
+    line.now += TELL_MS
+    assert 0 < sum(taken for _, _, taken in line.said()) < sent / 5
     acknowledged = 0
     while line.watching.take(feed, line.now) is not None:
         acknowledged += sum(taken for _, _, taken in line.said())
     acknowledged += sum(taken for _, _, taken in line.said())
     assert sent * 0.8 < acknowledged <= sent + 100
+
+
+def test_little_is_acknowledged_after_a_while(line: Line) -> None:
+    """A member's window may be smaller than this side's."""
+    feed, endpoint = line.live()
+    line.pass_to(1000)
+    for revision in (10, 11):
+        size = line.events(feed, revision)
+        assert line.revisions(feed) == [revision]
+        line.pass_to(TELL_MS - 1)
+        assert line.said() == []
+        line.now += 1
+        line.session.tick(line.now)
+        assert line.said() == [(endpoint, ClientKind.WATCH_CREDIT, size)]
+    size = line.events(feed, 12)
+    line.pass_to(THIRD - 1000)
+    assert line.revisions(feed) == [12]
+    assert sum(taken for _, _, taken in line.said()) > 0
+    assert size > 0
 
 
 def test_who_does_not_read_is_put_aside_for_who_does(line: Line) -> None:

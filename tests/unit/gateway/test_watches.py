@@ -176,7 +176,7 @@ def test_a_watch_without_an_id_is_refused_under_none(desk: Desk, bad: Any) -> No
         (ClientKind.WATCH, (None,)),
         (ClientKind.WATCH, ((), ())),
         (ClientKind.UNWATCH, ()),
-        (ClientKind.UNWATCH, (0,)),
+        (ClientKind.UNWATCH, (-1,)),
         (ClientKind.UNWATCH, (b"7",)),
         (ClientKind.WATCH_CREDIT, (-1,)),
         (ClientKind.WATCH_CREDIT, (1 << 63,)),
@@ -248,15 +248,32 @@ def test_any_message_of_a_client_keeps_its_stream(watched: Desk, word: Any) -> N
     assert watched.words() == []
 
 
-def test_without_watches_only_words_about_watches_keep_a_stream(watched: Desk) -> None:
-    """A connection that once had a watch does not hold a stream for the rest of its days."""
+def test_without_watches_a_stream_is_soon_forgotten(watched: Desk) -> None:
+    """A connection that once had a watch does not hold a stream for the rest of its days; nobody is told."""
     watched.say(ALICE, ClientKind.UNWATCH, 7)
-    watched.words()
-    for _ in range(3):
-        watched.wait(SILENCE)
-        watched.say(ALICE, ClientKind.PING, 1)
+    watched.wait(watches.IDLE_MS - 1)
+    watched.say(ALICE, ClientKind.PING, 1)
+    assert watched.words() == [(1, ClientKind.UNWATCH, (7,))]
+    watched.wait(1)
     assert watched.words() == [(1, ClientKind.CANCEL, ())]
-    assert len(watched.gateway._watches) == 0
+    assert (len(watched.gateway._watches), watched.heard()) == (0, [])
+
+
+def test_watches_that_come_and_go_keep_their_stream_and_cost_no_more(watched: Desk) -> None:
+    for number in range(100, 1100):
+        watched.watch(ALICE, (number, b"k"))
+        watched.say(ALICE, ClientKind.UNWATCH, number)
+        watched.wait(50)
+    assert {word[:2] for word in watched.words()} == {(1, ClientKind.WATCH), (1, ClientKind.UNWATCH)}
+    assert len(watched.gateway._watches._checks) <= 2
+
+
+def test_a_client_that_says_farewell_is_forgotten_at_once(watched: Desk) -> None:
+    watched.watch(ALICE, FULL)
+    watched.words()
+    watched.say(ALICE, ClientKind.UNWATCH, 0)
+    assert watched.words() == [(1, ClientKind.CANCEL, ())]
+    assert (len(watched.gateway._watches), watched.heard()) == (0, [])
 
 
 def test_a_lost_client_that_never_comes_back_is_forgotten(watched: Desk) -> None:
