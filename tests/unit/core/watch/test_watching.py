@@ -558,11 +558,45 @@ def test_what_gathers_has_a_bound() -> None:
     world = WatchWorld(feed_bytes_max=10_000)
     world.watch(1, Watch(1, b"a"))
     world.settle()
+    under_way: list[Any] = []
     for _ in range(100):
         world.write(Put(b"a", bytes(1000)))
-        assert sum(len(some) for _, some in world.feed._events) <= 10
+        under_way += world.to_watch
+        world.to_watch.clear()
+        assert len(world.feed._events) <= 10
+    assert len(under_way) == WINDOW
+    world.to_watch.extend(under_way)
     world.settle()
     assert world.listeners[1].watches[1].count == 100
+
+
+def test_what_gathered_for_other_needs_is_read_again() -> None:
+    """It does not hold what was superseded, and must not look as if there had been nothing."""
+    world = WatchWorld()
+    world.watch(1, Watch(1, b"a"))
+    world.settle()
+    under_way: list[Any] = []
+    for number in range(WINDOW + 3):
+        world.write(Put(b"a", b"%d" % number))
+        under_way += world.to_watch
+        world.to_watch.clear()
+    assert len(world.feed._events) == 3
+    world.to_watch.extend(under_way)  # worked off in the same turn in which prev_kv is wanted for the first time
+    (seen,) = world.watch(1, Watch(2, b"a", prev_kv=True))
+    world.settle()
+    world.check_all_told()
+    assert seen.count == 3
+
+
+def test_a_question_that_found_no_room_is_put_again(world: WatchWorld) -> None:
+    world.write(Put(b"a", b""))
+    world.watch(1, Watch(1, b"b"))
+    world.settle()
+    world.full.add("storage")
+    (seen,) = world.watch(1, Watch(2, b"a", start_revision=1))
+    assert world.watch_actor.next_wakeup(world.now) == world.now + 20
+    world.settle()
+    assert seen.count == 1
 
 
 def test_storage_that_restarts_tells_again_and_nobody_hears_twice(world: WatchWorld) -> None:
@@ -685,9 +719,8 @@ def test_a_question_dies_with_the_storage_it_was_put_to(world: WatchWorld) -> No
     while world.watching._asked is None:
         world.storage_turn()
         world.watch_turn()
-    world.watch_turn(
-        m.History(world.watching._asked.ticket - 1, 2, 2, ((2, ((False, (b"a", 2, 2, 1, b"wrong", 0), None),)),))
-    )
+    wrong = m.Event(False, m.KeyValue(b"a", 2, 2, 1, b"wrong", 0), None)
+    world.watch_turn(m.History(world.watching._asked.ticket - 1, 2, 2, ((2, (wrong,)),)))
     world.settle()
     world.check_all_told()
     assert seen.count == 1
