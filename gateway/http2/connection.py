@@ -362,8 +362,7 @@ class Connection:
             return
         if len(payload) % 6:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS")
-        # Each setting costs a little, and a change of windows costs something for each stream.
-        self._chatter_cost(1 + len(payload) // 48 + len(self.streams) // 64)
+        self._chatter_cost(1 + len(payload) // 48)
         for setting, value in words.iter_settings(payload):
             self._set(setting, value)
         self.outflow.frame(words.frame(SETTINGS, ACK, 0))
@@ -373,6 +372,7 @@ class Connection:
         if setting == words.INITIAL_WINDOW_SIZE:
             if value > WINDOW_MAX:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE")
+            self._chatter_cost(1 + len(self.streams) // 64)  # each stream's is changed, and a frame has room for 2,730
             self.outflow.set_initial_window(value)
         elif setting == words.MAX_FRAME_SIZE:
             if not words.DEFAULT_FRAME_BYTES_MAX <= value <= words.FRAME_BYTES_MAX_MAX:

@@ -93,7 +93,11 @@ class HeaderDecoder:
                     raise _broken("header block: table size update after a field")
                 else:
                     mask = 0x0F
-                index, position = _integer(block, position, mask)
+                index = first & mask
+                if index == mask:
+                    index, position = _integer(block, position, mask)
+                else:
+                    position += 1
                 if index > _STATIC_COUNT:
                     name = entries[index - _STATIC_COUNT - 1][0]
                 elif index:
@@ -142,13 +146,17 @@ def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
 
 def _string(block: bytes, position: int) -> tuple[bytes, int]:
     """Section 5.2: (text, where it ends). Raises IndexError, HPACKError, ConnectionFault."""
-    coded = block[position] & 0x80
-    size, position = _integer(block, position, 0x7F)
+    first = block[position]
+    size = first & 0x7F
+    if size == 0x7F:
+        size, position = _integer(block, position, 0x7F)
+    else:
+        position += 1
     stop = position + size
     if stop > len(block):
         raise _broken("header block: truncated")
     text = block[position:stop]
-    return (decode_huffman(text) if coded else text), stop
+    return (decode_huffman(text) if first & 0x80 else text), stop
 
 
 def encode(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -97,8 +97,11 @@ def test_floods_of_what_asks_for_nothing(attack: bytes) -> None:
 def test_many_settings_in_one_frame_cost_more_than_one() -> None:
     """A frame may hold 2,730 of them."""
     server = Wire()
-    attack = frame(words.SETTINGS, 0, 0, (b"\0\4\0\0\xff\xff" + b"\0\4\0\1\0\0") * 1365)
-    assert frames_until_cut(server, lambda _: attack) < LIMITS.chatter_burst // 300
+    unknown = frame(words.SETTINGS, 0, 0, b"\x77\0\0\0\0\0" * 2730)
+    assert frames_until_cut(server, lambda _: unknown) <= 6
+    server = Wire()
+    windows = frame(words.SETTINGS, 0, 0, (b"\0\4\0\0\xff\xff" + b"\0\4\0\1\0\0") * 1365)
+    assert frames_until_cut(server, lambda _: windows) == 0
 
 
 @pytest.mark.parametrize(("size", "frames_max"), [(0, 9), (1, 9), (16_000, 2)])
@@ -108,6 +111,16 @@ def test_continuation_flood_cve_2024_27316(size: int, frames_max: int) -> None:
     server.send(frame(words.HEADERS, 0, 1, b""))
     rounds = frames_until_cut(server, lambda _: frame(words.CONTINUATION, 0, 1, bytes(size)))
     assert rounds <= frames_max
+
+
+def test_blocks_in_few_fragments_may_come_for_ever() -> None:
+    """Each is counted for itself."""
+    server = Wire()
+    block = encode(wire.GET)
+    for i in range(1, 101, 2):
+        pieces = [frame(words.CONTINUATION, 0, i, block[j : j + 1]) for j in range(4)]
+        server.send(frame(words.HEADERS, 1, i, b""), *pieces, frame(words.CONTINUATION, 4, i, block[4:]))
+    assert len(server.told) == 50
 
 
 def test_a_client_that_works_may_talk() -> None:
@@ -158,6 +171,29 @@ def test_a_frame_or_a_header_block_that_never_ends(begun: bytes) -> None:
         server.send(wire.headers(1)[12:13])
     assert server.tick(LIMITS.frame_ms - 1) == []
     assert wire.goaway_code(server.tick(LIMITS.frame_ms)) == CALM
+
+
+def test_what_was_begun_later_has_its_time_from_then() -> None:
+    """Not from when the connection, or a frame before it, began."""
+    server = Wire()
+    server.now = 50_000
+    server.send(wire.headers(1), wire.headers(3)[:12])
+    assert server.tick(50_000 + LIMITS.frame_ms - 1) == []
+    server.now = 90_000
+    server.send(wire.headers(3)[12:], frame(words.HEADERS, 0, 5, b""))
+    assert server.tick(90_000 + LIMITS.frame_ms - 1) == []
+    assert wire.goaway_code(server.tick(90_000 + LIMITS.frame_ms)) == CALM
+
+
+def test_a_stream_that_moves_is_not_given_up() -> None:
+    """However slowly it does."""
+    server = Wire()
+    server.send(wire.setting(words.INITIAL_WINDOW_SIZE, 10), wire.headers(1))
+    server.connection.send_data(server.stream(1), bytes(100))
+    for minute in range(1, 9):
+        server.now = minute * (LIMITS.stall_ms - 1)
+        assert wire.of_kind(server.send(words.window_update(1, 10)), words.DATA)
+        assert server.tick(server.now) == []
 
 
 def test_a_stream_whose_window_stays_shut_is_given_up() -> None:
@@ -235,6 +271,18 @@ def test_answers_that_are_not_read_are_bounded() -> None:
         return server
 
     assert memory_of(attack) < 12 << 20
+
+
+def test_one_stream_may_not_queue_more_than_all() -> None:
+    """It is reset, and what it had queued is gone."""
+    server = Wire(Http2Limits(queued_bytes_max=1 << 20))
+    server.send(wire.setting(words.INITIAL_WINDOW_SIZE, 0), wire.headers(1), wire.headers(3))
+    assert not server.connection.send_data(server.stream(1), bytes(1 << 20))
+    assert not server.connection.send_data(server.stream(3), b"x")
+    assert wire.reset_codes(server.answers()) == {3: CALM}
+    assert not server.connection.send_data(server.stream(1), b"x")
+    assert wire.reset_codes(server.answers()) == {1: CALM}
+    assert server.connection.outflow.queued == 0
 
 
 def test_messages_that_are_never_whole_are_bounded() -> None:
