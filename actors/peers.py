@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -27,6 +28,7 @@ from zkv.wire.messages import Dismissed, Join
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from zkv.gauges import Value
     from zkv.mailbox import Mailbox
     from zkv.wire.messages import Member
 
@@ -106,6 +108,7 @@ class PeerLinks:
         self._links: dict[int, tuple[tuple[str, ...], zmq.Socket[bytes]]] = {}
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
+        self._counts: Counter[tuple[str, int]] = Counter()  # (what, member): bytes, and messages that found no way
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
@@ -144,11 +147,23 @@ class PeerLinks:
         if link is None:
             return False
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
+        payload = codec.encode(message)
         try:
-            link[1].send_multipart((header, codec.encode(message)), zmq.NOBLOCK)
+            link[1].send_multipart((header, payload), zmq.NOBLOCK)
         except zmq.Again:
+            self._counts["sent failures", member_id] += 1
             return False
+        self._counts["sent bytes", member_id] += len(payload)
         return True
+
+    def gauges(self) -> list[Value]:
+        """By member, in hex. Those who are no members any more are left out."""
+        counts = [
+            (f"peer {what}", f"{member:x}", number)
+            for (what, member), number in self._counts.items()
+            if member in self._links
+        ]
+        return [("peers", "", len(self._links)), *counts]
 
     def receive(self, frames: Sequence[bytes]) -> PeerMessage | None:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
@@ -176,6 +191,8 @@ class PeerLinks:
         except CorruptionError as error:
             self._refuse(sender, 0, str(error))
             return None
+        if sender in self._links:
+            self._counts["received bytes", sender] += len(payload)
         return PeerMessage(sender, message) if only is None or type(message) is only else None
 
     def _refuse(self, sender: int, other: int, why: str) -> None:

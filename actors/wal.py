@@ -30,6 +30,7 @@ After a DiskError the log refuses everything: what is on the disk is not known, 
 from __future__ import annotations
 
 from array import array
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 import structlog
@@ -38,6 +39,7 @@ from zkv.actors import wal_format as fmt
 from zkv.actors.disk import Directory, Disk
 from zkv.core.raft.log import LogCompacted
 from zkv.errors import CorruptionError, DiskError
+from zkv.gauges import Histogram
 from zkv.wire import codec
 from zkv.wire.messages import ConfState, Entry, HardState, SnapshotMeta
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.config import Limits
+    from zkv.gauges import Value
 
 SEGMENT_BYTES = 32 << 20
 SPARES_MAX = 2
@@ -96,6 +99,8 @@ class Wal:
         self._end = 0
         self._number = 1
         self._failed: DiskError | None = None
+        self._syncs = Histogram()
+        self._written = 0  # bytes
         self._open()
 
     # --- what the log holds --------------------------------------------------------------------------
@@ -251,6 +256,14 @@ class Wal:
         self._dirty_hard_state = self._dirty_conf = self._dirty_base = self._reset = False
         self._trim_cache()
 
+    def _sync_file(self, file: int) -> None:
+        began = monotonic_ns()
+        self._disk.sync(file)
+        self._syncs.observe(monotonic_ns() - began)
+
+    def gauges(self) -> list[Value]:
+        return [("fsync", "", self._syncs.counts), ("log bytes", "", self._written)]
+
     def _write_frame(self) -> None:
         first = self._dirty_from
         entries = [self._cache[index] for index in range(first, self.last_index + 1)] if first else []
@@ -265,13 +278,14 @@ class Wal:
         if self._segments and self._end + len(frame) <= self._segment_bytes:
             _, file = self._segments[self._sequence]
             self._disk.write(file, frame, self._end)
-            self._disk.sync(file)
+            self._sync_file(file)
             start = self._end
         else:
             whole = change._replace(base=self.base, hard_state=self.hard_state, conf=self.conf)
             start = fmt.SEGMENT_HEADER_BYTES
             frame, entries_at = self._begin_segment(whole, entries)
         self._number += 1
+        self._written += len(frame)
         self._end = start + len(frame)
         place = self._sequence << _PLACE_SHIFT | (start + entries_at)
         for position in range(first - self.base.index - 1, len(self._places)) if first else ():
@@ -292,7 +306,7 @@ class Wal:
             spare = fmt.spare_name(sequence)
             file = disk.create(spare, self._segment_bytes)
         disk.write(file, header + frame, 0)
-        disk.sync(file)
+        self._sync_file(file)
         name = fmt.segment_name(sequence, entries[0].index if entries else self.last_index + 1)
         disk.rename(spare, name)
         disk.sync_directory()

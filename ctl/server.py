@@ -35,6 +35,7 @@ HELP: dict[str, dict[str, str]] = {
         "election_timeout": "Time (in milliseconds) for an election to timeout.",
         "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
         "listen_client_urls": "URLs to listen on for native client traffic: tcp, curve.",
+        "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
         "quota_backend_bytes": "Raise an alarm when so many bytes are in use (0: 2 GiB; below 0: never).",
@@ -217,7 +218,7 @@ def check_keys(config: NodeConfig) -> None:
 def check_ports(config: NodeConfig) -> None:
     """Raises ConfigError, before anything is touched, when an address to listen on is taken or is not ours."""
     with contextlib.ExitStack() as stack:
-        for url in (*config.listen_peer_urls, *config.listen_client_urls):
+        for url in (*config.listen_peer_urls, *config.listen_client_urls, *config.listen_metrics_urls):
             endpoint = socket_endpoint(url)
             host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
             family = socket.AF_INET6 if ":" in host else socket.AF_INET

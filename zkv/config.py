@@ -38,6 +38,8 @@ class NodeConfig:
     """Where the other members come in: tcp:// or curve:// (http:// and https:// mean the same two)."""
     advertise_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
     """Where clients are told to find this member."""
+    listen_metrics_urls: tuple[str, ...] = ()
+    """Where health and metrics are told, by HTTP: http://, at IP addresses or localhost; nowhere when empty."""
     initial_advertise_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     """Where the others find this member; they must stand in `initial_cluster` under its name."""
     initial_cluster: str = ""
@@ -112,8 +114,9 @@ class NodeConfig:
             ("--advertise-client-urls", self.advertise_client_urls, ADVERTISED_SCHEMES),
             ("--listen-peer-urls", self.listen_peer_urls, PEER_SCHEMES),
             ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, PEER_SCHEMES),
+            ("--listen-metrics-urls", self.listen_metrics_urls, ("http",)),
         ):
-            if not urls:
+            if not urls and flag != "--listen-metrics-urls":
                 raise ConfigError(f"{flag} must name at least one url")
             if len(set(urls)) != len(urls):
                 raise ConfigError(f"{flag} names a url twice: {','.join(urls)}")

@@ -18,6 +18,7 @@ its end: when the supervisor is gone the actor leaves at once, whatever it was d
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -30,14 +31,21 @@ import zmq
 
 from zkv.errors import ConfigError, CorruptionError, ZkvError
 from zkv.wire import codec
+from zkv.wire.messages import Gauges
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from zkv.gauges import Value
+
 INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
 DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
+INSIGHT = "insight"
+"""The process that tells of the others; a node may do without it."""
+REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
+REPORT_MS = 1_000
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
@@ -65,6 +73,9 @@ class Actor(Protocol):
     def next_wakeup(self, now: int) -> int | None:
         """When (ms, monotonic) to call `handle` even if nothing comes; None: never."""
 
+    def gauges(self) -> Sequence[Value]:
+        """What there is to tell of it now, for metrics. Asked once a second, where metrics are wanted."""
+
 
 def _inbox_of(rundir: str, name: str) -> str:
     return f"ipc://{rundir}/{name}.sock"
@@ -80,9 +91,12 @@ def monotonic_ms() -> int:
 
 
 class Mailbox:
-    """The sockets of one process. Not shared between threads."""
+    """The sockets of one process. Not shared between threads.
 
-    def __init__(self, rundir: str, name: str, neighbours: Sequence[str]) -> None:
+    `reports`: there is an insight process, which the actor is to report to.
+    """
+
+    def __init__(self, rundir: str, name: str, neighbours: Sequence[str], *, reports: bool = False) -> None:
         self.context = zmq.Context()
         self.name = name
         self._poller = zmq.Poller()
@@ -94,9 +108,11 @@ class Mailbox:
         self._inbox.bind(_inbox_of(rundir, name))
         self._poller.register(self._inbox, zmq.POLLIN)
         self._outboxes: dict[str, zmq.Socket[bytes]] = {}
-        for neighbour in neighbours:
+        self._bell: tuple[int, int] | None = None
+        self.reports = reports
+        for neighbour in (*neighbours, *((INSIGHT,) if reports else ())):
             outbox = self.context.socket(zmq.PUSH)
-            outbox.sndhwm = INBOX_MESSAGES_MAX
+            outbox.sndhwm = REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX
             outbox.reconnect_ivl = 20
             outbox.connect(_inbox_of(rundir, neighbour))
             self._outboxes[neighbour] = outbox
@@ -128,11 +144,28 @@ class Mailbox:
 
     def post(self, neighbour: str, message: NamedTuple) -> bool:
         """Send to another actor of this node; False when its queue is full (nothing was sent)."""
+        if neighbour == INSIGHT and not self.reports:
+            return False
+        if neighbour == "grpc" and neighbour not in self._outboxes:
+            return False  # an entry of the log that a gateway of before has asked for
         try:
             self._outboxes[neighbour].send(codec.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
+
+    def bell(self) -> Callable[[], None]:
+        """What any thread of this process may call to have `handle` called with ("bell", None)."""
+        read, write = self._bell = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        self._poller.register(read, zmq.POLLIN)
+
+        def ring() -> None:
+            with contextlib.suppress(BlockingIOError):  # it is full: it rings already
+                os.write(write, b"\0")
+
+        return ring
 
     def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
         """Everything that came, at most DRAIN_MESSAGES (DRAIN_BYTES) from each socket; empty after `timeout_ms`."""
@@ -140,6 +173,9 @@ class Mailbox:
         for socket, _ in self._poller.poll(timeout_ms):
             if socket is self._inbox:
                 self._drain_inbox(received)
+            elif self._bell is not None and socket == self._bell[0]:
+                os.read(self._bell[0], 4096)
+                received.append(("bell", None))
             elif isinstance(socket, int):
                 received.extend(control.read())
             elif socket in self._doors:
@@ -235,7 +271,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
         actor, mailbox = start()
         mailbox.watch_control(control)
         control.tell("ready")
-        _loop(actor, mailbox, control)
+        (_reporting_loop if mailbox.reports else _loop)(actor, mailbox, control)
         mailbox.close()
         status = 0
     except (CorruptionError, ConfigError) as error:
@@ -260,3 +296,29 @@ def _loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
         wakeup = actor.next_wakeup(now)
         inbox = mailbox.wait(None if wakeup is None else max(0, wakeup - now), control)
         actor.handle(inbox, monotonic_ms())
+
+
+def _reporting_loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
+    """The same, and once a second a report goes out: the loop's own numbers, and the actor's.
+
+    `busy`: ns spent in `handle`; `turn`: the longest since the last report; `letters`: messages taken; `inbox`: the
+    most that had gathered for one turn.
+    """
+    turns = busy = letters = longest = gathered = 0
+    report_at = monotonic_ms()
+    while not actor.finished:
+        now = monotonic_ms()
+        if now >= report_at:
+            report_at = now + REPORT_MS
+            numbers = {"turns": turns, "busy": busy, "letters": letters, "turn": longest, "inbox": gathered}
+            own = tuple((name, "", number) for name, number in numbers.items())
+            mailbox.post(INSIGHT, Gauges(mailbox.name, os.getpid(), (*own, *actor.gauges())))
+            longest = gathered = 0
+        wakeup = actor.next_wakeup(now)
+        due = report_at if wakeup is None else min(wakeup, report_at)
+        inbox = mailbox.wait(max(0, due - now), control)
+        began = time.monotonic_ns()
+        actor.handle(inbox, began // 1_000_000)
+        turn = time.monotonic_ns() - began
+        turns, busy, letters = turns + 1, busy + turn, letters + len(inbox)
+        longest, gathered = max(longest, turn), max(gathered, len(inbox))

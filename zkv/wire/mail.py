@@ -236,6 +236,17 @@ class SnapshotWanted(NamedTuple):
 
 
 class SnapshotOut(NamedTuple):
+class Gauges(NamedTuple):
+    """every actor -> insight, where there is one: (name, label, number or histogram) each; see zkv/gauges.py.
+
+    `actor` runs as process `pid`.
+    """
+
+    actor: str
+    pid: int
+    values: tuple[tuple[str, str, int | tuple[int, ...]], ...]
+
+
     """storage -> raft: the next chunk for `member`."""
 
     member: int
