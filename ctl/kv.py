@@ -117,6 +117,8 @@ def put_request(values: Values, arguments: Sequence[str], stdin: IO[bytes] | Non
     except ValueError as error:
         raise CommandError(f"bad lease ID ({error}), expecting ID in Hex", EXIT_BAD_ARGS) from None
     ttl = values.number("ttl")
+    if ttl < 0:
+        raise CommandError(f"bad TTL ({ttl}), expecting seconds", EXIT_BAD_ARGS)
     if ttl and (lease or values.is_on("ignore-lease")):
         raise CommandError("`--ttl` and a lease cannot be set at the same time, choose one", EXIT_BAD_ARGS)
     return m.Put(

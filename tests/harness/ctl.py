@@ -25,6 +25,9 @@ MASKS = [
     (r"\b[0-9a-f]{13,16}\b", "ID"),
     (r'("(ClusterID|MemberID|ID|Leader)" : )[1-9]\d+', r"\1ID"),
     (r'"(cluster_id|member_id|ID|leader)":[1-9]\d+', r'"\1":ID'),
+    (r'("Lease" : |"(lease|id)":)[1-9]\d{9,}', r"\1ID"),
+    (r'("TTL" : |"ttl":)4\d\d\b', r"\1LEFT"),
+    (r'"key":"[\w+/=]{24,}"', '"key":KEY'),
     (r'("?(Raft|raft)_?(Term|Index|AppliedIndex|term)"? ?: ?)[1-9]\d*', r"\1N"),
     (r"\b[\d.]+ ?([kM]?B)\b", "SIZE"),
     (r'("DBSize" : |"dbSize(InUse)?":)\d+', r"\1SIZE"),
@@ -40,6 +43,8 @@ CELL_MASK = re.compile(r"^(\d+|\d+\.\d+\.\d+|[en][123])$")
 
 
 class Step(NamedTuple):
+    """In `line`, LEASE stands for the lease that was granted last (see `Leases`)."""
+
     line: str
     stdin: str = ""
 
@@ -52,6 +57,21 @@ class Outcome(NamedTuple):
 
 def each_format(*lines: str) -> list[Step]:
     return [Step(f"{line} -w {name}") for line in lines for name in FORMATS]
+
+
+class Leases:
+    """The id of the lease granted last, which steps that come after it can name."""
+
+    def __init__(self) -> None:
+        self._last = "0"
+
+    def filled(self, step: Step) -> Step:
+        return step._replace(line=step.line.replace("LEASE", self._last))
+
+    def note(self, outcome: Outcome) -> Outcome:
+        if granted := re.search(r"^lease ([0-9a-f]+) granted with", outcome.stdout):
+            self._last = granted[1]
+        return outcome
 
 
 def play_etcdctl(endpoints: str, step: Step) -> Outcome:

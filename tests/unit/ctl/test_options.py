@@ -28,6 +28,8 @@ def test_two_dashes_end_the_flags() -> None:
     values, arguments = parse(["a", "--", "--prefix", "-1", "--"], FLAGS)
     assert arguments == ["a", "--prefix", "-1", "--"]
     assert not values.is_on("prefix")
+    assert values.at_dash == 1
+    assert parse(["a", "-p"], FLAGS)[0].at_dash is None
 
 
 @pytest.mark.parametrize("argument", ["--prefix", "--prefix=true", "--prefix=T", "--prefix=1", "-p", "-p=true", "-qp"])
