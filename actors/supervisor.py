@@ -244,7 +244,7 @@ class _Supervisor:
             if pid == 0:
                 continue
             child.pid = 0
-            if child.end is not None:
+            while child.end is not None:  # to the end: what is left registered would be taken for its successor's
                 self._listen(child)
             if not self._stopping:
                 self._died(child, os.waitstatus_to_exitcode(status))
