@@ -109,7 +109,9 @@ def encode_metadata(metadata: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def percent_encode(text: str) -> bytes:
     """grpc-message: UTF-8, and a percent sign and two digits for what is not plain ASCII."""
-    data = text.encode(errors="replace")[:STATUS_TEXT_BYTES_MAX]
+    data = text.encode(errors="replace")
+    if len(data) > STATUS_TEXT_BYTES_MAX:
+        data = data[:STATUS_TEXT_BYTES_MAX].decode(errors="ignore").encode()  # no half characters
     return _PLAIN.sub(lambda found: b"%%%02X" % found[0][0], data)
 
 

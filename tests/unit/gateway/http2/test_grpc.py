@@ -182,6 +182,30 @@ def test_a_call_that_breaks_the_rules_after_it_was_heard_of_is_cancelled() -> No
     assert client.answers[1].reset == ErrorCode.NO_ERROR
 
 
+def test_a_call_that_is_answered_is_not_listened_to() -> None:
+    """Even while its answer waits for the client's window."""
+    client = GrpcWire()
+    client.send(wire.setting(words.INITIAL_WINDOW_SIZE, 0))
+    call = only(client.open(1, b"/s.S/Both"))
+    client.grpc.send(call, b"answer")
+    client.grpc.finish(call)
+    assert client.send(wire.data(1, message(b"more"))) == []
+    assert client.send(wire.headers(1, ((b"the", b"end"),))) == []
+    client.send(words.window_update(1, 100))
+    assert client.answers[1].ended
+
+
+def test_a_client_may_be_answered_in_the_middle_of_a_message() -> None:
+    """What it had sent of it is forgotten at once."""
+    client = GrpcWire()
+    call = only(client.open(1, b"/s.S/Up"))
+    client.send(wire.data(1, message(bytes(1000))[:500]))
+    assert client.grpc._kept == 500
+    client.send(wire.setting(words.INITIAL_WINDOW_SIZE, 0))
+    client.grpc.reply(call, b"enough")
+    assert client.grpc._kept == 0
+
+
 # --- heads ---------------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +307,13 @@ def test_a_status_text_comes_through_whatever_is_in_it(text: str) -> None:
     """Percent signs for what is not plain ASCII; never a byte that HTTP would not take."""
     coded = percent_encode(text)
     assert all(0x20 <= byte <= 0x7E for byte in coded)
-    assert unquote_to_bytes(coded) == text.encode(errors="replace")[:1024]
+    assert unquote_to_bytes(coded) == text.encode(errors="replace")[:1024].decode(errors="ignore").encode()
+
+
+def test_a_status_text_is_cut_where_it_gets_long() -> None:
+    """It may quote what the client sent, and no character is cut in two."""
+    assert percent_encode("a" * 5000) == b"a" * 1024
+    assert percent_encode("a" + "\u00e9" * 600) == b"a" + b"%C3%A9" * 511
 
 
 # --- messages
@@ -304,6 +334,9 @@ def test_a_message_too_large_is_refused_by_its_length(path: bytes) -> None:
     assert client.answers[1].fields[b"grpc-message"] == b"grpc: received message larger than max (1001 vs. 1000)"
     client.open(3, path)
     assert client.send(wire.data(3, message(bytes(1000)), end=True))
+    client.open(5, path)
+    client.send(wire.data(5, message(bytes(1001)), end=True))
+    assert client.answers[5].status == Status.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize(
@@ -357,11 +390,11 @@ def test_a_client_that_compresses_is_answered_compressed() -> None:
     assert answer.body[0] == 1
     assert gzip.decompress(answer.body[5:]) == b"r" * 5000
     call = client.call(3, b"/s.S/Down", b"plain", GZIP)
-    client.grpc.send(call, b"short")
+    client.grpc.send(call, b"short" * 100)
     noise = os.urandom(600)
     client.grpc.send(call, noise)
     client.look()
-    assert client.answers[3].body == message(b"short") + message(noise)
+    assert client.answers[3].body == message(b"short" * 100) + message(noise)
 
 
 def test_a_client_that_does_not_compress_is_not_answered_compressed() -> None:
@@ -409,6 +442,36 @@ def test_a_message_larger_than_a_window_is_given_room_at_once() -> None:
     assert isinstance(event, Called)
     assert event.message == bytes(500_000)
     assert (client.grpc._granted, client.grpc._kept) == (0, 0)
+
+
+def test_a_large_message_keeps_its_room_until_it_is_heard() -> None:
+    """It is whole, but its client has not half-closed."""
+    client = GrpcWire()
+    client.open(1)
+    body = message(bytes(500_000))
+    client.upload(1, body[:65_535])
+    assert client.upload(1, body[65_535:]) == []
+    assert (client.grpc._granted, client.grpc._kept) == (500_005, 0)
+    assert len(client.send(wire.data(1, end=True))) == 1
+    assert (client.grpc._granted, client.grpc._kept) == (0, 0)
+
+
+def test_large_messages_may_follow_one_another() -> None:
+    """On the same call: each is given room anew."""
+    client = GrpcWire()
+    call = only(client.open(1, b"/s.S/Up"))
+    body = message(bytes(500_000))
+    sent = 0
+    for _ in range(5):
+        heard: list[Event] = []
+        left = body
+        while left:
+            room = words.DEFAULT_WINDOW + client.windows.get(1, 0) - sent
+            assert room
+            heard += client.upload(1, left[:room])
+            sent += len(left[:room])
+            left = left[room:]
+        assert heard == [Received(call, bytes(500_000))]
 
 
 def test_large_messages_take_turns_for_room() -> None:

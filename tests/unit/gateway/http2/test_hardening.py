@@ -142,6 +142,16 @@ def test_time_makes_patience_new() -> None:
         assert wire.goaway_code(server.send(wire.headers(i), words.rst_stream(i, 8))) is None
 
 
+def test_patience_is_not_saved_up() -> None:
+    """After an hour of quiet, or of work, a flood is borne no longer than at first."""
+    server = Wire()
+    server.now = 3_600_000
+    for i in range(1, 4_001, 2):
+        server.send(wire.headers(i))
+        server.connection.send_headers(server.stream(i), HEAD, end=True)
+    assert frames_until_cut(server, lambda _: frame(words.PING, 0, 0, bytes(8))) == LIMITS.chatter_burst
+
+
 # --- slowness -------------------------------------------------------------------------------------------------
 
 

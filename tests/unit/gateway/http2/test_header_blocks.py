@@ -117,6 +117,15 @@ def test_the_table_may_move_by_a_size_update_alone() -> None:
         here.request(block)
 
 
+def test_a_block_that_moves_the_table_moves_it_each_time() -> None:
+    """It is not remembered: sent again, it is another entry."""
+    here = reader()
+    block = encode(wire.GET) + b"\x40\x01a\x011"
+    here.request(block)
+    here.request(block)
+    assert here.fields(b"\xbe\xbf") == ((b"a", b"1"), (b"a", b"1"))
+
+
 def test_one_field_is_set_aside() -> None:
     """Requests that differ in it alone are one request."""
     here = reader()
