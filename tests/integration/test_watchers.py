@@ -5,6 +5,7 @@ The long form of the kills is tests/torture/watchers.py.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import zkv
 from tests.harness.processes import children, pss_bytes, wait_until
 from tests.harness.watch_worker import END, WatchWorker, told
 from tests.torture.watchers import play
+from zkv.client.feed import ASIDE
 from zkv.testing import LocalCluster
 from zkv.wire.codec import unpack
 from zkv.wire.messages import ClientKind
@@ -157,7 +159,6 @@ def test_a_watch_of_compacted_history_says_from_where_it_is_kept(single: LocalCl
 
 
 def test_a_cache_follows_the_cluster(single: LocalCluster) -> None:
-    """Also where the history it was following is gone."""
     events: list[tuple[str, bytes]] = []
     with single.client() as kv, single.client() as other:
         kv.put("k/a", "1")
@@ -172,3 +173,63 @@ def test_a_cache_follows_the_cluster(single: LocalCluster) -> None:
             with pytest.raises(zkv.errors.DeadlineExceeded):
                 cache.wait(revision + 1000, timeout=0.1)
     assert events == [("PUT", b"k/a"), ("PUT", b"k/b"), ("DELETE", b"k/a")]
+
+
+def test_a_cache_whose_history_is_gone_lists_again(single: LocalCluster) -> None:
+    """Its reader was away for so long that its watch was put aside, and the history compacted."""
+    go_on = threading.Event()
+    go_on.set()
+    with single.client() as kv, single.client() as other:
+        kv.put("l/gone", "1")
+        with other.watch("nobody puts this"), other.cache("l/", on_event=lambda _: go_on.wait()) as cache:
+            go_on.clear()
+            for number in range(400):
+                kv.put("l/many", bytes(4000) + b"%d" % number)
+            (feed,) = [feed for feed in other._session.watching._feeds if feed.asked.key == b"l/"]
+            wait_until(lambda: feed.state is ASIDE, "the watch of the cache is put aside")
+            kv.delete("l/gone")
+            revision = kv.put("l/new", "2").revision
+            kv.compact(revision)
+            go_on.set()
+            cache.wait(revision, timeout=10)
+            assert cache.snapshot() == {record.key: record for record in kv.range(prefix="l/")}
+            assert set(cache) == {b"l/many", b"l/new"}
+
+
+def test_the_asynchronous_client_watches_in_the_same_way(single: LocalCluster) -> None:
+    """Responses, single events, waits with a timeout, the end, and a cache."""
+
+    async def main() -> None:
+        async with zkv.AsyncClient(single.endpoints) as kv:
+            async with kv.watch(prefix="y/") as watch:
+                assert await watch.next(0.01) is None
+                revision = (await kv.put("y/a", "1")).revision
+                await kv.delete("y/a")
+                response = await watch.next(10)
+                assert response is not None
+                assert (response.revision, response.events[0].value, watch.revision) == (revision, b"1", revision)
+                async for event in watch.events:
+                    assert (event.type, event.key) == ("DELETE", b"y/a")
+                    break
+                watch.request_progress()
+                progress = await watch.next(10)
+                assert progress is not None
+                assert progress.progress
+                reader = asyncio.create_task(_all_of(watch))
+                watch.cancel()
+                assert await reader == []
+            async with kv.cache("y/") as cache:
+                await cache.wait((await kv.put("y/b", "2")).revision)
+                assert cache["y/b"].value == b"2"
+            await kv.compact((await kv.put("y/c")).revision)
+            with pytest.raises(zkv.errors.Compacted):
+                await _all_of(kv.watch("y/c", from_revision=1))
+            late = kv.watch("y/c", from_revision=1)
+        with pytest.raises(zkv.errors.ClientClosed):
+            await late.next()
+
+    asyncio.run(main())
+
+
+async def _all_of(watch: zkv.AsyncWatch) -> list[zkv.WatchResponse]:
+    return [response async for response in watch]

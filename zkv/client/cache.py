@@ -122,7 +122,7 @@ class _Face(Mapping[bytes, KeyValue]):
 
 
 class Cache(_Face):
-    """See `Client.cache`. `on_event` is called by the thread that follows: it should not take long, nor raise."""
+    """See `Client.cache`. `on_event` holds up the thread that follows: it should not take long, nor raise."""
 
     def __init__(
         self, client: Client, prefix: ops.Data, on_event: Callable[[WatchEvent], object] | None, timeout: float | None

@@ -63,9 +63,9 @@ class Observation:
     ) -> Cache:
         """All keys that begin with `prefix`, kept here as they are in the cluster: a mapping, see `zkv.Cache`.
 
-        It is there whole when this returns. `on_event` is called for each key then, and for each change later, by a
-        thread of its own: for each event, or, after a gap in the history, for what has changed. Raises what the listing
-        fails with.
+        It is there whole when this returns. `on_event` is called for each key before that, and for each change later,
+        by a thread of the cache: for each event, or, after a gap in the history, for what has changed. Raises what the
+        listing fails with.
         """
         from zkv.client.cache import Cache
 
