@@ -1,11 +1,12 @@
 """HTTP/2 (RFC 9113) and gRPC framing for servers, with no socket, clock or thread: bytes in, events and bytes out.
 
-    bytes --> Connection --> handler: requests, data, trailers, resets        connection.py, frame by frame
-              |  HPACK, cached while the peer's table stands still            header_blocks.py
-              |  what a request may be                                        requests.py
-              |  streams: a table of states, and windows                      streams.py
-              |  what a peer may cost                                         patience.py, limits.py
-              +--> GrpcConnection: calls and messages                         grpc.py, grpc_calls.py, grpc_words.py
+    bytes -> frames            frame_reader.py      preface, sizes, header blocks made whole
+          -> requests          header_blocks.py, request_reader.py, requests.py
+          -> a Handler's calls connection.py        streams.py: their states, as a table
+    answers -> bytes           outflow.py           the peer's windows, and what waits for them
+    what a peer may cost       limits.py, patience.py
+    calls and messages         grpc.py              upon it all; grpc_words.py, grpc_messages.py
+    words of the RFC           words.py
 
 Who reads the socket gives what it read to `GrpcConnection.receive`, handles the events it returns, and writes what
 `to_send` returns: all frames of one read are parsed in one go, and all answers of one turn leave in one write.
