@@ -1,9 +1,9 @@
-"""One simulated node: the real raft, storage and gateway actors on disks that forget, in a world of one thread.
+"""One simulated node: the real actors on disks that forget, in a world of one thread.
 
 What is a process of its own in life is one here too: it has an inbox, takes a turn some time after something came, may
 be killed alone, and is started again. A post to it while it is down waits for its successor or is lost, as on a real
 socket. The whole node may lose its power, at the worst moment too: in the middle of a sync of the log, when messages
-that may leave before the disk is done have left.
+that may leave before the disk is done have left. Its clock starts anew then; processes that restart keep it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.harness.raft_disk import FaultyLog
+from zkv.actors.lease_actor import LeaseActor
 from zkv.actors.peers import DOOR, PeerMessage
 from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_actor import StorageActor
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     from tests.harness.raft_world import World
     from tests.harness.simulated_watchers import Connection
     from zkv.core.mvcc.engine import Engine
+    from zkv.core.raft.clock import Anchor
     from zkv.limits import Limits
 
-ACTORS = ("storage", "raft", "gateway", "watch")
+ACTORS = ("storage", "raft", "lease", "gateway", "watch")
 NEIGHBOURS = {
-    "storage": ("gateway", "watch"),
-    "raft": ("storage", "gateway"),
-    "gateway": ("raft", "storage", "watch"),
+    "storage": ("gateway", "watch", "lease"),
+    "raft": ("storage", "gateway", "lease"),
+    "lease": ("raft", "storage", "gateway"),
+    "gateway": ("raft", "storage", "watch", "lease"),
     "watch": ("storage", "gateway"),
 }
 """To whom an actor that starts says so."""
@@ -94,6 +97,19 @@ class SlowFlusher:
         return True
 
 
+class Shelf:
+    """Where a member keeps its anchor of the cluster clock: processes find it again, another boot does not."""
+
+    def __init__(self) -> None:
+        self._anchor: Anchor | None = None
+
+    def load(self) -> Anchor | None:
+        return self._anchor
+
+    def save(self, anchor: Anchor) -> None:
+        self._anchor = anchor
+
+
 class SimulatedNode:
     """`doomed` is asked at each sync of the log whether the power goes just now; who is `forgetful` keeps nothing."""
 
@@ -118,6 +134,11 @@ class SimulatedNode:
         """Of watchers to the door, by the names the gateway knows them by."""
         self.committed: Callable[[Sequence[m.Entry]], None] = lambda _: None
         """Told what storage is given to apply."""
+        self.overheard: Callable[[SimulatedNode, str, Any], None] = lambda *_: None
+        """Told what each actor posts."""
+        self.booted_at = 0
+        self.held: list[tuple[int, int]] = []
+        """When raft was held up: from, until."""
         self._world = world
         self._members = tuple(members)
         self._limits = limits
@@ -131,6 +152,7 @@ class SimulatedNode:
         self._held_until = dict.fromkeys(ACTORS, 0)
         self._linked = False  # raft knows its peers
         self._new_disks()
+        self._boot()
         world.processes[member] = self
         world.processes["door", member] = _Door(self)
 
@@ -148,6 +170,12 @@ class SimulatedNode:
 
     # --- life and death ------------------------------------------------------------------------------
 
+    def _boot(self) -> None:
+        self.booted_at = self._world.now
+        self.ahead = self._world.rng.randrange(1 << 30)
+        """What this machine's clock shows more than the world's."""
+        self._shelf = Shelf()
+
     def start(self) -> None:
         for name in ACTORS:
             if name not in self.actors:
@@ -155,6 +183,11 @@ class SimulatedNode:
 
     def crash(self) -> None:
         """The power goes."""
+        self.stop()
+        self._boot()
+
+    def stop(self) -> None:
+        """All its processes are killed."""
         for name in list(self.actors):
             self.kill(name)
         for mail in self._mail.values():
@@ -167,6 +200,11 @@ class SimulatedNode:
         """Does it take part, with a vote?"""
         raft = self.actors.get("raft")
         return raft is not None and raft._core is not None and raft._passivity is None and not raft._core.is_learner
+
+    @property
+    def leads(self) -> bool:
+        raft = self.actors.get("raft")
+        return raft is not None and raft._core is not None and raft._core.leader == self.id
 
     def kill(self, name: str) -> None:
         """`kill -9` of one process. Of what it had not made durable some or all is lost."""
@@ -188,7 +226,12 @@ class SimulatedNode:
 
     def hold_up(self, name: str, hold_ms: int) -> None:
         """The process is busy, or not scheduled: its mail gathers."""
-        self._held_until[name] = self._world.now + hold_ms
+        self._held_until[name] = max(self._held_until[name], self._world.now + hold_ms)
+        if name == "raft":
+            self.held.append((self._world.now, self._held_until[name]))
+
+    def is_held_up(self, name: str) -> bool:
+        return self._world.now <= self._held_until[name]
 
     def start_actor(self, name: str) -> None:
         if name in self.actors:
@@ -198,6 +241,7 @@ class SimulatedNode:
 
         def post(to: Any, message: Any) -> bool:
             assert life == self._lives[name], "a dead process posts"
+            self.overheard(self, name, message)
             return self._post(to, message)
 
         try:
@@ -230,6 +274,10 @@ class SimulatedNode:
                 leaderless_ms=3000,
                 post=post,
             )
+        if name == "lease":
+            return LeaseActor(
+                limits=self._limits, cluster_id=CLUSTER, member_id=self.id, incarnation=incarnation, post=post
+            )
         if name == "watch":
             return WatchActor(limits=self._limits, cluster_id=CLUSTER, member_id=self.id, post=post)
         return RaftActor(
@@ -241,7 +289,9 @@ class SimulatedNode:
             post=post,
             post_peer=self._post_peer,
             set_peers=self._set_peers,
+            attributes=(f"n{self.id}", (f"tcp://n{self.id}:1",)),
             forgetful=self._forgetful,
+            anchors=None if self._forgetful else self._shelf,
         )
 
     # --- mail --------------------------------------------------------------------------------------------
@@ -281,7 +331,8 @@ class SimulatedNode:
         elif to in ACTORS:
             if type(message) is m.Apply:
                 self.committed(message.entries)
-            if sum(source == "node" for source, _ in self._mail[to]) >= QUEUE_MAX:
+            full = sum(source == "node" for source, _ in self._mail[to]) >= QUEUE_MAX
+            if full and type(message) is not m.Hello:  # which goes first through a queue of its own
                 return False
             self._take(to, ("node", codec.decode(codec.encode(message))))
         return True
@@ -307,7 +358,7 @@ class SimulatedNode:
 
     def _turn(self, name: str) -> None:
         self._turn_planned[name] = False
-        actor, now = self.actors[name], self._world.now
+        actor, now = self.actors[name], self._world.now + self.ahead
         mail, self._mail[name] = self._mail[name], []
         try:
             actor.handle(mail, now)
@@ -316,7 +367,7 @@ class SimulatedNode:
             return
         wakeup = actor.next_wakeup(now)
         if wakeup is not None:
-            self._plan_wakeup(name, max(wakeup, now + 1))
+            self._plan_wakeup(name, max(wakeup, now + 1) - self.ahead)
 
     def _plan_wakeup(self, name: str, at: int) -> None:
         if self._world.now < self._wakeup_planned[name] <= at:

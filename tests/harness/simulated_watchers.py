@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.harness.raft_world import World
     from tests.harness.simulated_node import SimulatedNode
+    from zkv.core.mvcc.machine import Outcome
+    from zkv.limits import Limits
 
 RANGES = (
     (b"s/a", b""), (b"s/b", b""), (b"s/", b"s0"), (b"s/b", b"\0"), (b"", b"\0"), (b"w/", b"w0"), (b"nobody", b""),
@@ -33,9 +35,11 @@ STAY_MS = 500
 class Oracle:
     """What has happened, by the log alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.truth = Truth()
-        self._machine = machine(member=0, want_events=True, want_prev_kv=True)
+        self.told: Callable[[m.Entry, Outcome], None] = lambda *_: None
+        """Told what each entry has made."""
+        self._machine = machine(member=0, limits=limits, want_events=True, want_prev_kv=True)
         self._early: dict[int, m.Entry] = {}
 
     @property
@@ -48,7 +52,9 @@ class Oracle:
             if entry.index > self._machine.applied:
                 self._early[entry.index] = entry
         while (following := self._early.pop(self._machine.applied + 1, None)) is not None:
-            self.truth.add(self._machine.apply([following], 1).events)
+            outcome = self._machine.apply([following], 1)
+            self.truth.add(outcome.events)
+            self.told(following, outcome)
         self.truth.compacted = self._machine.store.compacted
 
 
@@ -240,9 +246,9 @@ class Watcher:
 class Watchers:
     """All of a play."""
 
-    def __init__(self, world: World, nodes: dict[int, SimulatedNode]) -> None:
+    def __init__(self, world: World, nodes: dict[int, SimulatedNode], limits: Limits) -> None:
         rng = world.rng
-        self.oracle = Oracle()
+        self.oracle = Oracle(limits)
         for node in nodes.values():
             node.committed = self.oracle.committed
         self._rng = rng

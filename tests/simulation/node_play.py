@@ -9,7 +9,8 @@ What must hold:
 - a linearizable read shows at least the newest revision that any client had been told of before it was asked;
 - stores that have come to the same place in the log hold the same bytes;
 - watchers are told what happened, all of it, in order and once, through every reconnection
-  (`tests/harness/simulated_watchers.py`).
+  (`tests/harness/simulated_watchers.py`);
+- leases end when they should, not before, and with their keys (`tests/harness/simulated_leases.py`).
 
     python -m tests.simulation --play nodes --seed 4711 --trace
 """
@@ -20,9 +21,10 @@ import random
 from typing import TYPE_CHECKING
 
 from tests.harness.raft_world import Weather, World
-from tests.harness.simulated_node import ACTORS, Letter, SimulatedNode
+from tests.harness.simulated_leases import Leases
+from tests.harness.simulated_node import ACTORS, SimulatedNode
+from tests.harness.simulated_session import SimulatedSession
 from tests.harness.simulated_watchers import Watchers
-from zkv.client.session import Session
 from zkv.limits import Limits
 from zkv.wire import messages as m
 
@@ -42,68 +44,49 @@ class BrokenPromise(AssertionError):
     """What the cluster owes its clients, it did not do."""
 
 
-class SimulatedClient:
+class SimulatedClient(SimulatedSession):
     """Writes keys of its own, a few at a time, and reads in between; remembers what it was told."""
 
     def __init__(self, world: World, number: int, members: list[int], play: NodePlay) -> None:
-        self.address = b"client %d" % number
+        super().__init__(world, b"client %d" % number, members)
         self.acknowledged: dict[bytes, int] = {}
-        self.asked = 0
-        self.busy: list[tuple[Ticket, bytes, int]] = []  # ticket, the key it writes (b"": it reads), what a read owes
-        self._world = world
-        self._members = members
+        self._asked = 0
         self._play = play
-        self._session = Session(len(members), world.rng.randbytes(16), world.rng.getrandbits(64), now=world.now)
-        for endpoint in range(len(members)):
-            self._session.connected(endpoint, world.now)
-        world.processes[self.address] = self
 
     def ask(self) -> None:
-        deadline = self._world.now + DEADLINE_MS
         rng = self._world.rng
         for _ in range(rng.choice((1, 1, 4))):
             if rng.random() < 0.3:
-                ticket = self._session.submit(m.Range(b"w/", b"w0", limit=1), deadline)
-                self.busy.append((ticket, b"", self._play.newest))
+                owed = self._play.newest
+                read = m.Range(b"w/", b"w0", limit=1)
+                self.submit(read, DEADLINE_MS, lambda ticket, owed=owed: _check(ticket, owed))  # type: ignore[misc]
             else:
-                key = b"w/%s/%d" % (self.address, self.asked)
-                ticket = self._session.submit(m.Put(key, rng.randbytes(rng.choice((8, 8, 300)))), deadline)
-                self.busy.append((ticket, key, 0))
-            self.asked += 1
+                self.write()
         self.carry()
+
+    def write(self) -> bytes:
+        """The key."""
+        rng = self._world.rng
+        self._asked += 1
+        key = b"w/%s/%d" % (self.address, self._asked)
+        put = m.Put(key, rng.randbytes(rng.choice((8, 8, 300))))
+        self.submit(put, DEADLINE_MS, lambda ticket: self._written(ticket, key))
+        return key
 
     def send(self, request: m.Request) -> None:
         """Whatever becomes of it."""
-        self.busy.append((self._session.submit(request, self._world.now + DEADLINE_MS), b"", 0))
+        self.submit(request, DEADLINE_MS, lambda _: None)
         self.carry()
 
-    def deliver(self, letter: object) -> None:
-        assert isinstance(letter, Letter)
-        self._session.received(self._members.index(letter.sender), letter.content, self._world.now)
-        self.carry()
-
-    def reconnected(self, member: int) -> None:
-        endpoint = self._members.index(member)
-        self._session.disconnected(endpoint, self._world.now)
-        self._session.connected(endpoint, self._world.now)
-
-    def carry(self) -> None:
-        now = self._world.now
-        self._session.tick(now)
-        for endpoint, data in self._session.outgoing(now):
-            self._world.send(self.address, ("door", self._members[endpoint]), Letter(self.address, data))
-        for done in [each for each in self.busy if each[0].done]:
-            self.busy.remove(done)
-            self._finished(*done)
-
-    def _finished(self, ticket: Ticket, key: bytes, owed: int) -> None:
-        if ticket.error is not None:
-            return
-        if key:
+    def _written(self, ticket: Ticket, key: bytes) -> None:
+        if ticket.error is None:
             self.acknowledged[key] = ticket.revision
             self._play.newest = max(self._play.newest, ticket.revision)
-        elif ticket.revision < owed:
-            raise BrokenPromise(f"stale read: revision {ticket.revision} after {owed} was known")
+
+
+def _check(ticket: Ticket, owed: int) -> None:
+    if ticket.error is None and ticket.revision < owed:
+        raise BrokenPromise(f"stale read: revision {ticket.revision} after {owed} was known")
 
 
 class NodePlay:
@@ -128,6 +111,9 @@ class NodePlay:
             watch_silence_ms=rng.choice((2_000, 10_000)),
             watch_progress_ms=rng.choice((300, 600_000)),
             history_bytes=rng.choice((300, 5_000, 1 << 20)),
+            lease_ttl_min=1,
+            lease_keys_max=rng.choice((3, 1_000)),
+            leases_per_entry_max=rng.choice((2, 1_000)),
         )
         count, flush_ms = rng.choice((2, 10, 1000)), rng.choice((0, 30, 500))
         self._nodes = {
@@ -142,7 +128,8 @@ class NodePlay:
             lost=rng.choice((0.0, 0.01, 0.1)), late=rng.choice((0.0, 0.05)), late_ms=rng.choice((20, 300, 1500))
         )
         self._clients = [SimulatedClient(self._world, number, ids, self) for number in range(3)]
-        self._watchers = Watchers(self._world, self._nodes)
+        self._watchers = Watchers(self._world, self._nodes, limits)
+        self._leases = Leases(self._world, self._nodes, self._watchers.oracle)
 
     def _is_doomed(self) -> bool:
         return self._world.now < TROUBLE_MS and self._rng.random() < self._doom
@@ -158,15 +145,19 @@ class NodePlay:
         rng = self._rng
         for node in self._nodes.values():
             node.start()
-        self._every(30, self._ask)
-        self._every(60, self._scribble)
+        pace = rng.choice((1, 1, 1, 30))  # where little is written, leases alone keep the clock going
+        self._every(30 * pace, self._ask)
+        self._every(60 * pace, self._scribble)
         self._every(rng.choice((500, 3_000)), self._compact)
         self._watchers.begin(self._every)
+        self._leases.begin(self._every)
         for mean, mishap in (
             (rng.choice((0, 1000, 3000)), self._crash),
             (rng.choice((0, 500, 2000)), self._kill),
             (rng.choice((0, 1500, 4000)), self._cut),
             (rng.choice((0, 800, 3000)), self._hold_up),
+            (rng.choice((0, 0, 2000)), self._restart),
+            (rng.choice((0, 0, 2000)), self._pause),
         ):
             if mean:
                 self._every(mean, mishap)
@@ -229,12 +220,31 @@ class NodePlay:
         self._say(f"hold up watch of {node.id} for {hold_ms} ms")
         node.hold_up("watch", hold_ms)
 
+    def _restart(self) -> None:
+        """All processes of a node, or of all, start again; the machines go on."""
+        rng = self._rng
+        nodes = [] if self._in_memory else list(self._nodes.values())
+        for node in nodes if rng.random() < 0.3 else nodes and [rng.choice(nodes)]:
+            self._say(f"restart {node.id}")
+            node.stop()
+            self._world.plan(rng.choice((1, 100, 1000)), node.start)
+            self._disconnect(node.id)
+
+    def _pause(self) -> None:
+        """One that leads, if any: it gets no processor for a while, and does not know."""
+        leaders = [node for node in self._nodes.values() if node.leads]
+        if leaders:
+            node, hold_ms = self._rng.choice(leaders), self._rng.choice((300, 1200, 3000))
+            self._say(f"pause {node.id} for {hold_ms} ms")
+            for name in self._rng.choice((ACTORS, ACTORS, ("raft",), ("lease",), ("storage",))):
+                node.hold_up(name, hold_ms)
+
     def _disconnect(self, member: int) -> None:
         for other in self._nodes.values():
             if other.id != member:
                 other.lost(member)
-        for client in self._clients:
-            client.reconnected(member)
+        for session in (*self._clients, *self._leases.sessions):
+            session.reconnected(member)
 
     def _cut(self) -> None:
         every = list(self._nodes)
@@ -243,7 +253,12 @@ class NodePlay:
         self._say(f"cut {some} | {others}")
         self._world.weather.cut.clear()
         self._world.cut_off(some, others, both_ways=self._rng.random() < 0.7)
-        self._world.plan(self._rng.randint(100, 5000), self._world.weather.cut.clear)
+        self._world.plan(self._rng.randint(100, 5000), self._mend)
+        self._leases.clocks.cut_at = self._world.now
+
+    def _mend(self) -> None:
+        self._world.weather.cut.clear()
+        self._leases.clocks.cut_at = self._world.now
 
     # --- act two ---------------------------------------------------------------------------------------
 
@@ -254,13 +269,14 @@ class NodePlay:
         for node in self._nodes.values():
             node.start()
         deadline = self._world.now + HEALING_MS
-        written = self._write_last()
-        while not (self._are_idle() and written in {key for c in self._clients for key in c.acknowledged}):
+        client = self._clients[0]
+        written = client.write()
+        while not (self._are_idle() and written in client.acknowledged):
             self._world.run(self._world.now + 200)
-            for client in self._clients:
-                client.carry()
-            if self._are_idle() and not self._clients[0].acknowledged.get(written):
-                written = self._write_last()
+            for each in self._clients:
+                each.carry()
+            if self._are_idle() and written not in client.acknowledged:
+                written = client.write()
             if self._world.now > deadline:
                 raise BrokenPromise(f"no progress: healed for {HEALING_MS} ms, and clients wait")
         while len({machine.applied for machine in self._machines()}) > 1:
@@ -272,15 +288,12 @@ class NodePlay:
             self._world.run(self._world.now + 200)
             if self._world.now > deadline:
                 raise BrokenPromise(f"no progress: a watch is owed events: {owed}")
+        while (owed := self._leases.owed) is not None:
+            self._world.run(self._world.now + 200)
+            if self._world.now > deadline:
+                raise BrokenPromise(f"no progress: leases are owed {owed}")
         self._compare()
         return self._check_writes()
-
-    def _write_last(self) -> bytes:
-        client = self._clients[0]
-        asked = client.asked
-        while not any(key for _, key, _ in client.busy[-1:]) or client.asked == asked:
-            client.ask()
-        return client.busy[-1][1]
 
     def _are_idle(self) -> bool:
         return not any(client.busy for client in self._clients)
