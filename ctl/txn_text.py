@@ -100,13 +100,16 @@ def _operand(target: int, operand: bytes, line: str) -> int | bytes:
 
 
 def split_words(line: str) -> list[str]:
-    """Raises ValueError for a bad escape."""
+    """Raises ValueError for a bad escape, with Go's words."""
     words = []
     for word in _WORD.findall(line):
         if word.startswith("'"):
             words.append(word[1:-1])
         elif word.startswith('"'):
-            words.append(_text(unquote(word)[0]))
+            try:
+                words.append(_text(unquote(word)[0]))
+            except ValueError:
+                raise ValueError("invalid syntax") from None
         else:
             words.append(word)
     return words

@@ -144,6 +144,7 @@ SESSION = [
     txn("", "put e 1;put e 2", ""),
     txn("", "put zzz --ignore-value", ""),
     txn("", 'put f "unterminated', ""),
+    txn("", 'put f "\\q"', ""),
     txn("", "get a --rev 1000", ""),
     txn("bogus", "", ""),
     txn('bogus("a") = "1"', "", ""),

@@ -17,7 +17,7 @@ from zkv.ctl.command import Streams
 from zkv.ctl.main import run
 
 FORMATS = ("simple", "json", "fields", "table")
-TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: ")
+TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: |Invalid command|watch was canceled |command \[")
 MASKS = [
     (r": no connection within [\w.]+", ""),
     (r"127\.0\.0\.1:(?!1\b)\d+", "ADDRESS"),
