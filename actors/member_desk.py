@@ -97,12 +97,13 @@ class MemberDesk:
             return
         waiting = []
         for move in self._moves:
+            door = m.door_of(move.incarnation)
             if core.leader == move.target:
                 head = (m.PROTOCOL_VERSION, self._cluster_id, self._config.member, core.term)
                 answers = codec.pack(m.Answers(*head, ((move.request, 0, 0, m.MoveLeaderAnswer()),)))
-                self._post("gateway", m.GatewayAnswers(move.incarnation, ((move.gid, answers, True),)))
+                self._post(door, m.GatewayAnswers(move.incarnation, ((move.gid, answers, True),)))
             elif now >= move.deadline:
-                self._post("gateway", m.Refused(move.incarnation, LeaderTransferTimeout.code, (move.gid,)))
+                self._post(door, m.Refused(move.incarnation, LeaderTransferTimeout.code, (move.gid,)))
             else:
                 waiting.append(move)
         self._moves = waiting

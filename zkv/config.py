@@ -33,7 +33,7 @@ class NodeConfig:
     storage: str = "disk"
     """`disk`, or `memory`: nothing is kept, and a member that restarts is refilled by its peers."""
     listen_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
-    """Where native clients come in: tcp:// or curve://, at IP addresses or localhost."""
+    """Where clients come in, at IP addresses or localhost: native ones by tcp:// or curve://, etcd's by http://."""
     listen_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     """Where the other members come in: tcp:// or curve:// (http:// and https:// mean the same two)."""
     advertise_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
@@ -110,7 +110,7 @@ class NodeConfig:
 
     def _check_urls(self) -> None:
         for flag, urls, schemes in (
-            ("--listen-client-urls", self.listen_client_urls, NATIVE_SCHEMES),
+            ("--listen-client-urls", self.listen_client_urls, CLIENT_SCHEMES),
             ("--advertise-client-urls", self.advertise_client_urls, ADVERTISED_SCHEMES),
             ("--listen-peer-urls", self.listen_peer_urls, PEER_SCHEMES),
             ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, PEER_SCHEMES),
@@ -122,14 +122,26 @@ class NodeConfig:
                 raise ConfigError(f"{flag} names a url twice: {','.join(urls)}")
             for url in urls:
                 endpoint = socket_endpoint(url)
+                if flag == "--listen-client-urls" and url.startswith("https:"):
+                    raise ConfigError(f"etcd's API over TLS is not served yet, only http:// ({url})")
                 _one_of(f"{flag}: the scheme of {url}", url.partition("://")[0], schemes)
                 if "listen" in flag and endpoint.host != "localhost" and not _is_ip(endpoint.host):
                     raise ConfigError(f"expected IP in URL for binding ({url})")
-        if any(socket_endpoint(url).secure for url in self.listen_client_urls) and not self.curve_secret_key:
+        if any(url.startswith("curve:") for url in self.listen_client_urls) and not self.curve_secret_key:
             raise ConfigError("curve:// in --listen-client-urls needs --curve-secret-key (`zkv keys` makes one)")
         peers = (*self.listen_peer_urls, *(url for urls in self.cluster().values() for url in urls))
         if any(socket_endpoint(url).secure for url in peers) and not self.peer_curve_secret_key:
             raise ConfigError("curve:// among the peer urls needs --peer-curve-secret-key (`zkv keys` makes one)")
+
+    @property
+    def native_client_urls(self) -> tuple[str, ...]:
+        """Those of `listen_client_urls` where ZeroMQ is spoken."""
+        return tuple(url for url in self.listen_client_urls if url.startswith(("tcp:", "curve:")))
+
+    @property
+    def etcd_client_urls(self) -> tuple[str, ...]:
+        """Those of `listen_client_urls` where etcd's API is spoken."""
+        return tuple(url for url in self.listen_client_urls if url.startswith("http:"))
 
     def cluster(self) -> dict[str, tuple[str, ...]]:
         """`initial_cluster` as name -> peer urls."""
@@ -187,7 +199,7 @@ class NodeConfig:
 
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")
-NATIVE_SCHEMES = ("tcp", "curve")
+CLIENT_SCHEMES = ("tcp", "curve", "http")
 ADVERTISED_SCHEMES = ("tcp", "curve", "http", "https")
 PEER_SCHEMES = ("tcp", "curve", "http", "https")
 ELECTION_TIMEOUT_MS_MAX = 50_000  # etcd's

@@ -184,6 +184,21 @@ class Mailbox:
                 self._drain_monitor(socket, received)
         return received
 
+    def drive(self, actor: Actor, control: Control) -> None:
+        """The loop, until the actor is finished."""
+        (_reporting_loop if self.reports else _loop)(actor, self, control)
+
+    @property
+    def inbox_fd(self) -> int:
+        """Readable when something may have come (edge-triggered: then `drain` until there is no more)."""
+        return cast("int", self._inbox.getsockopt(zmq.FD))
+
+    def drain(self) -> tuple[list[tuple[str, object]], bool]:
+        """What has come to the inbox, up to DRAIN_MESSAGES; and is there more? For an owner with a loop of its own."""
+        received: list[tuple[str, object]] = []
+        self._drain_inbox(received)
+        return received, _has_more(self._inbox)
+
     def watch_control(self, control: Control) -> None:
         self._poller.register(control.fileno(), zmq.POLLIN)
 
@@ -271,7 +286,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
         actor, mailbox = start()
         mailbox.watch_control(control)
         control.tell("ready")
-        (_reporting_loop if mailbox.reports else _loop)(actor, mailbox, control)
+        mailbox.drive(actor, control)
         mailbox.close()
         status = 0
     except (CorruptionError, ConfigError) as error:

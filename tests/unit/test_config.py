@@ -31,7 +31,7 @@ def test_member_and_cluster_ids_are_those_etcd_computes() -> None:
         ({"listen_peer_urls": ("http://127.0.0.1:1/",)}, "must not contain a path"),
         ({"listen_peer_urls": ("http://127.0.0.1",)}, 'does not have the form "host:port"'),
         ({"listen_peer_urls": ("http://example.com:1",)}, "expected IP in URL for binding"),
-        ({"listen_client_urls": ("http://127.0.0.1:1",)}, "must be one of tcp, curve"),
+        ({"listen_client_urls": ("https://127.0.0.1:1",)}, "over TLS is not served yet"),
         ({"listen_client_urls": ("curve://127.0.0.1:1",)}, "--curve-secret-key"),
         ({"listen_peer_urls": ("https://127.0.0.1:1",)}, "--peer-curve-secret-key"),
         ({"listen_client_urls": ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")}, "twice"),

@@ -1,0 +1,310 @@
+"""Requests of etcd's API on their way through the node: asked one by one, sent on in groups, each answered once.
+
+Whoever calls on a gRPC door calls for one thing at a time. But what comes within one turn of the process, from any
+number of connections, leaves as one *group* per way (validate.py): so storage answers it in one message. A group
+names no session: a call is not applied once whatever happens, as with etcd. Requests that may take several messages
+to answer, or that storage or raft answer when they see fit, are groups of their own.
+
+    ask()  -> id, and later, exactly once, `asker.answered(op, code, revision, body)`, or for a range in chunks, several
+              times, each with code CHUNK but the last; an error's code comes with () or (detail,)
+    drop() -> the answer is not wanted any more
+
+What ends a request is what ends a group in the native door (native.py tells it): an answer, a refusal, a neighbour that
+started anew, a leader that leads no more, or time. What is held is bounded by requests and bytes in flight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from zkv import errors
+from zkv.gateway.validate import FILLED, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE, check, filled
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from zkv.config import Limits
+
+LEADERS_LEASE: Final = "leader's lease"
+"""As such says Hello, from another member, the lease actor that has this door's keep-alives."""
+DEADLINE_STEP_MS: Final = 100
+"""Requests asked within this time share a deadline."""
+DRAIN_MS: Final = 2_500
+"""How long after `stop` the requests in flight may still be answered."""
+_TOGETHER: Final = frozenset(
+    {m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE, m.Op.TXN, m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_KEEP_ALIVE}
+)
+"""What goes in groups of many: it is answered at once where it is done."""
+_RANGE: Final = int(m.Op.RANGE)
+_REVISION: Final = m.Range._fields.index("revision")
+_HEAD: Final = (m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0)
+
+
+class Asker(Protocol):
+    def answered(self, op: int, code: int, revision: int, body: Any) -> None: ...
+
+
+class _Asked(NamedTuple):
+    asker: Asker
+    op: int
+    way: int
+    size: int
+    gid: int
+    """If it is a group of its own, else 0."""
+
+
+class Asking:
+    """See the module. Driven by one thread."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        member_id: int,
+        incarnation: int,
+        request_timeout_ms: int,
+        post: Callable[[str, Any], bool],
+    ) -> None:
+        self.term = 0
+        self.leader = 0
+        self._term_led = 0  # the term it leads in
+        self._limits = limits
+        self._member_id = member_id
+        self._incarnation = incarnation
+        self._timeout_ms = request_timeout_ms
+        self._post = post
+        self._asked: dict[int, _Asked] = {}
+        self._bytes = 0
+        self._last_id = 0
+        self._groups: dict[int, tuple[int, ...]] = {}  # gid -> ids
+        self._last_gid = m.ETCD_DOOR
+        self._started: set[int] = set()  # of those in chunks, the ones that have begun to flow
+        self._gathered: dict[int, list[tuple[int, int, Any]]] = {}  # way -> requests of this turn
+        self._gathered_sizes: dict[int, int] = {}
+        self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
+        self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last id whose deadline this is)
+        self._expired_id = 0
+        self._neighbours: dict[str, int] = {}
+        self._stop_by: int | None = None
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """Requests asked and not yet answered, and their bytes."""
+        return len(self._asked), self._bytes
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop_by is not None
+
+    # --- from callers --------------------------------------------------------------------------------
+
+    def ask(self, asker: Asker, op: int, fields: tuple[Any, ...], size: int, now: int) -> int:
+        """`size`: the request's bytes, as they came. Sets out with the next `flush`.
+
+        Raises a ZkvError when it will not be served; `asker` then hears nothing.
+        """
+        limits = self._limits
+        way = check(op, fields, limits)
+        if way & FILLED:
+            way &= ~FILLED
+            fields = filled(op, fields, limits)
+        if way == WRITE and size > limits.request_bytes_max:
+            raise errors.RequestTooLarge
+        if self._stop_by is not None:
+            raise errors.Stopped
+        if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
+            raise errors.TooManyRequests
+        self._last_id = id_ = self._last_id + 1
+        gid = 0
+        if op not in _TOGETHER or way >= STREAMED or (op == _RANGE and len(fields) > _REVISION and fields[_REVISION]):
+            gid = self._number((id_,))
+            payload = codec.pack((*_HEAD, ((id_, op, fields),)))
+            self._single.setdefault(way & ~STREAMED, []).append((gid, payload))
+        else:
+            self._gather(way, (id_, op, fields), size)
+        self._asked[id_] = _Asked(asker, op, way, size, gid)
+        self._bytes += size
+        deadline = now + self._timeout_ms
+        if self._deadlines and deadline <= self._deadlines[-1][0]:
+            self._deadlines[-1] = (self._deadlines[-1][0], id_)
+        else:
+            self._deadlines.append((deadline + DEADLINE_STEP_MS, id_))
+        return id_
+
+    def drop(self, id_: int) -> None:
+        """Nobody waits for this one any more; it may be answered already. What it asked for may still happen."""
+        asked = self._forget(id_)
+        if asked is not None and asked.way >= STREAMED:
+            self._post("storage", m.StreamCredit(asked.gid, id_, 0))
+
+    def credit(self, id_: int) -> None:
+        """One chunk of this range was taken."""
+        asked = self._asked.get(id_)
+        if asked is not None and not self._post("storage", m.StreamCredit(asked.gid, id_, 1)):
+            self._settle(id_, errors.StreamLost())
+
+    def _gather(self, way: int, request: tuple[int, int, Any], size: int) -> None:
+        gathered = self._gathered.setdefault(way, [])
+        total = self._gathered_sizes.get(way, 0) + size
+        if gathered and (len(gathered) >= self._limits.message_requests_max or total > self._limits.request_bytes_max):
+            self._close_group(way)
+            gathered, total = self._gathered.setdefault(way, []), size
+        gathered.append(request)
+        self._gathered_sizes[way] = total
+
+    def _close_group(self, way: int) -> None:
+        requests = self._gathered.pop(way)
+        gid = self._number(tuple(request[0] for request in requests))
+        self._single.setdefault(way, []).append((gid, codec.pack((*_HEAD, requests))))
+
+    def _number(self, ids: tuple[int, ...]) -> int:
+        self._last_gid += 1
+        self._groups[self._last_gid] = ids
+        return self._last_gid
+
+    def flush(self) -> None:
+        """What was asked in this turn leaves, in as few frames as entry_bytes_max allows."""
+        for way in list(self._gathered):
+            self._close_group(way)
+        self._gathered_sizes.clear()
+        if not self._single:
+            return
+        leaving, self._single = self._single, {}
+        for way, groups in leaving.items():
+            start = size = 0
+            for end, (_, payload) in enumerate(groups):
+                if size and size + len(payload) > self._limits.entry_bytes_max:
+                    self._send(way, groups[start:end])
+                    start, size = end, 0
+                size += len(payload)
+            self._send(way, groups[start:])
+
+    def _send(self, way: int, groups: list[tuple[int, bytes]]) -> None:
+        frame = codec.pack((self._member_id, self._incarnation, groups))
+        if way in {WRITE, MEMBERS, RAFT}:
+            taken = self._post("raft", m.Propose(frame, way != WRITE))
+        elif way == LOCAL:
+            taken = self._post("storage", m.StampedRead(0, None, (frame,)))
+        elif way == LEASE:
+            taken = self._post("lease", m.LeaseRequests(frame))
+        else:
+            taken = self._post("raft", m.Read(frame, way == STAMPED))
+        if not taken:
+            self._refuse([gid for gid, _ in groups], errors.TooManyRequests())
+
+    # --- from the node ---------------------------------------------------------------------------------
+
+    def mail(self, message: object) -> None:
+        """All but what is about watches."""
+        match message:
+            case m.GatewayAnswers():
+                self._answers(message)
+            case m.Refused(incarnation=incarnation, code=code, gids=gids):
+                if incarnation == self._incarnation:
+                    self._refuse(gids, errors.from_code(code))
+            case m.LeaderIs(term=term, leader=leader):
+                self._leader_is(term, leader)
+            case m.Hello(actor=actor, incarnation=incarnation):
+                if self._neighbours.get(actor) != incarnation:
+                    self._neighbours[actor] = incarnation
+                    self._neighbour_restarted(actor)
+            case _:
+                raise AssertionError(f"unexpected mail {type(message).__name__}")
+
+    def _answers(self, mail: m.GatewayAnswers) -> None:
+        if mail.incarnation != self._incarnation:
+            return
+        known = self._asked
+        for gid, payload, last in mail.answers:
+            if last:
+                self._groups.pop(gid, None)
+            _, _, _, term, answers, *_ = codec.unpack(payload)
+            self.term = max(self.term, term)
+            for id_, code, revision, body in answers:
+                asked = known.get(id_)
+                if asked is None:
+                    if code == errors.Code.CHUNK:  # a stream that was let go before storage had begun it
+                        self._post("storage", m.StreamCredit(gid, id_, 0))
+                    continue
+                if code == errors.Code.CHUNK:
+                    self._started.add(id_)
+                else:
+                    self._forget(id_)
+                asked.asker.answered(asked.op, code, revision, body)
+            if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
+                self._started.update(self._groups.get(gid, ()))
+
+    def _leader_is(self, term: int, leader: int) -> None:
+        deposed = self.leader != 0 and (term, leader) != (self._term_led, self.leader)
+        self._term_led = term
+        self.term = max(self.term, term)
+        self.leader = leader
+        if deposed:
+            self._settle_all(errors.LeaderChanged(), lambda _, asked: asked.way in {WRITE, LEASE, MEMBERS})
+
+    def _neighbour_restarted(self, actor: str) -> None:
+        """What the process before held is lost. A range that flows has passed raft and lives in storage alone."""
+        started = self._started
+        if actor == "storage":
+            self._settle_all(errors.Unavailable(), lambda _id, _asked: True)
+        elif actor in {"lease", LEADERS_LEASE}:
+            self._settle_all(errors.Unavailable(), lambda _, asked: asked.way == LEASE)
+        elif actor == "raft":
+            self._settle_all(
+                errors.Unavailable(), lambda id_, asked: id_ not in started and asked.way & ~STREAMED != LOCAL
+            )
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def stop(self, now: int) -> None:
+        """Nothing new; what is in flight has DRAIN_MS to be answered. Ranges in chunks would last too long."""
+        if self._stop_by is None:
+            self._stop_by = now + DRAIN_MS
+            self._settle_all(errors.Stopped(), lambda id_, _: id_ in self._started)
+
+    def drained(self, now: int) -> bool:
+        return self._stop_by is not None and (not self._asked or now >= self._stop_by)
+
+    def tick(self, now: int) -> None:
+        """Requests that nobody answered in time. What flows is paced by storage, not by a deadline."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, last_id = self._deadlines.popleft()
+            for id_ in range(self._expired_id + 1, last_id + 1):
+                if id_ in self._asked and id_ not in self._started:
+                    self._settle(id_, errors.RequestTimeout())
+            self._expired_id = last_id
+            for gid, ids in list(self._groups.items()):  # those whose last answer was lost
+                if ids[-1] > last_id:
+                    break
+                if ids[-1] not in self._started:
+                    del self._groups[gid]
+
+    # --- the life of a request -------------------------------------------------------------------------
+
+    def _forget(self, id_: int) -> _Asked | None:
+        asked = self._asked.pop(id_, None)
+        if asked is not None:
+            self._bytes -= asked.size
+            if asked.gid:
+                self._started.discard(id_)
+                self._groups.pop(asked.gid, None)
+        return asked
+
+    def _settle(self, id_: int, error: errors.ZkvError) -> None:
+        asked = self._forget(id_)
+        if asked is not None:
+            if asked.way >= STREAMED:
+                self._post("storage", m.StreamCredit(asked.gid, id_, 0))
+            asked.asker.answered(asked.op, error.code, 0, (error.detail,) if error.detail else ())
+
+    def _settle_all(self, error: errors.ZkvError, which: Callable[[int, _Asked], bool]) -> None:
+        for id_ in [id_ for id_, asked in self._asked.items() if which(id_, asked)]:
+            self._settle(id_, error)
+
+    def _refuse(self, gids: Iterable[int], error: errors.ZkvError) -> None:
+        for gid in gids:
+            for id_ in self._groups.pop(gid, ()):
+                self._settle(id_, error)

@@ -1,0 +1,269 @@
+"""The door of etcd's API as a process: sockets of clients and the node's mail, in one event loop.
+
+    socket --> Connected (one per client) --> Line --> EtcdDesk --> raft, storage, lease, watch
+    inbox  --> EtcdDesk --> Lines --> sockets
+
+All that is read at one turn of the loop is handled before anything is passed on (`_settle`), so what many clients ask
+at once travels together, and what they are answered at once leaves in one write for each.
+
+It runs on uvloop, for Python's own loop costs as much for a small read as all of HTTP/2 and gRPC here. This is a
+process of its own: whatever strangers do to it, the native door does not feel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvloop
+
+from zkv.gateway.grpc_desk import EtcdDesk
+from zkv.gateway.grpc_line import Line
+from zkv.gateway.http2.limits import Http2Limits
+from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
+from zkv.mailbox import Mailbox, Stop, monotonic_ms
+from zkv.urls import socket_endpoint
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zkv.actors.node import Node
+    from zkv.mailbox import Control
+
+MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
+"""A message this much larger than request_bytes_max still comes in, and is told so (etcd:grpcOverheadBytes)."""
+WRITE_HIGH_BYTES: Final = 256 * 1024
+"""A client with more than this unwritten is sent no more, and not read from."""
+CONNECTIONS_MAX: Final = 20_000
+"""More are closed as they come."""
+BACKLOG: Final = 1024
+BUSY_TICK_S: Final = 0.05
+IDLE_TICK_S: Final = 0.5
+RETRY_S: Final = 0.02
+"""A neighbour's queue that was full is tried again after this."""
+CLOSE_MS: Final = 1_500
+"""How long, when this process ends, clients are given to hang up once they were told."""
+
+
+class GrpcGateway:
+    """The actor: `handle` takes the node's mail and Stop; connections come in by `Connected`."""
+
+    def __init__(self, desk: EtcdDesk, limits: Http2Limits) -> None:
+        self.finished = False
+        self.desk = desk
+        self.limits = limits
+        self.connections: set[Connected] = set()
+        self._close_by: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
+        for source, message in inbox:
+            if source == "supervisor":
+                assert isinstance(message, Stop)
+                self.desk.stop(now)
+                self._close_by = now + CLOSE_MS
+                for connected in self.connections:
+                    connected.line.drain(now)
+            else:
+                self.desk.mail(message, now)
+        self.settle_soon()
+
+    def next_wakeup(self, now: int) -> int | None:
+        return now + int(1000 * (BUSY_TICK_S if self.desk.is_busy or self._close_by else IDLE_TICK_S))
+
+    def gauges(self) -> Sequence[tuple[str, str, int]]:
+        groups, size = self.desk.asking.in_flight
+        return [("connections", "", len(self.connections)), ("in flight", "", groups), ("in flight bytes", "", size)]
+
+    def tick(self, now: int) -> None:
+        self.desk.tick(now)
+        for connected in list(self.connections):
+            connected.tick(now)
+        if self._close_by is not None:
+            gone = not self.connections or now >= self._close_by
+            self.finished = self.desk.asking.drained(now) and gone
+        self.settle_soon()
+
+    def settle_soon(self) -> None:
+        """At the end of this turn of the loop."""
+        if not self._due and self._loop is not None:
+            self._due = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._due = False
+        assert self._loop is not None
+        if not self.desk.flush():
+            self._loop.call_later(RETRY_S, self.settle_soon)
+        dirty, self.desk.dirty = self.desk.dirty, set()
+        for line in dirty:
+            assert isinstance(line, ConnectedLine)
+            line.connected.write()
+
+
+class ConnectedLine(Line):
+    """A line that knows its socket."""
+
+    connected: Connected
+
+
+class Connected(asyncio.Protocol):
+    """One client's socket."""
+
+    TICK_MS: Final = 1_000
+
+    def __init__(self, gateway: GrpcGateway) -> None:
+        now = monotonic_ms()
+        self.line = ConnectedLine(gateway.desk, gateway.limits, now)
+        self.line.connected = self
+        self._gateway = gateway
+        self._transport: Any = None
+        self._ticked_at = now
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        if len(self._gateway.connections) >= CONNECTIONS_MAX or self._gateway.desk.asking.stopping:
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
+        self._gateway.connections.add(self)
+        self._gateway.desk.dirty.add(self.line)
+        self._gateway.settle_soon()
+
+    def data_received(self, data: bytes) -> None:
+        self.line.receive(data, monotonic_ms())
+        self._gateway.settle_soon()
+
+    def pause_writing(self) -> None:
+        self.line.connection.http.hold()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+        self.line.release(monotonic_ms())
+        self._gateway.settle_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's face
+        self._gateway.connections.discard(self)
+        self.line.lost(monotonic_ms())
+        self._gateway.settle_soon()
+
+    def tick(self, now: int) -> None:
+        if now - self._ticked_at >= self.TICK_MS:
+            self._ticked_at = now
+            self.line.tick(now)
+
+    def write(self) -> None:
+        connection = self.line.connection
+        out = connection.to_send()
+        if self._transport.is_closing():
+            return
+        if out:
+            self._transport.write(out)
+        if connection.finished:
+            self._transport.close()
+
+
+class LoopMailbox(Mailbox):
+    """A mailbox whose owner lives in an event loop."""
+
+    def __init__(self, rundir: str, name: str, neighbours: Sequence[str], addresses: Sequence[tuple[str, int]]) -> None:
+        super().__init__(rundir, name, neighbours)
+        self._addresses = addresses
+
+    def drive(self, actor: Any, control: Control) -> None:
+        """Until the actor is finished. Raises OSError when an address is taken."""
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(self._serve(actor, control, loop))
+        finally:
+            loop.close()
+
+    async def _serve(self, gateway: GrpcGateway, control: Control, loop: asyncio.AbstractEventLoop) -> None:
+        gateway.attach(loop)
+        ended = loop.create_future()
+        servers = [
+            await loop.create_server(lambda: Connected(gateway), host, port, backlog=BACKLOG)
+            for host, port in self._addresses
+        ]
+
+        def guard(context_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001
+            """A broken belief ends this process, as in every other actor."""
+            error = context.get("exception")
+            if isinstance(error, Exception) and not isinstance(error, OSError) and not ended.done():
+                ended.set_exception(error)
+
+        loop.set_exception_handler(guard)
+
+        def mail() -> None:
+            received, more = self.drain()
+            if received:
+                gateway.handle(received, monotonic_ms())
+            if more:
+                loop.call_soon(mail)
+
+        def words() -> None:
+            received = control.read()
+            if received:
+                for server in servers:
+                    server.close()
+                gateway.handle(received, monotonic_ms())
+
+        def tick() -> None:
+            now = monotonic_ms()
+            gateway.tick(now)
+            if gateway.finished:
+                if not ended.done():
+                    ended.set_result(None)
+                return
+            due = gateway.next_wakeup(now)
+            loop.call_later(IDLE_TICK_S if due is None else max(0.0, due - now) / 1000, tick)
+
+        loop.add_reader(self.inbox_fd, mail)
+        loop.add_reader(control.fileno(), words)
+        loop.call_soon(mail)  # what came before anybody read
+        tick()
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self.inbox_fd)
+            loop.remove_reader(control.fileno())
+            for connected in list(gateway.connections):
+                connected.write()
+
+
+def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
+    """The door on its sockets, for `mailbox.run`."""
+    config = node.config
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))  # each client is one
+    addresses = []
+    for url in config.etcd_client_urls:
+        endpoint = socket_endpoint(url)
+        addresses.append(("127.0.0.1" if endpoint.host == "localhost" else endpoint.host, endpoint.port))
+    mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, addresses)
+    desk = EtcdDesk(
+        limits=node.limits,
+        member_id=node.member_id,
+        cluster_id=node.cluster_id,
+        incarnation=incarnation | m.ETCD_DOOR,
+        request_timeout_ms=REQUEST_TIMEOUT_MS + 2 * config.election_timeout,
+        leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
+        post=mailbox.post,
+    )
+    message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
+    defaults = Http2Limits()
+    limits = defaults._replace(
+        message_bytes_max=message_max, held_bytes_max=max(defaults.held_bytes_max, 4 * message_max)
+    ).checked()
+    for neighbour in NEIGHBOURS:
+        mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
+    structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)
+    return GrpcGateway(desk, limits), mailbox

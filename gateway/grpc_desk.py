@@ -1,0 +1,241 @@
+"""The calls of etcd's API, served: which method is what, unary calls, deadlines; and grpc.health.v1.
+
+    Line (one connection) -> EtcdDesk -> Asking      requests in, answers out      asking.py
+                                      -> WatchDesk   watch streams                 grpc_watch.py
+                                      -> KeepAlives  lease streams                 grpc_lease.py
+
+Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; docs/ETCD.md lists what that is.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv import errors
+from zkv.gateway import grpc_lease
+from zkv.gateway.asking import Asking
+from zkv.gateway.grpc_lease import KeepAlives
+from zkv.gateway.grpc_status import status_of
+from zkv.gateway.grpc_watch import HAS_LEADER, WatchDesk
+from zkv.gateway.http2.grpc_words import Method, Methods, Status
+from zkv.gateway.pb import health_pb2 as health
+from zkv.gateway.translate import REQUESTS, Answering, DecodeError
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zkv.config import Limits
+    from zkv.gateway.grpc_line import Line, Served
+    from zkv.gateway.http2.grpc import Call
+
+WATCH: Final = b"/etcdserverpb.Watch/Watch"
+HEALTH_CHECK: Final = b"/grpc.health.v1.Health/Check"
+HEALTH_WATCH: Final = b"/grpc.health.v1.Health/Watch"
+METHODS: Final[Methods] = {
+    **{path: Method(tag=what) for path, what in REQUESTS.items()},
+    grpc_lease.PATH: Method(client_streams=True, server_streams=True),
+    WATCH: Method(client_streams=True, server_streams=True),
+    HEALTH_CHECK: Method(),
+    HEALTH_WATCH: Method(server_streams=True),
+}
+ANSWER_BYTES_MAX: Final = 48 << 20
+"""A range's answer is gathered up to this size, for it is one message."""
+GATHERED_BYTES_MAX: Final = 256 << 20
+"""The same of all calls together."""
+
+
+class EtcdDesk:
+    """See the module. Driven by one thread; raises for nothing that a client sends."""
+
+    methods = METHODS
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        member_id: int,
+        cluster_id: int,
+        incarnation: int,
+        request_timeout_ms: int,
+        leaderless_ms: int,
+        post: Callable[[str, Any], bool],
+    ) -> None:
+        self.dirty: set[Line] = set()
+        self.answering = Answering(cluster_id, member_id)
+        self.asking = Asking(
+            limits=limits,
+            member_id=member_id,
+            incarnation=incarnation,
+            request_timeout_ms=request_timeout_ms,
+            post=post,
+        )
+        self.watches = WatchDesk(limits=limits, incarnation=incarnation, answering=self.answering, post=post)
+        self.gathered_bytes = 0
+        self._member_id = member_id
+        self._leaderless_ms = leaderless_ms
+        self._leaderless_since: int | None = None
+        self._watch_actor = 0  # its incarnation
+        self._deadlines: list[tuple[int, int, _Unary]] = []
+        self._count = count()
+
+    # --- calls -----------------------------------------------------------------------------------------
+
+    def called(self, line: Line, call: Call, message: bytes, now: int) -> Served | None:
+        what = call.method.tag
+        if what is None:
+            self._health(line, call, message)
+            return None
+        op, read = what
+        served = _Unary(self, line, call)
+        try:
+            fields = read(message)
+            if op == m.Op.MOVE_LEADER and self.asking.leader != self._member_id:
+                raise errors.NotLeader
+            if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
+                raise errors.NoLeader
+            served.id = self.asking.ask(served, op, fields, len(message), now)
+        except errors.ZkvError as error:
+            line.finish(call, *status_of(error))
+            return None
+        except DecodeError:
+            line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
+            return None
+        if call.deadline is not None:
+            heappush(self._deadlines, (call.deadline, next(self._count), served))
+        return served
+
+    def opened(self, line: Line, call: Call, now: int) -> Served | None:
+        if self.asking.stopping:
+            line.finish(call, *status_of(errors.Stopped()))
+            return None
+        if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
+            line.finish(call, *status_of(errors.NoLeader()))
+            return None
+        if call.request.path == WATCH:
+            return self.watches.open(line, call)
+        return KeepAlives(self.asking, self.answering, line, call)
+
+    def _health(self, line: Line, call: Call, message: bytes) -> None:
+        try:
+            service = health.HealthCheckRequest.FromString(message).service
+        except DecodeError:
+            line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
+            return
+        if call.request.path == HEALTH_WATCH:
+            known = health.HealthCheckResponse.SERVING if not service else health.HealthCheckResponse.SERVICE_UNKNOWN
+            line.send(call, health.HealthCheckResponse(status=known).SerializeToString())
+        elif service:
+            line.finish(call, Status.NOT_FOUND, "unknown service")
+        else:
+            serving = health.HealthCheckResponse(status=health.HealthCheckResponse.SERVING)
+            line.reply(call, serving.SerializeToString())
+
+    # --- the node --------------------------------------------------------------------------------------
+
+    def mail(self, message: object, now: int) -> None:
+        match message:
+            case m.WatchOut():
+                self.watches.out(message)
+            case m.Hello(actor="watch", incarnation=incarnation):
+                if incarnation != self._watch_actor:
+                    self._watch_actor = incarnation
+                    self.watches.end_all(errors.StreamLost())
+            case _:
+                self.asking.mail(message)
+                self.answering.term = max(self.answering.term, self.asking.term)
+                if isinstance(message, m.LeaderIs):
+                    self._leaderless_since = None if message.leader else self._leaderless_since or now
+
+    def flush(self) -> bool:
+        """What this turn has for the node leaves. False: not all of it could, try again soon."""
+        self.asking.flush()
+        return self.watches.flush()
+
+    def stop(self, now: int) -> None:
+        self.asking.stop(now)
+        self.watches.end_all(errors.Stopped())
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        self.asking.tick(now)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, served = heappop(self._deadlines)
+            served.expire()
+        if self.asking.leader == 0 and self._leaderless_since is None:
+            self._leaderless_since = now
+        if self._is_leaderless(now):
+            self.watches.end_all(errors.NoLeader(), if_leader_wanted=True)
+
+    @property
+    def is_busy(self) -> bool:
+        """Something may come to its deadline soon."""
+        return self.asking.in_flight[0] > 0
+
+    def _is_leaderless(self, now: int) -> bool:
+        since = self._leaderless_since
+        return since is not None and now >= since + self._leaderless_ms
+
+
+class _Unary:
+    """One unary call on its way. `parts`: of a range's answer, as its chunks come in."""
+
+    __slots__ = ("_call", "_desk", "_held", "_line", "_parts", "id")
+
+    def __init__(self, desk: EtcdDesk, line: Line, call: Call) -> None:
+        self.id = 0
+        self._desk = desk
+        self._line = line
+        self._call = call
+        self._parts: list[bytes] = []
+        self._held = 0
+
+    def answered(self, op: int, code: int, revision: int, body: Any) -> None:
+        if code == errors.Code.OK:
+            message = self._desk.answering.write(op, revision, body)
+            if self._parts:
+                message = b"".join((*self._parts, message))
+                self._let_go()
+            self._line.reply(self._call, message)
+        elif code == errors.Code.CHUNK:
+            self._chunk(body)
+        else:
+            self._let_go()
+            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else "")))
+
+    def _chunk(self, body: Any) -> None:
+        desk = self._desk
+        part = desk.answering.chunk(body)
+        self._parts.append(part)
+        self._held += len(part)
+        desk.gathered_bytes += len(part)
+        if self._held > ANSWER_BYTES_MAX or desk.gathered_bytes > GATHERED_BYTES_MAX:
+            desk.asking.drop(self.id)
+            self._let_go()
+            self._line.finish(self._call, *status_of(errors.RangeTooLarge()))
+        else:
+            desk.asking.credit(self.id)
+
+    def expire(self) -> None:
+        """Its client's deadline. It may have been answered long ago."""
+        if self._call in self._line.calls:
+            self._line.finish(self._call, Status.DEADLINE_EXCEEDED, errors.DeadlineExceeded.text)
+            self.cancelled()
+
+    def cancelled(self) -> None:
+        self._desk.asking.drop(self.id)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._desk.gathered_bytes -= self._held
+        self._held = 0
+        self._parts.clear()
+
+    def received(self, data: bytes, now: int) -> None: ...
+
+    def half_closed(self) -> None: ...
+
+    def drained(self) -> None: ...

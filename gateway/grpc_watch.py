@@ -1,0 +1,218 @@
+"""etcd's Watch service: what clients say on watch streams, as words for the watch actor, and its answers to them.
+
+One call is one stream (watches.py tells what streams are); its number has the door's bit. A client names its watches,
+from 0 on or as it likes; towards the actor they are numbered from 1 on, per stream. The actor's answers are unpacked
+here, and the events of an answer are written once, however many watches of the stream they are for.
+
+The actor is told that bytes were taken as soon as HTTP/2 lets them out, so a client that reads nothing is owed at
+most a window of events; what it misses meanwhile is read as history once it goes on.
+
+A watch ends alone when its client says so, or with what it asks for having been compacted. All else that befalls it
+ends the call, as UNAVAILABLE: etcd's clients then begin their watches anew where they were, here or elsewhere, while
+a watch that is cancelled alone they take for refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv import errors
+from zkv.gateway.grpc_status import status_of
+from zkv.gateway.http2.grpc_words import Status
+from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.gateway.translate import DecodeError, event
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zkv.gateway.grpc_line import Line
+    from zkv.gateway.http2.grpc import Call
+    from zkv.gateway.translate import Answering
+    from zkv.limits import Limits
+
+BACKLOG_MAX: Final = 10_000
+"""Words kept while the actor's queue is full; beyond it, who says more loses its stream."""
+NOBODY: Final = -1
+"""The watch id of what concerns no watch, or one that could not begin."""
+HAS_LEADER: Final = (b"hasleader", b"true")
+_WATCH: Final = int(m.ClientKind.WATCH)
+_UNWATCH: Final = int(m.ClientKind.UNWATCH)
+_CREDIT: Final = int(m.ClientKind.WATCH_CREDIT)
+_PROGRESS: Final = int(m.ClientKind.WATCH_PROGRESS)
+_CANCEL: Final = int(m.ClientKind.CANCEL)
+_ALL: Final = 0
+
+
+class WatchDesk:
+    """All watch streams of the door."""
+
+    def __init__(
+        self, *, limits: Limits, incarnation: int, answering: Answering, post: Callable[[str, Any], bool]
+    ) -> None:
+        self.answering = answering
+        self.revision = 0
+        """The newest one that the actor has spoken of."""
+        self._limits = limits
+        self._incarnation = incarnation
+        self._post = post
+        self._streams: dict[int, WatchStream] = {}
+        self._last_number = m.ETCD_DOOR
+        self._words: list[tuple[int, int, tuple[object, ...]]] = []
+
+    def open(self, line: Line, call: Call) -> WatchStream | None:
+        if len(self._streams) >= self._limits.watch_streams_max:
+            line.finish(call, *status_of(errors.TooManyRequests()))
+            return None
+        self._last_number += 1
+        stream = self._streams[self._last_number] = WatchStream(self, self._last_number, line, call)
+        return stream
+
+    def say(self, stream: WatchStream, kind: int, fields: tuple[object, ...]) -> None:
+        if len(self._words) >= BACKLOG_MAX and kind != _CANCEL:
+            stream.end(errors.TooManyRequests())
+        else:
+            self._words.append((stream.number, kind, fields))
+
+    def forget(self, stream: WatchStream) -> None:
+        if self._streams.pop(stream.number, None) is not None:
+            self._words.append((stream.number, _CANCEL, ()))
+
+    def out(self, mail: m.WatchOut) -> None:
+        if mail.incarnation == self._incarnation:
+            for number, payload in mail.answers:
+                stream = self._streams.get(number)
+                if stream is not None:
+                    stream.told(payload)
+
+    def flush(self) -> bool:
+        """False: there is more, for which the actor's queue has no room now."""
+        if self._words:
+            if not self._post("watch", m.WatchWords(self._incarnation, tuple(self._words))):
+                return False
+            self._words.clear()
+        return True
+
+    def end_all(self, error: errors.ZkvError, *, if_leader_wanted: bool = False) -> None:
+        for stream in list(self._streams.values()):
+            if not if_leader_wanted or stream.wants_leader:
+                stream.end(error)
+
+
+class WatchStream:
+    """One call of Watch."""
+
+    def __init__(self, desk: WatchDesk, number: int, line: Line, call: Call) -> None:
+        self.number = number
+        self.wants_leader = HAS_LEADER in call.head.metadata
+        self._desk = desk
+        self._line = line
+        self._call = call
+        self._names: dict[int, int] = {}  # our number of a watch -> its client's
+        self._numbers: dict[int, int] = {}  # and back
+        self._last_watch = 0
+        self._next_name = 0
+        self._untaken = 0  # bytes the client has not been sent, for it reads too slowly
+
+    # --- what its client says ------------------------------------------------------------------------
+
+    def received(self, data: bytes, now: int) -> None:  # noqa: ARG002 - every stream has this face
+        try:
+            asked = pb.WatchRequest.FromString(data)
+        except DecodeError:
+            self._finish(Status.INTERNAL, "grpc: failed to unmarshal the received message")
+            return
+        which = asked.WhichOneof("request_union")
+        if which == "create_request":
+            self._create(asked.create_request)
+        elif which == "cancel_request":
+            number = self._numbers.get(asked.cancel_request.watch_id)
+            if number is not None:
+                self._desk.say(self, _UNWATCH, (number,))
+        elif which == "progress_request":
+            self._desk.say(self, _PROGRESS, ())
+
+    def half_closed(self) -> None:
+        """As in etcd it goes on being told."""
+
+    def cancelled(self) -> None:
+        self._desk.forget(self)
+
+    def drained(self) -> None:
+        if self._untaken:
+            taken, self._untaken = self._untaken, 0
+            self._desk.say(self, _CREDIT, (taken,))
+
+    def _create(self, asked: pb.WatchCreateRequest) -> None:
+        key = asked.key or b"\0"
+        name = asked.watch_id
+        if asked.range_end not in {b"", b"\0"} and asked.range_end <= key:
+            self._refuse("mvcc: watcher range is empty")
+            return
+        if name == 0:
+            while self._next_name in self._numbers:
+                self._next_name += 1
+            name = self._next_name
+            self._next_name += 1
+        elif name in self._numbers:
+            self._refuse("mvcc: duplicate watch ID provided on the WatchStream")
+            return
+        self._last_watch += 1
+        self._names[self._last_watch] = name
+        self._numbers[name] = self._last_watch
+        filters = asked.filters
+        watch = m.Watch(
+            self._last_watch, key, asked.range_end, max(asked.start_revision, 0), asked.prev_kv,
+            pb.WatchCreateRequest.NOPUT in filters, pb.WatchCreateRequest.NODELETE in filters,
+            asked.progress_notify, asked.fragment,
+        )  # fmt: skip
+        self._desk.say(self, _WATCH, ((tuple(watch),),))
+
+    def _refuse(self, reason: str) -> None:
+        header = self._desk.answering.header(self._desk.revision)
+        self._send(pb.WatchResponse(header=header, watch_id=NOBODY, created=True, canceled=True, cancel_reason=reason))
+
+    # --- what it is told -----------------------------------------------------------------------------
+
+    def told(self, payload: bytes) -> None:
+        """A packed `Answers` of the actor."""
+        _, _, _, term, _, _, watches = codec.unpack(payload)
+        answering = self._desk.answering
+        answering.term = max(answering.term, term)
+        flows = True
+        for ids, kind, revision, body in watches:
+            self._desk.revision = max(self._desk.revision, revision)
+            if kind == m.WatchKind.CANCELLED and body[0] not in {0, errors.Compacted.code}:
+                self.end(errors.from_code(body[0]))
+                return
+            events = b""
+            if kind in {m.WatchKind.EVENTS, m.WatchKind.FRAGMENT}:
+                fragment = kind == m.WatchKind.FRAGMENT
+                events = pb.WatchResponse(fragment=fragment, events=map(event, body)).SerializeToString()
+            for number in ids:
+                name = NOBODY if number == _ALL else self._names.get(number)
+                if name is None:
+                    continue
+                response = pb.WatchResponse(header=answering.header(revision), watch_id=name)
+                if kind == m.WatchKind.CREATED:
+                    response.created = True
+                elif kind == m.WatchKind.CANCELLED:
+                    response.canceled = True
+                    response.compact_revision = body[1]
+                    del self._names[number], self._numbers[name]
+                flows = self._line.send(self._call, response.SerializeToString() + events)
+        if flows:
+            self._desk.say(self, _CREDIT, (len(payload),))
+        else:
+            self._untaken += len(payload)
+
+    def _send(self, response: pb.WatchResponse) -> None:
+        self._line.send(self._call, response.SerializeToString())
+
+    def end(self, error: errors.ZkvError) -> None:
+        self._finish(*status_of(error))
+
+    def _finish(self, status: Status, text: str) -> None:
+        self._desk.forget(self)
+        self._line.finish(self._call, status, text)

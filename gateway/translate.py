@@ -1,0 +1,314 @@
+"""protobuf <-> the records of wire/messages.py, one table each way; nothing else in the house knows protobuf.
+
+A request is read by `REQUESTS[path]`: the operation, and bytes -> its fields. Fields that every enum of etcd's may have
+but that mean nothing (proto3 keeps numbers it does not know) are for validate.py to refuse, as all else is.
+
+An answer is written by `Answering.write(op, revision, body)`, bodies being what storage, lease or raft packed: plain
+tuples. etcd's headers are not all alike: those of Cluster have no revision, those inside of a txn have nothing else,
+and two of Maintenance's answers have none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from google.protobuf.message import DecodeError
+
+from zkv.errors import InvalidRequest, KeyNotFound
+from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.gateway.pb.kv_pb2 import Event, KeyValue
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from google.protobuf.message import Message
+
+    Fields: TypeAlias = tuple[Any, ...]
+    Reader: TypeAlias = Callable[[bytes], Fields]
+
+TXN_DEPTH_MAX: Final = 32
+"""Txns within txns that are read; validate.py has the same bound, and says so to the client."""
+
+__all__ = ["REQUESTS", "Answering", "DecodeError"]
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+def _range_fields(asked: pb.RangeRequest) -> Fields:
+    return (
+        asked.key, asked.range_end, asked.limit, asked.revision, int(asked.sort_order), int(asked.sort_target),
+        asked.serializable, asked.keys_only, asked.count_only, asked.min_mod_revision, asked.max_mod_revision,
+        asked.min_create_revision, asked.max_create_revision,
+    )  # fmt: skip
+
+
+def _put_fields(asked: pb.PutRequest) -> Fields:
+    if asked.lease or asked.prev_kv or asked.ignore_value or asked.ignore_lease:
+        return asked.key, asked.value, asked.lease, asked.prev_kv, asked.ignore_value, asked.ignore_lease
+    return asked.key, asked.value
+
+
+def _delete_fields(asked: pb.DeleteRangeRequest) -> Fields:
+    return asked.key, asked.range_end, asked.prev_kv
+
+
+_OPERANDS: Final = {
+    int(m.CompareTarget.VERSION): "version",
+    int(m.CompareTarget.CREATE): "create_revision",
+    int(m.CompareTarget.MOD): "mod_revision",
+    int(m.CompareTarget.VALUE): "value",
+    int(m.CompareTarget.LEASE): "lease",
+}
+
+
+def _compare_fields(asked: pb.Compare) -> Fields:
+    """An operand that is not of its target counts as none was given: 0, or no bytes (etcd:applyCompare)."""
+    operand = getattr(asked, _OPERANDS.get(asked.target, "version"))
+    return int(asked.result), int(asked.target), asked.key, operand, asked.range_end
+
+
+def _txn_fields(asked: pb.TxnRequest, depth: int = 0) -> Fields:
+    if depth > TXN_DEPTH_MAX + 1:
+        raise InvalidRequest("txns within txns")
+    return (
+        tuple(map(_compare_fields, asked.compare)),
+        tuple(_op_fields(each, depth) for each in asked.success),
+        tuple(_op_fields(each, depth) for each in asked.failure),
+    )
+
+
+def _op_fields(asked: pb.RequestOp, depth: int) -> Fields:
+    which = asked.WhichOneof("request")
+    if which == "request_put":
+        return int(m.Op.PUT), _put_fields(asked.request_put)
+    if which == "request_range":
+        return int(m.Op.RANGE), _range_fields(asked.request_range)
+    if which == "request_delete_range":
+        return int(m.Op.DELETE_RANGE), _delete_fields(asked.request_delete_range)
+    if which == "request_txn":
+        return int(m.Op.TXN), _txn_fields(asked.request_txn, depth + 1)
+    raise KeyNotFound  # an operation that is none: etcd says so
+
+
+_reading: dict[str, tuple[m.Op, type[Message], Callable[[Any], Fields]]] = {
+    "KV/Range": (m.Op.RANGE, pb.RangeRequest, _range_fields),
+    "KV/Put": (m.Op.PUT, pb.PutRequest, _put_fields),
+    "KV/DeleteRange": (m.Op.DELETE_RANGE, pb.DeleteRangeRequest, _delete_fields),
+    "KV/Txn": (m.Op.TXN, pb.TxnRequest, _txn_fields),
+    "KV/Compact": (m.Op.COMPACT, pb.CompactionRequest, lambda asked: (asked.revision, asked.physical)),
+    "Lease/LeaseGrant": (m.Op.LEASE_GRANT, pb.LeaseGrantRequest, lambda asked: (asked.TTL, asked.ID)),
+    "Lease/LeaseRevoke": (m.Op.LEASE_REVOKE, pb.LeaseRevokeRequest, lambda asked: (asked.ID,)),
+    "Lease/LeaseKeepAlive": (m.Op.LEASE_KEEP_ALIVE, pb.LeaseKeepAliveRequest, lambda asked: (asked.ID,)),
+    "Lease/LeaseTimeToLive": (
+        m.Op.LEASE_TIME_TO_LIVE,
+        pb.LeaseTimeToLiveRequest,
+        lambda asked: (asked.ID, asked.keys),
+    ),
+    "Lease/LeaseLeases": (m.Op.LEASE_LIST, pb.LeaseLeasesRequest, lambda _: ()),
+    "Cluster/MemberAdd": (
+        m.Op.MEMBER_ADD,
+        pb.MemberAddRequest,
+        lambda asked: (tuple(asked.peerURLs), asked.isLearner),
+    ),
+    "Cluster/MemberRemove": (m.Op.MEMBER_REMOVE, pb.MemberRemoveRequest, lambda asked: (asked.ID,)),
+    "Cluster/MemberUpdate": (
+        m.Op.MEMBER_UPDATE,
+        pb.MemberUpdateRequest,
+        lambda asked: (asked.ID, tuple(asked.peerURLs)),
+    ),
+    "Cluster/MemberList": (m.Op.MEMBER_LIST, pb.MemberListRequest, lambda asked: (asked.linearizable,)),
+    "Cluster/MemberPromote": (m.Op.MEMBER_PROMOTE, pb.MemberPromoteRequest, lambda asked: (asked.ID,)),
+    "Maintenance/Alarm": (
+        m.Op.ALARM,
+        pb.AlarmRequest,
+        lambda asked: (int(asked.action), asked.memberID, int(asked.alarm)),
+    ),
+    "Maintenance/Status": (m.Op.STATUS, pb.StatusRequest, lambda _: ()),
+    "Maintenance/Defragment": (m.Op.DEFRAGMENT, pb.DefragmentRequest, lambda _: ()),
+    "Maintenance/HashKV": (m.Op.HASH_KV, pb.HashKVRequest, lambda asked: (asked.revision,)),
+    "Maintenance/MoveLeader": (m.Op.MOVE_LEADER, pb.MoveLeaderRequest, lambda asked: (asked.targetID,)),
+}
+
+
+def _reader(message: type[Message], fields: Callable[[Any], Fields]) -> Reader:
+    parse = message.FromString
+    return lambda data: fields(parse(data))
+
+
+REQUESTS: Final[dict[bytes, tuple[int, Reader]]] = {
+    f"/etcdserverpb.{name}".encode(): (int(op), _reader(message, fields))
+    for name, (op, message, fields) in _reading.items()
+}
+"""Path -> operation, and what reads its message: raises DecodeError, or a RequestError."""
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def _kv(fields: Iterable[Any]) -> KeyValue:
+    key, create_revision, mod_revision, version, value, lease = fields
+    return KeyValue(
+        key=key, create_revision=create_revision, mod_revision=mod_revision, version=version, value=value, lease=lease
+    )
+
+
+def event(fields: Any) -> Event:
+    """(deleted, KeyValue, previous KeyValue or None)."""
+    deleted, kv, prev_kv = fields
+    made = Event(type=Event.DELETE if deleted else Event.PUT, kv=_kv(kv))
+    if prev_kv is not None:
+        made.prev_kv.CopyFrom(_kv(prev_kv))
+    return made
+
+
+def _member(fields: Any) -> pb.Member:
+    id_, name, peer_urls, client_urls, is_learner = fields
+    return pb.Member(ID=id_, name=name, peerURLs=peer_urls, clientURLs=client_urls, isLearner=is_learner)
+
+
+def _range(body: Any, header: pb.ResponseHeader | None) -> pb.RangeResponse:
+    kvs, more, count = body
+    return pb.RangeResponse(header=header, kvs=map(_kv, kvs), more=more, count=count)
+
+
+def _put(body: Any, header: pb.ResponseHeader | None) -> pb.PutResponse:
+    if body and body[0] is not None:
+        return pb.PutResponse(header=header, prev_kv=_kv(body[0]))
+    return pb.PutResponse(header=header)
+
+
+def _delete(body: Any, header: pb.ResponseHeader | None) -> pb.DeleteRangeResponse:
+    return pb.DeleteRangeResponse(header=header, deleted=body[0], prev_kvs=map(_kv, body[1] if len(body) > 1 else ()))
+
+
+def _txn(body: Any, header: pb.ResponseHeader | None) -> pb.TxnResponse:
+    """Inside, headers tell the revision an operation was done at: up to the first change, that before the txn."""
+    assert header is not None
+    place = _Place(header.revision - _changes(body))
+    return pb.TxnResponse(header=header, succeeded=body[0], responses=[place.response(*each) for each in body[1]])
+
+
+def _changes(body: Any) -> bool:
+    return any(
+        op == m.Op.PUT or (op == m.Op.DELETE_RANGE and inner[0] > 0) or (op == m.Op.TXN and _changes(inner))
+        for op, inner in body[1]
+    )
+
+
+class _Place:
+    """The revision, on the way through the answers of a txn."""
+
+    def __init__(self, revision: int) -> None:
+        self._revision = revision
+        self._changed = False
+
+    def response(self, op: int, body: Any) -> pb.ResponseOp:
+        if op == m.Op.TXN:
+            inner = [self.response(*each) for each in body[1]]
+            empty = pb.ResponseHeader()
+            return pb.ResponseOp(response_txn=pb.TxnResponse(header=empty, succeeded=body[0], responses=inner))
+        if not self._changed and (op == m.Op.PUT or (op == m.Op.DELETE_RANGE and body[0] > 0)):
+            self._changed = True
+            self._revision += 1
+        header = pb.ResponseHeader(revision=self._revision)
+        if op == m.Op.PUT:
+            return pb.ResponseOp(response_put=_put(body, header))
+        if op == m.Op.DELETE_RANGE:
+            return pb.ResponseOp(response_delete_range=_delete(body, header))
+        return pb.ResponseOp(response_range=_range(body, header))
+
+
+def _status(body: Any, header: pb.ResponseHeader | None) -> pb.StatusResponse:
+    status = m.StatusAnswer(*body)
+    return pb.StatusResponse(
+        header=header, version=status.version, dbSize=status.db_size, leader=status.leader,
+        raftIndex=status.raft_index, raftTerm=status.raft_term, raftAppliedIndex=status.raft_applied_index,
+        errors=status.errors, dbSizeInUse=status.db_size_in_use, isLearner=status.is_learner,
+    )  # fmt: skip
+
+
+_FULL, _WITHOUT_REVISION, _NONE = range(3)
+_writing: dict[int, tuple[int, Callable[[Any, pb.ResponseHeader | None], Message]]] = {
+    m.Op.RANGE: (_FULL, _range),
+    m.Op.PUT: (_FULL, _put),
+    m.Op.DELETE_RANGE: (_FULL, _delete),
+    m.Op.TXN: (_FULL, _txn),
+    m.Op.COMPACT: (_FULL, lambda _, header: pb.CompactionResponse(header=header)),
+    m.Op.LEASE_GRANT: (_FULL, lambda body, header: pb.LeaseGrantResponse(header=header, ID=body[0], TTL=body[1])),
+    m.Op.LEASE_REVOKE: (_FULL, lambda _, header: pb.LeaseRevokeResponse(header=header)),
+    m.Op.LEASE_KEEP_ALIVE: (
+        _FULL,
+        lambda body, header: pb.LeaseKeepAliveResponse(header=header, ID=body[0], TTL=body[1]),
+    ),
+    m.Op.LEASE_TIME_TO_LIVE: (
+        _FULL,
+        lambda body, header: pb.LeaseTimeToLiveResponse(
+            header=header, ID=body[0], TTL=body[1], grantedTTL=body[2], keys=body[3] if len(body) > 3 else ()
+        ),
+    ),
+    m.Op.LEASE_LIST: (
+        _FULL,
+        lambda body, header: pb.LeaseLeasesResponse(header=header, leases=[pb.LeaseStatus(ID=id_) for id_ in body[0]]),
+    ),
+    m.Op.MEMBER_ADD: (
+        _WITHOUT_REVISION,
+        lambda body, header: pb.MemberAddResponse(
+            header=header, member=_member(body[0]), members=map(_member, body[1])
+        ),
+    ),
+    m.Op.MEMBER_REMOVE: (
+        _WITHOUT_REVISION,
+        lambda body, header: pb.MemberRemoveResponse(header=header, members=map(_member, body[0])),
+    ),
+    m.Op.MEMBER_UPDATE: (
+        _WITHOUT_REVISION,
+        lambda body, header: pb.MemberUpdateResponse(header=header, members=map(_member, body[0])),
+    ),
+    m.Op.MEMBER_LIST: (
+        _WITHOUT_REVISION,
+        lambda body, header: pb.MemberListResponse(header=header, members=map(_member, body[0])),
+    ),
+    m.Op.MEMBER_PROMOTE: (
+        _WITHOUT_REVISION,
+        lambda body, header: pb.MemberPromoteResponse(header=header, members=map(_member, body[0])),
+    ),
+    m.Op.ALARM: (
+        _FULL,
+        lambda body, header: pb.AlarmResponse(
+            header=header, alarms=[pb.AlarmMember(memberID=id_, alarm=alarm) for id_, alarm in body[0]]
+        ),
+    ),
+    m.Op.STATUS: (_FULL, _status),
+    m.Op.DEFRAGMENT: (_NONE, lambda _, _header: pb.DefragmentResponse()),
+    m.Op.HASH_KV: (
+        _FULL,
+        lambda body, header: pb.HashKVResponse(header=header, hash=body[0], compact_revision=body[1]),
+    ),
+    m.Op.MOVE_LEADER: (_NONE, lambda _, _header: pb.MoveLeaderResponse()),
+}
+_WRITING: Final = {int(op): how for op, how in _writing.items()}
+
+
+class Answering:
+    """Writes answers of one member. `term` is raft's."""
+
+    def __init__(self, cluster_id: int, member_id: int) -> None:
+        self._cluster_id = cluster_id
+        self._member_id = member_id
+        self.term = 0
+
+    def header(self, revision: int) -> pb.ResponseHeader:
+        return pb.ResponseHeader(
+            cluster_id=self._cluster_id, member_id=self._member_id, revision=revision, raft_term=self.term
+        )
+
+    def write(self, op: int, revision: int, body: Any) -> bytes:
+        kind, make = _WRITING[op]
+        header = None if kind == _NONE else self.header(revision if kind == _FULL else 0)
+        return make(body, header).SerializeToString()
+
+    def chunk(self, body: Any) -> bytes:
+        """A part of a range's answer, that stands before the rest: the messages' bytes joined are one message."""
+        return pb.RangeResponse(kvs=map(_kv, body[0])).SerializeToString()
