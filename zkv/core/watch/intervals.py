@@ -4,7 +4,7 @@ An AVL tree ordered by (start, end); each node also knows the largest end below 
 branch that ends too early. A search costs O(log n + found), a change O(log n), whatever the ranges are: nested, all
 alike in their start, or chosen by somebody who wants it to be slow.
 
-etcd does the same with a red-black tree (pkg/adt/interval_tree.go). Python's `intervaltree` was looked at: it has no
+etcd does the same with a red-black tree (pkg/adt/interval_tree.go). Python's `intervaltree`, by its description, has no
 end "behind all keys", files each range in sets at its nodes, and brings a second library with it, for what is a page
 here.
 """
