@@ -71,22 +71,12 @@ def compare(players: tuple[Player, Player], play: Callable[[Player], Outcomes]) 
             raise
 
 
-def revision(player: Player) -> int:
-    found = re.search(r'"revision":(\d+)', player.do("get nothing -w json").stdout)
-    assert found
-    return int(found[1])
-
-
-def keys_below(player: Player, prefix: str) -> list[str]:
-    return player.do(f"get --prefix {prefix} --keys-only").stdout.split()
-
-
 # --- watch -------------------------------------------------------------------------------------------
 
 
 def watch_what_happens(player: Player) -> Outcomes:
     """Watches of all kinds, and one event after the other."""
-    since = f"--rev {revision(player) + 1}"
+    since = f"--rev {player.revision() + 1}"
     lines = [
         *(f"watch --prefix w {since} -w {name}" for name in SHOWN),
         *(f"watch wa {since} --prev-kv -w {name}" for name in SHOWN),
@@ -120,7 +110,7 @@ def watch_what_cannot_be(player: Player) -> Outcomes:
     """And what is no longer there."""
     for value in range(4):
         player.do(f"put old {value}")
-    player.do(f"compaction {revision(player)}")
+    player.do(f"compaction {player.revision()}")
     lines = [
         *(f"watch old --rev 1 -w {name}" for name in SHOWN),
         "watch b a",
@@ -137,7 +127,7 @@ def watch_what_cannot_be(player: Player) -> Outcomes:
 
 def talk(player: Player) -> Outcomes:
     """Interactive mode, line by line."""
-    now = revision(player)
+    now = player.revision()
     shown = player.start("watch -i")
     shown.say(f"watch ia --rev {now}").say("watch -- echo").say("").say("bogus").say("cancel").say("watch")
     player.do("put ia 1")
@@ -220,14 +210,14 @@ def wait_for_locks(player: Player) -> Outcomes:
     """One who gives up, one who gets it, and one who loses it."""
     first = player.start("lock line").wait_for("line/")
     second = player.start("lock line")
-    wait_until(lambda: len(keys_below(player, "line/")) == 2, "the second one waits")
+    wait_until(lambda: len(player.keys_below("line/")) == 2, "the second one waits")
     given_up = second.end(signal.SIGTERM)
-    assert len(keys_below(player, "line/")) == 1
+    assert len(player.keys_below("line/")) == 1
     third = player.start("lock line --ttl 3")
-    wait_until(lambda: len(keys_below(player, "line/")) == 2, "the third one waits")
+    wait_until(lambda: len(player.keys_below("line/")) == 2, "the third one waits")
     let_go = first.end(signal.SIGTERM)
     third.wait_for("line/")
-    (key,) = keys_below(player, "line/")
+    (key,) = player.keys_below("line/")
     player.do(f"lease revoke {key.rpartition('/')[2]}")
     return {"given up": given_up, "let go": let_go, "lost": third.ended()}
 
@@ -244,7 +234,7 @@ def elect(player: Player) -> Outcomes:
     looked_on = {name: observer.end(signal.SIGTERM) for name, observer in observers.items()}
     last = player.start("elect chief last").wait_for("last")
     waiting = player.start("elect chief waiting")
-    wait_until(lambda: len(keys_below(player, "chief/")) == 2, "another one waits")
+    wait_until(lambda: len(player.keys_below("chief/")) == 2, "another one waits")
     given_up = waiting.end()
     lines = ["elect", "elect a", "elect a b c", "elect a b -l"]
     return {

@@ -112,6 +112,15 @@ class Player:
         """What is over at once, and runs no command."""
         return self._play(self._endpoints, Step(line))
 
+    def revision(self) -> int:
+        """The store's."""
+        found = re.search(r'"revision":(\d+)', self.do("get nothing -w json").stdout)
+        assert found
+        return int(found[1])
+
+    def keys_below(self, prefix: str) -> list[str]:
+        return self.do(f"get --prefix {prefix} --keys-only").stdout.split()
+
     def start(self, line: str, stdout: int | None = None, **environment: str) -> Running:
         words = [*self._program, *shlex.split(line)]
         running = Running(words, self._directory / str(next(self._numbers)), environment, stdout)
@@ -127,5 +136,4 @@ class Player:
 
     def __exit__(self, *_: object) -> None:
         for running in self._running:
-            if running.process.poll() is None:
-                running.end(signal.SIGKILL)
+            running.end(signal.SIGKILL)
