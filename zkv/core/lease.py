@@ -126,11 +126,13 @@ class Lessor:
         self._ended: deque[int] = deque()
         self._expiring: list[_Batch] = []
         self._expiring_ended: _Batch | None = None
-        self._turns = 0
         self._to_renew: dict[int, None] = {}
         self._renewing: deque[tuple[int, list[int]]] = deque()  # (retry at, leases)
         self._spoke_at = 0
         self._proposals: list[LeaseRenew | LeaseExpire] = []
+        self._reading = False  # the table is coming in slices
+        self.granted = self.ended = self.expired = self.renewed = 0
+        """Leases seen to begin and to end; of these, as leader, those that ran out; keep-alives taken, as leader."""
 
     def __len__(self) -> int:
         return len(self._table)
@@ -180,10 +182,16 @@ class Lessor:
         for id_ in news.gone:
             lease = self._table.pop(id_, None)
             if lease is not None:
+                self.ended += 1
+                self.expired += lease.due
                 self._release(lease)
             self.askers.look_up(id_)
+        known = len(self._table)
         for id_, ttl, until in news.leases:
             self._known(id_, ttl, until, now)
+        if not self._reading:
+            self.granted += len(self._table) - known
+        self._reading &= news.more
 
     def _begin_anew(self) -> None:
         """The table comes again, perhaps from a store that was set back. What was answered still binds."""
@@ -194,6 +202,7 @@ class Lessor:
             self._expiring_ended = None
             self.askers.look_up_all()
         self._table.clear()
+        self._reading = True
 
     def _known(self, id_: int, ttl: int, until: int, now: int) -> None:
         lease = self._table.get(id_)
@@ -245,6 +254,7 @@ class Lessor:
     def keep_alive(self, id_: int, asker: Asker, now: int) -> None:
         """Answered in `askers.settled`, at once or some time."""
         lease = self._table.get(id_)
+        self.renewed += self.leading
         if not self.leading:
             self.askers.settle(asker, DEPOSED)
         elif lease is None or not lease.until:
@@ -301,14 +311,12 @@ class Lessor:
             self._propose(LeaseRenew(self.term, ()), now)
 
     def _expire_ended(self, now: int) -> None:
-        """One entry at a time, so that others' writes go between. Who comes first in it changes: he may take all."""
+        """One entry at a time, so that others' writes go between. Who was first in one, and took all, is the last."""
         batch = self._expiring_ended
         if batch is not None and batch.left:
             return
         ids = list(dict.fromkeys(self._ended.popleft() for _ in range(min(ENDED_PER_ENTRY, len(self._ended)))))
-        self._turns += 1
-        first = self._turns % len(ids) if ids else 0
-        self._expiring_ended = self._expire(ids[first:] + ids[:first], now) if ids else None
+        self._expiring_ended = self._expire(ids[1:] + ids[:1], now) if ids else None
 
     def _take_due(self, time: int, most: int) -> None:
         heap, table = self._heap, self._table
