@@ -34,7 +34,7 @@ class Housekeeper:
         self, member_id: int, quota_bytes: int, compaction: AutoCompaction, post: Callable[[str, NamedTuple], bool]
     ) -> None:
         self._member_id = member_id
-        self._quota = DEFAULT_QUOTA_BYTES if quota_bytes == 0 else max(quota_bytes, 0)
+        self.quota = DEFAULT_QUOTA_BYTES if quota_bytes == 0 else max(quota_bytes, 0)
         self._compaction = compaction
         self._post = post
         self._leading = False
@@ -66,9 +66,9 @@ class Housekeeper:
         raised = machine.alarms.find(m.Alarm(alarm=m.AlarmType.NOSPACE))
         used = machine.engine.size_in_use()
         proposals = []
-        if self._quota and used > self._quota and not raised:
+        if self.quota and used > self.quota and not raised:
             proposals = [m.Alarm(m.AlarmAction.ACTIVATE, self._member_id, m.AlarmType.NOSPACE)]
-        elif raised and used * 100 < self._quota * CLEAR_PERCENT:
+        elif raised and used * 100 < self.quota * CLEAR_PERCENT:
             proposals = [m.Alarm(m.AlarmAction.DEACTIVATE, member, alarm) for member, alarm in raised]
         for alarm in proposals:
             self._alarm_again_at = now + AGAIN_MS

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from zkv.actors.node import Node
+    from zkv.gauges import Value
     from zkv.limits import Limits
 
 NO_GATEWAY: Final = 0
@@ -106,6 +107,16 @@ class LeaseActor:
     def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002 - every actor has this face
         return self.lessor.next_wakeup()
 
+    def gauges(self) -> Sequence[Value]:
+        lessor = self.lessor
+        return [
+            ("leases", "", len(lessor)),
+            ("granted", "", lessor.granted),
+            ("ended", "", lessor.ended),
+            ("expired", "", lessor.expired),
+            ("renewed", "", lessor.renewed),
+        ]
+
     def _frame(self, gid: int, requests: Sequence[tuple[m.Op, NamedTuple]]) -> bytes:
         numbered = [(id_, int(op), fields) for id_, (op, fields) in enumerate(requests, 1)]
         group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, numbered))
@@ -174,17 +185,18 @@ class LeaseActor:
         self._answers.clear()
         self._refused.clear()
 
-    def _tell(self, member: int, message: NamedTuple) -> None:
+    def _tell(self, member: int, message: m.GatewayAnswers | m.Refused) -> None:
         """A member's gateway. What finds no room is lost, and asked for again."""
+        door = m.door_of(message.incarnation)
         if member == self._member_id:
-            self._post("gateway", message)
+            self._post(door, message)
         else:
-            self._post("raft", m.Relay(member, "gateway", codec.encode(message)))
+            self._post("raft", m.Relay(member, door, codec.encode(message)))
 
 
 def start(node: Node, incarnation: int) -> tuple[LeaseActor, Mailbox]:
-    mailbox = Mailbox(node.rundir, "lease", ("raft", "storage", "gateway"))
-    for neighbour in ("raft", "storage", "gateway"):
+    mailbox = Mailbox(node.rundir, "lease", ("raft", "storage", *node.doors), reports=node.reports)
+    for neighbour in ("raft", "storage", *node.doors):
         mailbox.post(neighbour, m.Hello("lease", incarnation))
     actor = LeaseActor(
         limits=node.limits,

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zkv.wire.messages import door_of
+
 if TYPE_CHECKING:
     from zkv.config import Limits, NodeConfig
     from zkv.wire.messages import Member
+
+INSIGHT_ASKS = 2
+"""The incarnation under which the insight actor has reads answered: no gateway's, for theirs are odd."""
+
+
+def asking_actor(incarnation: int) -> str:
+    """The actor that waits for answers, by the incarnation in its frames."""
+    if incarnation == INSIGHT_ASKS:
+        return "insight"
+    return door_of(incarnation) if incarnation else "lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +39,13 @@ class Node:
     store_dir: str
     rundir: str
     peers: tuple[Member, ...] = ()
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """Its gateway processes."""
+        return ("gateway", "grpc") if self.config.etcd_client_urls else ("gateway",)
+
+    @property
+    def reports(self) -> bool:
+        """Its processes are to tell an insight process of themselves."""
+        return bool(self.config.listen_metrics_urls)

@@ -34,6 +34,7 @@ import structlog
 
 from zkv.actors.anchor import AnchorFile, boot_id
 from zkv.actors.member_desk import MemberDesk
+from zkv.actors.node import INSIGHT_ASKS
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from zkv.config import Limits
     from zkv.core.raft.clock import Anchor
     from zkv.core.raft.log import LogPort
+    from zkv.gauges import Value
 
 STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
 PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
@@ -66,7 +68,9 @@ ANCHOR_MS = 20  # what is kept of the cluster clock says so much less than what 
 RELAYED: dict[str, tuple[type, ...]] = {
     "lease": (m.LeaseRequests,),
     "gateway": (m.GatewayAnswers, m.Refused, m.Hello),
+    "grpc": (m.GatewayAnswers, m.Refused, m.Hello),
 }
+RELAYED_DOORS = ("gateway", "grpc")
 LEADERS_LEASE = "leader's lease"  # as such the lease actor of the leader says Hello to other members' gateways
 
 
@@ -74,7 +78,7 @@ class RaftActor:
     """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors.
 
     `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
-    `anchors`: keeps what is known of the cluster clock.
+    `anchors`: keeps what is known of the cluster clock. `outer_gauges`: what the log and the links tell of themselves.
     """
 
     def __init__(
@@ -93,6 +97,8 @@ class RaftActor:
         attributes: tuple[str, tuple[str, ...]] | None = None,
         forgetful: bool = False,
         anchors: Anchors | None = None,
+        doors: Sequence[str] = ("gateway",),
+        outer_gauges: Callable[[], Sequence[Value]] = tuple,
     ) -> None:
         self.finished = False
         self._config = config
@@ -109,7 +115,10 @@ class RaftActor:
         self._logger = structlog.get_logger().bind(actor="raft")
         self._core: Raft | None = None
         self._anchors = anchors
+        self._doors = doors
         self._anchor_kept: Anchor | None = None
+        self._outer_gauges = outer_gauges
+        self._leader_changes = self._reads_refused = 0
         self._untold: set[str] = set()  # actors whose queue was full when they were to be told who leads
         self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
         self._members_index = 0
@@ -213,6 +222,25 @@ class RaftActor:
         wakeup = self._core.next_wakeup() if active else now + ASK_MS
         return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
 
+    def gauges(self) -> Sequence[Value]:
+        core, log = self._core, self._log
+        leader, learner = (core.leader, core.is_learner) if core else (0, False)
+        numbers = {
+            "has leader": bool(leader),
+            "is leader": leader == self._member_id,
+            "is learner": learner,
+            "leader changes": self._leader_changes,
+            "term": log.hard_state.term,
+            "committed": self._commit,
+            "applied": self._applied,
+            "fed bytes": self._outstanding_bytes,
+            "reads waiting": len(self._reads),
+            "reads refused": self._reads_refused,
+            "log first": log.first_index,
+            "log last": log.last_index,
+        }
+        return [*((name, "", int(number)) for name, number in numbers.items()), *self._outer_gauges()]
+
     # --- from the other actors of this node --------------------------------------------------------
 
     def _from_node(self, message: object, now: int) -> None:
@@ -233,8 +261,8 @@ class RaftActor:
                 self._snapshot_taken(message)
             case m.Relay():
                 self._relay(message)
-            case m.Hello(actor="gateway"):
-                self._tell_leader("gateway")
+            case m.Hello(actor="gateway" | "grpc" as door):
+                self._tell_leader(door)
             case m.Hello(actor="lease"):
                 self._tell_leader("lease")
                 self._tell_lease_restarted(message)
@@ -374,6 +402,7 @@ class RaftActor:
         try:
             core.read_index(self._read_context, now)
         except NoLeader as error:
+            self._reads_refused += 1
             self._refuse(frames, type(error))
         else:
             self._reads[self._read_context] = tuple(frames)
@@ -388,7 +417,8 @@ class RaftActor:
         for packed in frames:
             frame = codec.decode_frame(packed)
             if frame.member_id == self._member_id:
-                self._post("gateway", m.Refused(frame.incarnation, code, tuple(gid for gid, _ in frame.groups)))
+                to = "insight" if frame.incarnation == INSIGHT_ASKS else m.door_of(frame.incarnation)
+                self._post(to, m.Refused(frame.incarnation, code, tuple(gid for gid, _ in frame.groups)))
             else:
                 strangers.setdefault(frame.member_id, []).append(packed)
         for member, theirs in strangers.items():
@@ -422,14 +452,16 @@ class RaftActor:
             frames = self._reads.pop(context, ())
             if frames and not self._post("storage", m.StampedRead(index, self._stamp(now), frames)):
                 self._refuse(frames, TooManyRequests)
+        self._reads_refused += len(ready.refused_reads)
         for context in ready.refused_reads:
             if not self._readmission.refused(context):
                 self._refuse(self._reads.pop(context, ()), NoLeader)
         for member in ready.snapshots_wanted:
             self._transfers.begin(member, now)
         if ready.leader_changed:
+            self._leader_changes += core.leader != 0
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
-            for actor in ("gateway", "lease", "storage"):
+            for actor in (*self._doors, "lease", "storage"):
                 self._tell_leader(actor)
 
     def _tell_leader(self, actor: str) -> None:
@@ -475,7 +507,8 @@ class RaftActor:
         message = codec.encode(m.Hello(LEADERS_LEASE, hello.incarnation))
         for member in self._members:
             if member != self._member_id:
-                self._post_peer(member, m.Relay(member, "gateway", message))
+                for door in RELAYED_DOORS:
+                    self._post_peer(member, m.Relay(member, door, message))
 
     def _feed(self, core: Raft, now: int) -> None:
         limits = self._limits
@@ -605,7 +638,7 @@ class RaftActor:
 
 def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
-    mailbox = Mailbox(node.rundir, "raft", ("storage", "gateway", "lease"))
+    mailbox = Mailbox(node.rundir, "raft", ("storage", *node.doors, "lease"), reports=node.reports)
     config = node.config
     conf = m.ConfState(tuple(sorted(member.id for member in node.bootstrap)))
     in_memory = config.storage == "memory"
@@ -637,11 +670,13 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         cluster_id=node.cluster_id,
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
+        outer_gauges=lambda: [*(log.gauges() if isinstance(log, Wal) else ()), *links.gauges()],
         anchors=None if in_memory else AnchorFile(Path(node.wal_dir).with_name("clock"), boot_id()),
+        doors=node.doors,
     )
     links.set_members(node.peers)
     links.listen(config.listen_peer_urls)
-    for neighbour in ("storage", "gateway", "lease"):
+    for neighbour in ("storage", *node.doors, "lease"):
         mailbox.post(neighbour, m.Hello("raft", incarnation))
     return _AtTheDoor(actor, links), mailbox  # type: ignore[return-value]
 
@@ -659,6 +694,9 @@ class _AtTheDoor:
 
     def next_wakeup(self, now: int) -> int | None:
         return self._actor.next_wakeup(now)
+
+    def gauges(self) -> Sequence[Value]:
+        return self._actor.gauges()
 
     def handle(self, inbox: Sequence[tuple[str, Any]], now: int) -> None:
         opened: list[tuple[str, object]] = []

@@ -20,6 +20,7 @@ import heapq
 import threading
 from collections import deque
 from pathlib import Path
+from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
@@ -28,11 +29,13 @@ from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
+from zkv.actors.node import asking_actor
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.errors import RequestError, StreamLost, TooManyRequests
+from zkv.gauges import Histogram
 from zkv.mailbox import Mailbox, Stop
 from zkv.version import VERSION
 from zkv.wire import codec
@@ -45,12 +48,14 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Engine
     from zkv.core.mvcc.machine import Answered
     from zkv.core.mvcc.reading import Stream
+    from zkv.gauges import Value
     from zkv.limits import Limits
 
 FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
 FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
+SLOW_APPLY_NS = 100_000_000  # etcd's
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
 
 
@@ -161,6 +166,8 @@ class StorageActor:
         self._flows: deque[_Flow] = deque()
         self._held: list[Answered] = []  # answers that wait for physical compaction
         self._stopping = False
+        self._applies = Histogram()
+        self._slow_applies = 0
         self._begin()
 
     def _open(self) -> StateMachine:
@@ -210,7 +217,7 @@ class StorageActor:
         self._housekeeper.tend(self._machine, now)
         for asked in self._defragmenter.done():
             answer = asked.gid, self._machine.defragmented(asked.request), True
-            self._post("gateway", m.GatewayAnswers(asked.incarnation, (answer,)))
+            self._post(m.door_of(asked.incarnation), m.GatewayAnswers(asked.incarnation, (answer,)))
         if self._must_begin:
             self._begin()
         if self._say_at is not None and self._say_at <= now:
@@ -242,6 +249,26 @@ class StorageActor:
             wakeups.append(now + SAY_MS)
         return min(wakeups, default=None)
 
+    def gauges(self) -> Sequence[Value]:
+        machine = self._machine
+        numbers = {
+            "revision": machine.revision,
+            "compacted": machine.store.compacted,
+            "db size": machine.engine.size(),
+            "db in use": machine.engine.size_in_use(),
+            "quota": self._housekeeper.quota,
+            "slow applies": self._slow_applies,
+            "reads waiting": len(self._waiting),
+            "streams": len(self._flows),
+            "unflushed": self._unflushed_bytes,
+        }
+        on = [alarm for _, alarm in machine.alarms.find(m.Alarm())]
+        return [
+            *((name, "", number) for name, number in numbers.items()),
+            *(("alarms", alarm.name, on.count(alarm)) for alarm in (m.AlarmType.NOSPACE, m.AlarmType.CORRUPT)),
+            ("apply", "", self._applies.counts),
+        ]
+
     def _mail(self, message: object, now: int) -> None:
         match message:
             case m.StreamCredit(gid=gid, chunks=chunks):
@@ -266,9 +293,9 @@ class StorageActor:
                 self._lease_feed.restart()
             case m.LeaderIs(leader=leader):
                 self._housekeeper.leader_is(leader, now)
-            case m.Hello(actor="gateway"):
-                self._flows.clear()
-                self._held.clear()
+            case m.Hello(actor="gateway" | "grpc" as door):
+                self._flows = deque(flow for flow in self._flows if m.door_of(flow.incarnation) != door)
+                self._held = [answered for answered in self._held if m.door_of(answered.incarnation) != door]
             case m.Hello():
                 pass
             case Stop():
@@ -292,7 +319,11 @@ class StorageActor:
             # What lies between was lost on the way (raft had sent it to our predecessor): have it fed again.
             self._begin()
             return
+        began = monotonic_ns()
         outcome = machine.apply(entries, term)
+        took = monotonic_ns() - began
+        self._applies.observe(took)
+        self._slow_applies += took > SLOW_APPLY_NS
         size = sum(len(entry.body) for entry in entries)
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
         self._feed.applied(outcome.events)
@@ -307,7 +338,7 @@ class StorageActor:
             self._say_at = now + SAY_MS
 
     def _answer(self, answers: list[Answered]) -> None:
-        """To the gateway, in one message for each of its incarnations (there is one, but just after a restart)."""
+        """To the gateways, in one message for each incarnation (each has one, but just after a restart)."""
         compaction = self._machine.compaction
         ready: dict[int, list[tuple[int, bytes, bool]]] = {}
         for answered in answers:
@@ -316,7 +347,7 @@ class StorageActor:
             else:
                 ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
         for incarnation, group in ready.items():
-            self._post("gateway", m.GatewayAnswers(incarnation, tuple(group)))
+            self._post(m.door_of(incarnation), m.GatewayAnswers(incarnation, tuple(group)))
 
     def _release_held(self) -> None:
         if self._held:
@@ -335,7 +366,7 @@ class StorageActor:
                 self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
                 answers = []
             incarnation = frame.incarnation
-            asker = "gateway" if incarnation else "lease"  # which asks as no gateway's incarnation
+            asker = asking_actor(incarnation)
             for gid, payload in frame.groups:
                 try:
                     outcome = machine.read(payload, read.stamp)
@@ -343,7 +374,7 @@ class StorageActor:
                     self._post(asker, m.Refused(incarnation, error.code, (gid,)))
                     continue
                 if outcome.streams and len(self._flows) >= self._limits.streams_max:
-                    self._post("gateway", m.Refused(incarnation, TooManyRequests.code, (gid,)))
+                    self._post(asker, m.Refused(incarnation, TooManyRequests.code, (gid,)))
                     continue
                 if outcome.defragment:  # always a group of its own
                     self._defragment(Asked(incarnation, gid, outcome.defragment[0]))
@@ -362,10 +393,11 @@ class StorageActor:
 
     def _defragment(self, asked: Asked) -> None:
         """An empty message at once tells the gateway that it is under way, however long it takes."""
+        door = m.door_of(asked.incarnation)
         if self._defragmenter.ask(asked, self._store.engine):
-            self._post("gateway", m.GatewayAnswers(asked.incarnation, ((asked.gid, self._machine.packed([]), False),)))
+            self._post(door, m.GatewayAnswers(asked.incarnation, ((asked.gid, self._machine.packed([]), False),)))
         else:
-            self._post("gateway", m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
+            self._post(door, m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
 
     def _can_step(self, flow: _Flow) -> bool:
         return flow.credit > 0 and flow.unsent is None
@@ -373,13 +405,13 @@ class StorageActor:
     def _step_flows(self, now: int) -> None:
         for _ in range(min(FLOW_STEPS, len(self._flows))):
             flow = self._flows.popleft()
-            if flow.unsent is not None and self._post("gateway", flow.unsent):
+            if flow.unsent is not None and self._post(m.door_of(flow.incarnation), flow.unsent):
                 flow.unsent = None
             if self._can_step(flow) and flow.streams:
                 flow.heard = now
                 self._step_flow(flow)
             elif now - flow.heard > FLOW_PATIENCE_MS:
-                self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
+                self._post(m.door_of(flow.incarnation), m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
                 continue
             if flow.streams or flow.unsent is not None:
                 self._flows.append(flow)
@@ -397,7 +429,7 @@ class StorageActor:
 
     def _let_flow(self, flow: _Flow, parts: list[bytes]) -> None:
         answers = m.GatewayAnswers(flow.incarnation, ((flow.gid, self._machine.packed(parts), not flow.streams),))
-        if not self._post("gateway", answers):
+        if not self._post(m.door_of(flow.incarnation), answers):
             flow.unsent = answers  # to go before all that follows: a range with a hole must not look whole
 
     def _credit(self, gid: int, chunks: int, now: int) -> None:
@@ -453,7 +485,7 @@ class StorageActor:
     def _swap_in(self, staging: Engine) -> None:
         """Whoever reads the store of before is told that it is gone: an engine in use cannot be closed."""
         for flow in self._flows:
-            self._post("gateway", m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
+            self._post(m.door_of(flow.incarnation), m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
         self._flows.clear()
         self._desk.end_all()
         self._defragmenter.wait()
@@ -500,7 +532,7 @@ class _MemoryStore:
 
 def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
-    mailbox = Mailbox(node.rundir, "storage", ("raft", "gateway", "watch", "lease"))
+    mailbox = Mailbox(node.rundir, "storage", ("raft", *node.doors, "watch", "lease"), reports=node.reports)
     store = _MemoryStore() if node.config.storage == "memory" else _DiskStore(node.store_dir)
     actor = StorageActor(
         store=store,  # type: ignore[arg-type]  # a property serves where the protocol has an attribute
@@ -513,6 +545,6 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         quota_bytes=node.config.quota_backend_bytes,
         auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),
     )
-    for neighbour in ("gateway", "watch", "lease"):
+    for neighbour in (*node.doors, "watch", "lease"):
         mailbox.post(neighbour, m.Hello("storage", incarnation))
     return actor, mailbox

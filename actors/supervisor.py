@@ -4,7 +4,9 @@
                 ├─ raft       the log, and the other members
                 ├─ lease      who expires when
                 ├─ watch      who is owed which event
-                └─ gateway    the clients
+                ├─ gateway    the clients that speak the native protocol
+                ├─ grpc       those that speak etcd's API, where an http:// client url is given
+                └─ insight    health and metrics, where --listen-metrics-urls is given
 
 Actors are forked, not spawned: what is imported here is shared memory in all of them, and a dead one is
 back in milliseconds. For that this process stays free of threads and of ZeroMQ contexts; it
@@ -35,10 +37,11 @@ import setproctitle
 import structlog
 
 from zkv import mailbox
-from zkv.actors import datadir, lease_actor, raft_actor, storage_actor, watch_actor
+from zkv.actors import datadir, insight_actor, lease_actor, raft_actor, storage_actor, watch_actor
 from zkv.actors.notify import Notifier
 from zkv.errors import ConfigError, ZkvError
-from zkv.gateway import native
+from zkv.gateway import grpc_api, native
+from zkv.mailbox import INSIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +62,18 @@ ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
     "lease": lease_actor.start,
     "watch": watch_actor.start,
     "gateway": native.start,
+    "grpc": grpc_api.start,  # where it is wanted
+    INSIGHT: insight_actor.start,  # where it is wanted
 }
 FORGETFUL = ("raft", "storage")  # what --storage memory keeps in memory
-STOP_ORDER = (("gateway",), ("raft",), ("storage", "lease", "watch"))
+DISPENSABLE = (INSIGHT,)  # one that keeps dying is no reason to stop serving
+STOP_ORDER = (("gateway", "grpc"), ("raft",), ("storage", "lease", "watch", INSIGHT))
+
+
+def _is_wanted(name: str, node: Node) -> bool:
+    if name in {"gateway", "grpc"}:
+        return name in node.doors
+    return name != INSIGHT or node.reports
 
 
 @dataclass
@@ -120,7 +132,7 @@ class _Supervisor:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._log = structlog.get_logger().bind(actor="supervisor")
-        self._children = {name: _Child(name) for name in ACTORS}
+        self._children = {name: _Child(name) for name in ACTORS if _is_wanted(name, node)}
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._announced = False
@@ -144,7 +156,7 @@ class _Supervisor:
             cluster_id=f"{self._node.cluster_id:x}", data_dir=self._node.config.data_dir,
         )  # fmt: skip
         try:
-            for name in ACTORS:
+            for name in self._children:
                 self._start(name)
             deadline = time.monotonic() + READY_TIMEOUT_S
             while not self._stopping:
@@ -209,7 +221,7 @@ class _Supervisor:
                 other.end.close()
         self._selector.close()
         setproctitle.setproctitle(f"zkv: {name} {self._node.config.name}")
-        incarnation = secrets.randbits(63) | 1
+        incarnation = secrets.randbits(62) | 1  # see messages.ETCD_DOOR
         mailbox.run(name, mailbox.Control(theirs), lambda: ACTORS[name](self._node, incarnation))  # type: ignore[arg-type,return-value]
 
     def _listen(self, child: _Child) -> None:
@@ -256,7 +268,7 @@ class _Supervisor:
             return
         now = time.monotonic()
         child.deaths = [at for at in child.deaths if now - at < RESTARTS_WINDOW_S] + [now]
-        if len(child.deaths) >= RESTARTS_MAX:
+        if len(child.deaths) >= RESTARTS_MAX and child.name not in DISPENSABLE:
             often = f"died {RESTARTS_MAX} times within {RESTARTS_WINDOW_S:.0f} s"
             self._fail(f"{child.name} {often} ({how}) {child.last_word}")
             return
@@ -283,7 +295,8 @@ class _Supervisor:
         self._notifier.stopping()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         clean = True
-        for position, names in enumerate(STOP_ORDER):
+        for position, stage in enumerate(STOP_ORDER):
+            names = [name for name in stage if name in self._children]
             stage_deadline = deadline - 0.5 * (len(STOP_ORDER) - 1 - position)
             for name in names:
                 self._tell_stop(self._children[name])

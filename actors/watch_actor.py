@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from zkv.actors.node import Node
+    from zkv.gauges import Value
     from zkv.limits import Limits
 
 RETRY_MS: Final = 20  # a neighbour whose queue was full is tried again after this long
@@ -39,9 +40,9 @@ class WatchActor:
         self.finished = False
         self.watching = Watching(limits, cluster_id=cluster_id, member_id=member_id)
         self._post = post
-        self._gateway: int | None = None  # its incarnation
+        self._gateways: dict[str, int] = {}  # door -> its incarnation
         self._gone: deque[int] = deque(maxlen=GONE_MAX)
-        self._unsent: deque[m.WatchOut] = deque()
+        self._unsent: dict[str, deque[m.WatchOut]] = {}
         self._told: tuple[bool, bool] | None = None  # what storage was told to be needed
         self._taken = 0  # batches of events worked off since then
         self._retry = False
@@ -62,7 +63,7 @@ class WatchActor:
                     watching.storage_restarted()
                     self._told = None
                     self._taken = 0
-                case m.Hello(actor="gateway", incarnation=incarnation):
+                case m.Hello(actor="gateway" | "grpc", incarnation=incarnation):
                     self._meet(incarnation)
                 case Stop():
                     self.finished = True
@@ -77,19 +78,24 @@ class WatchActor:
             return wakeup
         return now + RETRY_MS if wakeup is None else min(wakeup, now + RETRY_MS)
 
+    def gauges(self) -> Sequence[Value]:
+        return [(name, "", number) for name, number in self.watching.numbers().items()]
+
     def _meet(self, incarnation: int) -> bool:
-        """Is this the gateway of now? A new one knows nothing of the streams of the one before.
+        """Is this the gateway of now, at its door? A new one knows nothing of the streams of the one before.
 
         Words of the old one may come late, through a queue of their own; who was replaced never comes back.
         """
         if incarnation in self._gone:
             return False
-        if incarnation != self._gateway:
-            if self._gateway is not None:
-                self._gone.append(self._gateway)
-                self.watching.end_all()
-                self._unsent.clear()
-            self._gateway = incarnation
+        door = m.door_of(incarnation)
+        before = self._gateways.get(door)
+        if incarnation != before:
+            if before is not None:
+                self._gone.append(before)
+                self.watching.end_all(lambda stream: m.door_of(stream) == door)
+                self._unsent.pop(door, None)
+            self._gateways[door] = incarnation
         return True
 
     def _speak(self) -> None:
@@ -105,25 +111,39 @@ class WatchActor:
             watching.unasked()
             self._retry = True
         self._gather(watching.outgoing())
-        while self._unsent and self._post("gateway", self._unsent[0]):
-            self._unsent.popleft()
-        self._retry |= bool(self._unsent)
+        for door, unsent in self._unsent.items():
+            while unsent and self._post(door, unsent[0]):
+                unsent.popleft()
+            self._retry |= bool(unsent)
 
     def _gather(self, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Streams' messages into letters. What the gateway's queue does not take waits; windows bound it."""
+        """Streams' messages into letters. What a gateway's queue does not take waits; windows bound it."""
+        if len(self._gateways) < 2:
+            self._letters(messages)
+            return
+        for door in self._gateways:
+            self._letters([message for message in messages if m.door_of(message[0]) == door])
+
+    def _letters(self, messages: Sequence[tuple[int, bytes]]) -> None:
+        """Messages for one door."""
+        if not messages:
+            return
+        door = m.door_of(messages[0][0])
+        incarnation = self._gateways.get(door, 0)
+        unsent = self._unsent.setdefault(door, deque())
         start = size = 0
         for end, (_, message) in enumerate(messages):
             size += len(message)
             if size >= OUT_BYTES:
-                self._unsent.append(m.WatchOut(self._gateway or 0, tuple(messages[start : end + 1])))
+                unsent.append(m.WatchOut(incarnation, tuple(messages[start : end + 1])))
                 start, size = end + 1, 0
         if start < len(messages):
-            self._unsent.append(m.WatchOut(self._gateway or 0, tuple(messages[start:])))
+            unsent.append(m.WatchOut(incarnation, tuple(messages[start:])))
 
 
 def start(node: Node, incarnation: int) -> tuple[WatchActor, Mailbox]:
-    mailbox = Mailbox(node.rundir, "watch", ("storage", "gateway"))
-    for neighbour in ("storage", "gateway"):
+    mailbox = Mailbox(node.rundir, "watch", ("storage", *node.doors), reports=node.reports)
+    for neighbour in ("storage", *node.doors):
         mailbox.post(neighbour, m.Hello("watch", incarnation))
     actor = WatchActor(limits=node.limits, cluster_id=node.cluster_id, member_id=node.member_id, post=mailbox.post)
     return actor, mailbox

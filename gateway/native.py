@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zkv import errors
 from zkv.gateway import envelope
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
+from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from zkv.actors.node import Node
     from zkv.config import Limits
     from zkv.gateway.watches import WatchAnswer
+    from zkv.gauges import Value
 
 DEADLINE_STEP_MS: Final = 100
 """Groups taken within this time share a deadline, so that few are kept and few wake the process."""
@@ -65,20 +67,24 @@ _DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR})
 
 
 class _Group:
-    """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow."""
+    """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow.
 
-    __slots__ = ("client", "ids", "size", "started", "way")
+    `taken`: when it set out.
+    """
 
-    def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int) -> None:
+    __slots__ = ("client", "ids", "size", "started", "taken", "way")
+
+    def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int, taken: int) -> None:
         self.client = client
         self.ids = ids
         self.size = size
         self.way = way
+        self.taken = taken
         self.started = False
 
 
 class NativeGateway:
-    """See the module. Driven by one thread; raises for nothing a client sends."""
+    """See the module. Driven by one thread; raises for nothing a client sends. `tallies`: somebody wants metrics."""
 
     def __init__(
         self,
@@ -90,10 +96,12 @@ class NativeGateway:
         request_timeout_ms: int,
         leaderless_ms: int = 3_000,
         post: Callable[[Any, Any], bool],
+        tallies: bool = False,
     ) -> None:
         self.finished = False
         self.counts: Counter[str] = Counter()
         """Errors answered, by class; answers dropped."""
+        self._tally = Tally() if tallies else None
         self._limits = limits
         self._member_id = member_id
         self._cluster_id = cluster_id
@@ -120,6 +128,13 @@ class NativeGateway:
         """Groups passed on and not yet answered, and their bytes."""
         return len(self._groups), self._bytes
 
+    def gauges(self) -> Sequence[Value]:
+        tally = self._tally
+        pending = sum(group.way in WRITES for group in self._groups.values())
+        numbers = (("groups", "", len(self._groups)), ("bytes", "", self._bytes), ("pending", "", pending))
+        answered = (("errors", kind, number) for kind, number in self.counts.items())
+        return [*numbers, *answered, *(tally.gauges() if tally is not None else ())]
+
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
@@ -131,7 +146,7 @@ class NativeGateway:
             if source in _DOORS:
                 requests.append((source, message))
             elif type(message) is m.GatewayAnswers:
-                self._answers(message)
+                self._answers(message, now)
             elif type(message) is m.WatchOut:
                 self._watches.out(message)
             elif type(message) is Stop:
@@ -188,9 +203,11 @@ class NativeGateway:
                 self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
                 return
             self._streams[client, ids[0]] = gid
+        if self._tally is not None:
+            self._tally.taken(way & ~STREAMED, len(ids), size)
         self._last_gid = gid
         self._bytes += size
-        self._groups[gid] = _Group(client, ids, size, way)
+        self._groups[gid] = _Group(client, ids, size, way, now)
         self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
@@ -217,7 +234,7 @@ class NativeGateway:
 
     # --- from raft, storage and the supervisor -----------------------------------------------------------
 
-    def _answers(self, mail: m.GatewayAnswers) -> None:
+    def _answers(self, mail: m.GatewayAnswers, now: int) -> None:
         if mail.incarnation != self._incarnation:
             return
         groups = self._groups
@@ -227,6 +244,8 @@ class NativeGateway:
                 if not last:
                     self._end_stray_stream(gid, payload)
                 continue
+            if self._tally is not None:
+                self._tally.answered(group.way & ~STREAMED, len(payload), now - group.taken if last else -1)
             if last:
                 self._forget(gid)
             elif group.way >= STREAMED:
@@ -337,6 +356,8 @@ class NativeGateway:
     def _settle(self, gid: int, error: errors.ZkvError) -> None:
         """End a group with one error for all its requests."""
         group = self._let_go(gid)
+        if group is not None and self._tally is not None:
+            self._tally.failed[group.way & ~STREAMED] += 1
         if group is not None and group.ids:
             self._refuse(group.client, dict.fromkeys(group.ids, error))
 
@@ -380,9 +401,9 @@ LEADERLESS_ELECTIONS: Final = 3
 def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
     """The door on its sockets, for `mailbox.run`."""
     config = node.config
-    mailbox = Mailbox(node.rundir, "gateway", NEIGHBOURS)
+    mailbox = Mailbox(node.rundir, "gateway", NEIGHBOURS, reports=node.reports)
     doors = Doors(mailbox, node.limits)
-    for url in config.listen_client_urls:
+    for url in config.native_client_urls:
         endpoint = socket_endpoint(url)
         if endpoint.secure:
             doors.listen_curve(endpoint.address, config.curve_secret_key, config.curve_allow_dir)
@@ -396,6 +417,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         request_timeout_ms=REQUEST_TIMEOUT_MS + 2 * config.election_timeout,
         leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=doors.post,
+        tallies=node.reports,
     )
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("gateway", incarnation))

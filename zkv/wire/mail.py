@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from zkv.wire.requests import KeyValue, Member
 
 
+ETCD_DOOR = 1 << 62
+"""A bit of the incarnation, and of the groups' and streams' numbers, of the gateway process "grpc" (etcd's API), and of
+none of the process "gateway" (the native door): so that both may be answered by who knows neither."""
+
+
+def door_of(number: int) -> str:
+    """The gateway process whose incarnation, group or stream this is."""
+    return "grpc" if number & ETCD_DOOR else "gateway"
+
+
 class Frame(NamedTuple):
     """Groups of one gateway. `groups`: (gid, the client's `Requests` as it was packed) each."""
 
@@ -219,7 +229,7 @@ class LeaseNews(NamedTuple):
 
 
 class Relay(NamedTuple):
-    """lease -> raft, then raft -> raft: an encoded message for another member's `actor` ("lease" or "gateway")."""
+    """lease -> raft, then raft -> raft: an encoded message for another member's `actor` (lease, gateway or grpc)."""
 
     member: int
     actor: str

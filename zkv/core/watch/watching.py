@@ -40,6 +40,7 @@ class Watching:
         self._wanted_until = (0, 0)  # ... how long they are asked for at least
         self._asked: m.HistoryWanted | None = None
         self._last_ticket = 0
+        self._matched = 0  # events
 
     @property
     def head(self) -> int:
@@ -51,6 +52,19 @@ class Watching:
         """Watches, those not yet begun included."""
         return self._roster.count
 
+    def numbers(self) -> dict[str, int]:
+        """For metrics. `behind`: cohorts that wait for history; `lag`: by how many revisions the last of them is."""
+        places, head = self._places, self._roster.head
+        return {
+            "watches": self._roster.count,
+            "streams": len(self._roster.streams),
+            "behind": len(places.behind),
+            "lag": head - min((cohort.place for cohort in places.behind), default=head),
+            "blocked": len(places.blocked),
+            "flight": self._outbox.flight,
+            "events": self._matched,
+        }
+
     # --- what clients say -------------------------------------------------------------------------------
 
     def words(self, words: Iterable[tuple[int, int, Sequence[Any]]], now: int) -> None:
@@ -59,9 +73,9 @@ class Watching:
         for number, kind, fields in words:
             self._roster.word(number, kind, fields)
 
-    def end_all(self) -> None:
-        """The gateway is another: nobody is there to be told."""
-        for stream in list(self._roster.streams.values()):
+    def end_all(self, which: Callable[[int], bool] = lambda _: True) -> None:
+        """The gateway of these streams is another: nobody is there to be told."""
+        for stream in [stream for number, stream in self._roster.streams.items() if which(number)]:
             self._roster.end(stream)
 
     # --- events as they happen -------------------------------------------------------------------------------
@@ -126,9 +140,11 @@ class Watching:
                     places.come_live(cohort, self._roster.head)
 
     def _tell(
-        self, batch: Iterable[tuple[int, Iterable[Any]]], turn: int, stop: Callable[[Stream, int], None]
+        self, batch: Iterable[tuple[int, Sequence[Any]]], turn: int, stop: Callable[[Stream, int], None]
     ) -> list[Stream]:
         limits = self._limits
+        batch = list(batch)
+        self._matched += sum(len(events) for _, events in batch)
         room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._outbox.flight)
         return telling.tell(batch, turn=turn, index=self._roster.index, room=room, stop=stop)
 

@@ -1,0 +1,255 @@
+"""The HTTP server of the insight process: a few threads, GET and HEAD, and nothing that a stranger can hold on to.
+
+One request per connection. Its head has HEAD_BYTES_MAX bytes and HEAD_S seconds to come, the answer WRITE_S to leave;
+beyond THREADS_MAX connections a further one is told so and closed. What is asked is answered from what the actor
+finds out (`Question`); nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import queue
+import resource
+import socket
+import socketserver
+import threading
+import time
+from collections import Counter
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from zkv.actors import insight_metrics
+from zkv.actors.insight_actor import Found, Question
+from zkv.core import health
+from zkv.core.health import Findings
+from zkv.errors import RequestTimeout
+from zkv.urls import socket_endpoint
+from zkv.version import ETCD_CLUSTER, ETCD_SERVER, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from zkv.gauges import Value
+
+THREADS_MAX: Final = 16
+HEAD_BYTES_MAX: Final = 16 * 1024
+HEAD_S: Final = 5.0
+WRITE_S: Final = 10.0
+TEXT: Final = "text/plain; charset=utf-8"
+_BUSY: Final = (
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n\r\ntoo many connections\n"
+)
+
+
+class Desk:
+    """Where the threads of the server have their answers from. `patience_s`: beyond it the actor is taken for stuck."""
+
+    def __init__(
+        self,
+        questions: queue.SimpleQueue[Question],
+        ring: Callable[[], None],
+        *,
+        member_id: int,
+        patience_s: float,
+    ) -> None:
+        self._questions = questions
+        self._ring = ring
+        self._member_id = member_id
+        self._patience_s = patience_s
+        self._health: Counter[str] = Counter()
+
+    def answer(self, target: str) -> tuple[int, str, bytes]:
+        """Status, content type and body for a GET of `target`."""
+        parts = urlsplit(target)
+        path = parts.path
+        if path == "/version":
+            told = {"etcdserver": ETCD_SERVER, "etcdcluster": ETCD_CLUSTER, "zkv": VERSION}
+            return HTTPStatus.OK, "application/json", json.dumps(told, separators=(",", ":")).encode()
+        if path == "/metrics":
+            found = self._ask(local=False, quorum=False)
+            reports = found.reports
+            pids = {actor: report.pid for actor, report in reports.items()} | {"supervisor": os.getppid()}
+            others = {"about": self._about(), "processes": processes(pids)}
+            return HTTPStatus.OK, CONTENT_TYPE_LATEST, insight_metrics.render(reports, others)
+        judge = health.QUESTIONS.get(path)
+        if judge is None:
+            return HTTPStatus.NOT_FOUND, TEXT, b"404 page not found\n"
+        try:
+            query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=100)
+        except ValueError:
+            return HTTPStatus.BAD_REQUEST, TEXT, b"bad query\n"
+        local, quorum = health.wanted(path, query)
+        verdict = judge(self._ask(local=local, quorum=quorum).findings, query)
+        if path == "/health":
+            self._health["true" if verdict.status == health.OK else "false"] += 1
+        return verdict.status, TEXT, verdict.body.encode()
+
+    def _ask(self, *, local: bool, quorum: bool) -> Found:
+        question = Question(local=local, quorum=quorum)
+        self._questions.put(question)
+        self._ring()
+        try:
+            return question.reply.get(timeout=self._patience_s)
+        except queue.Empty:
+            error = RequestTimeout.text
+            return Found(
+                Findings(("insight",), ("insight",), (), error if local else None, error if quorum else None), {}
+            )
+
+    def _about(self) -> list[Value]:
+        return [
+            ("id", f"{self._member_id:x}", 1),
+            ("etcd server", ETCD_SERVER, 1),
+            ("etcd cluster", ETCD_CLUSTER[: ETCD_CLUSTER.rindex(".")], 1),
+            ("version", VERSION, 1),
+            *(("health", healthy, self._health[healthy]) for healthy in ("true", "false")),
+        ]
+
+
+def processes(pids: dict[str, int]) -> list[Value]:
+    """What Linux tells of the processes, by actor; nothing where there is no /proc, nor of one that has just died.
+
+    The memory of all is that of each, and what they share, their program above all, once.
+    """
+    values: list[Value] = []
+    cpu = memory = shared_most = files = 0
+    tick_ns, page = 1_000_000_000 // os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    for actor, pid in pids.items():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            words = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            resident, shared = (int(word) * page for word in _read(f"/proc/{pid}/statm").split()[1:3])
+            used = (int(words[11]) + int(words[12])) * tick_ns
+            values += [("cpu of", actor, used), ("memory of", actor, resident)]
+            cpu += used
+            memory += resident - shared
+            shared_most = max(shared, shared_most)
+            files += len(os.listdir(f"/proc/{pid}/fd"))
+            if actor == "supervisor":
+                uptime_ns = int(float(_read("/proc/uptime").split()[0]) * 1e9)
+                values.append(("started", "", time.time_ns() - uptime_ns + int(words[19]) * tick_ns))
+    if values:
+        values += [("cpu", "", cpu), ("memory", "", memory + shared_most), ("files", "", files)]
+    values.append(("files max", "", resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    return values
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
+class _Head(io.RawIOBase):
+    """What a connection may still say: so many bytes, until so late."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._left = HEAD_BYTES_MAX
+        self._until = time.monotonic() + HEAD_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        seconds = self._until - time.monotonic()
+        if seconds <= 0 or not self._left:
+            raise TimeoutError
+        self._connection.settimeout(seconds)
+        got = self._connection.recv_into(memoryview(buffer)[: self._left])
+        self._left -= got
+        return got
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "zkv"
+    sys_version = ""
+    error_content_type = TEXT
+    error_message_format = "%(message)s\n"
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Head(self.connection))
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except OSError:  # it has gone, or took its time
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        status, content_type, body = self.server.desk.answer(self.path)
+        self._say(status, content_type, body)
+
+    def do_POST(self) -> None:
+        self._say(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"Method Not Allowed\n")
+
+    do_HEAD = do_GET  # noqa: N815 - the library's names
+    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST  # noqa: N815
+
+    def _say(self, status: int, content_type: str, body: bytes) -> None:
+        self.connection.settimeout(WRITE_S)
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Length", str(len(body)))
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the library names it
+        """Strangers' words are no log lines."""
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, desk: Desk) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.desk = desk
+        self._free = threading.BoundedSemaphore(THREADS_MAX)
+        super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+            return
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.send(_BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """A connection that broke is the client's business; anything else a bug, which the log is to show."""
+        import structlog
+
+        structlog.get_logger().exception("a question over HTTP failed", actor="insight")
+
+
+def serve(desk: Desk, urls: Sequence[str]) -> list[_Server]:
+    """Raises OSError when an address is taken."""
+    servers = []
+    for url in urls:
+        endpoint = socket_endpoint(url)
+        host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+        server = _Server(host, endpoint.port, desk)
+        threading.Thread(target=server.serve_forever, args=(3600.0,), name="http", daemon=True).start()
+        servers.append(server)
+    return servers
