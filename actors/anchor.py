@@ -18,6 +18,8 @@ from zkv.core.raft.clock import Anchor
 from zkv.errors import CorruptionError
 from zkv.wire import codec
 
+BEHIND_MS: Final = 20
+"""What is kept of the cluster clock says so much less than what is known, at most."""
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -34,6 +36,26 @@ def boot_id() -> str:
         return BOOT_ID.read_text().strip()
     except OSError:
         return ""
+
+
+class AnchorKeeper:
+    """Sees to it that what is kept is nearly what is known; without `anchors` nothing is."""
+
+    def __init__(self, anchors: Anchors | None) -> None:
+        self._anchors = anchors
+        self._kept: Anchor | None = None
+
+    def load(self) -> Anchor | None:
+        self._kept = self._anchors.load() if self._anchors else None
+        return self._kept
+
+    def keep(self, anchor: Anchor, now: int) -> None:
+        kept = self._kept
+        if self._anchors and (
+            kept is None or anchor.term != kept.term or anchor.bound(now) - kept.bound(now) > BEHIND_MS
+        ):
+            self._anchors.save(anchor)
+            self._kept = anchor
 
 
 class AnchorFile:
