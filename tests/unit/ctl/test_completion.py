@@ -48,14 +48,15 @@ def test_commands_are_offered_first() -> None:
     assert complete("zkv", "endpoint", "h") == {"health", "hashkv"}
     assert complete("zkv", "completion", "") >= set(SCRIPTS)
     assert complete("zkv", "benchmark", "r") == {"range"}
-    assert complete("zkv", "help", "e") == {"endpoint"}
+    assert complete("zkv", "help", "e") == {"elect", "endpoint"}
+    assert complete("zkv", "lease", "") >= {"grant", "keep-alive", "list", "revoke", "timetolive"}
 
 
 @needs_bash
 def test_flags_are_those_of_the_command() -> None:
     """Its own and the global ones, not another's."""
     offered = complete("zkv", "put", "a", "--")
-    assert {"--prev-kv", "--lease", "--endpoints"} <= offered
+    assert {"--prev-kv", "--lease", "--ttl", "--endpoints"} <= offered
     assert "--prefix" not in offered
 
 
