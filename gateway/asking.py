@@ -10,13 +10,15 @@ to answer, or that storage or raft answer when they see fit, are groups of their
     drop() -> the answer is not wanted any more
 
 What ends a request is what ends a group in the native door (native.py tells it): an answer, a refusal, a neighbour that
-started anew, a leader that leads no more, or time. What is held is bounded by requests and bytes in flight.
+started anew, a leader that leads no more, or time. But what is refused because nobody leads is asked again once
+somebody does, as etcd would wait: its clients do not retry writes by themselves. What is held is bounded by requests
+and bytes in flight.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
 from zkv.gateway.validate import FILLED, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE, check, filled
@@ -47,13 +49,18 @@ class Asker(Protocol):
     def answered(self, op: int, code: int, revision: int, body: Any) -> None: ...
 
 
-class _Asked(NamedTuple):
-    asker: Asker
-    op: int
-    way: int
-    size: int
-    gid: int
-    """If it is a group of its own, else 0."""
+class _Asked:
+    """`gid`: if it is a group of its own, else 0."""
+
+    __slots__ = ("asker", "fields", "gid", "op", "size", "way")
+
+    def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, size: int) -> None:
+        self.asker = asker
+        self.op = op
+        self.fields = fields
+        self.way = way
+        self.size = size
+        self.gid = 0
 
 
 class Asking:
@@ -70,6 +77,8 @@ class Asking:
     ) -> None:
         self.term = 0
         self.leader = 0
+        self.revision = 0
+        """The newest that was told of."""
         self._term_led = 0  # the term it leads in
         self._limits = limits
         self._member_id = member_id
@@ -85,6 +94,7 @@ class Asking:
         self._gathered: dict[int, list[tuple[int, int, Any]]] = {}  # way -> requests of this turn
         self._gathered_sizes: dict[int, int] = {}
         self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
+        self._leaderless: list[int] = []  # those to be asked again when somebody leads
         self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last id whose deadline this is)
         self._expired_id = 0
         self._neighbours: dict[str, int] = {}
@@ -118,14 +128,8 @@ class Asking:
         if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
             raise errors.TooManyRequests
         self._last_id = id_ = self._last_id + 1
-        gid = 0
-        if op not in _TOGETHER or way >= STREAMED or (op == _RANGE and len(fields) > _REVISION and fields[_REVISION]):
-            gid = self._number((id_,))
-            payload = codec.pack((*_HEAD, ((id_, op, fields),)))
-            self._single.setdefault(way & ~STREAMED, []).append((gid, payload))
-        else:
-            self._gather(way, (id_, op, fields), size)
-        self._asked[id_] = _Asked(asker, op, way, size, gid)
+        self._asked[id_] = asked = _Asked(asker, op, fields, way, size)
+        self._set_out(id_, asked)
         self._bytes += size
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
@@ -145,6 +149,15 @@ class Asking:
         asked = self._asked.get(id_)
         if asked is not None and not self._post("storage", m.StreamCredit(asked.gid, id_, 1)):
             self._settle(id_, errors.StreamLost())
+
+    def _set_out(self, id_: int, asked: _Asked) -> None:
+        op, fields, way = asked.op, asked.fields, asked.way
+        if op not in _TOGETHER or way >= STREAMED or (op == _RANGE and len(fields) > _REVISION and fields[_REVISION]):
+            asked.gid = self._number((id_,))
+            payload = codec.pack((*_HEAD, ((id_, op, fields),)))
+            self._single.setdefault(way & ~STREAMED, []).append((asked.gid, payload))
+        else:
+            self._gather(way, (id_, op, fields), asked.size)
 
     def _gather(self, way: int, request: tuple[int, int, Any], size: int) -> None:
         gathered = self._gathered.setdefault(way, [])
@@ -224,6 +237,7 @@ class Asking:
             _, _, _, term, answers, *_ = codec.unpack(payload)
             self.term = max(self.term, term)
             for id_, code, revision, body in answers:
+                self.revision = max(self.revision, revision)
                 asked = known.get(id_)
                 if asked is None:
                     if code == errors.Code.CHUNK:  # a stream that was let go before storage had begun it
@@ -243,7 +257,19 @@ class Asking:
         self.term = max(self.term, term)
         self.leader = leader
         if deposed:
-            self._settle_all(errors.LeaderChanged(), lambda _, asked: asked.way in {WRITE, LEASE, MEMBERS})
+            waiting = set(self._leaderless)  # those the leader of before never had
+            self._settle_all(
+                errors.LeaderChanged(), lambda id_, asked: asked.way in {WRITE, LEASE, MEMBERS} and id_ not in waiting
+            )
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        if self.leader and self._leaderless:
+            waiting, self._leaderless = self._leaderless, []
+            for id_ in waiting:
+                asked = self._asked.get(id_)
+                if asked is not None:
+                    self._set_out(id_, asked)
 
     def _neighbour_restarted(self, actor: str) -> None:
         """What the process before held is lost. A range that flows has passed raft and lives in storage alone."""
@@ -270,6 +296,7 @@ class Asking:
 
     def tick(self, now: int) -> None:
         """Requests that nobody answered in time. What flows is paced by storage, not by a deadline."""
+        self._ask_again()
         while self._deadlines and self._deadlines[0][0] <= now:
             _, last_id = self._deadlines.popleft()
             for id_ in range(self._expired_id + 1, last_id + 1):
@@ -306,5 +333,9 @@ class Asking:
 
     def _refuse(self, gids: Iterable[int], error: errors.ZkvError) -> None:
         for gid in gids:
-            for id_ in self._groups.pop(gid, ()):
+            ids = self._groups.pop(gid, ())
+            if type(error) is errors.NoLeader and not self.stopping:
+                self._leaderless += [id_ for id_ in ids if id_ in self._asked]
+                continue
+            for id_ in ids:
                 self._settle(id_, error)

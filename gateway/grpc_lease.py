@@ -60,6 +60,7 @@ class KeepAlives:
         if code:
             self._finish(*status_of(errors.from_code(code)))
             return
+        revision = max(revision, self._asking.revision)  # the lease actor hears of the store only when leases change
         self._line.send(self._call, self._answering.write(m.Op.LEASE_KEEP_ALIVE, revision, body))
         self._end_if_done()
 

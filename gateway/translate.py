@@ -164,8 +164,10 @@ def event(fields: Any) -> Event:
 
 
 def _member(fields: Any) -> pb.Member:
+    """Of its client urls those that etcd's clients can use: they connect to all they are told."""
     id_, name, peer_urls, client_urls, is_learner = fields
-    return pb.Member(ID=id_, name=name, peerURLs=peer_urls, clientURLs=client_urls, isLearner=is_learner)
+    urls = [url for url in client_urls if url.startswith("http")]
+    return pb.Member(ID=id_, name=name, peerURLs=peer_urls, clientURLs=urls, isLearner=is_learner)
 
 
 def _range(body: Any, header: pb.ResponseHeader | None) -> pb.RangeResponse:

@@ -51,8 +51,10 @@ class LocalCluster:
     `curve` encrypts and authenticates clients and peers with keys made for the occasion. `storage` "memory" keeps
     nothing on disk, and is fast. `data_dir` keeps the members' data, keys and logs where you say, for another
     LocalCluster to go on with; without it they lie in a temporary directory that is removed at the end. `arguments`
-    are added to each member's command line, `member_arguments` to that of the member so numbered. With `wait` False
-    the block begins at once, whether the members serve or not.
+    are added to each member's command line, `member_arguments` to that of the member so numbered. `etcd_api`: etcd's API is
+    served too, at `etcd_endpoints`. With `wait` False
+    the block begins at once, whether the members serve or not. `etcd_api`: at `etcd_endpoints` etcd's
+    API is served.
     """
 
     def __init__(
@@ -65,8 +67,11 @@ class LocalCluster:
         arguments: Sequence[str] = (),
         member_arguments: Mapping[int, Sequence[str]] | None = None,
         wait: bool = True,
+        etcd_api: bool = False,
     ) -> None:
         self.nodes = nodes
+        self._etcd_api = etcd_api
+        self._etcd_ports: list[int] = []
         self._curve = curve
         self._storage = storage
         self._data_dir = data_dir
@@ -95,6 +100,8 @@ class LocalCluster:
             self._client_ports, self._peer_ports = ports[: self.nodes], ports[self.nodes :]
             if self._curve:
                 self._make_keys()
+            if self._etcd_api:
+                self._etcd_ports = free_ports(self.nodes)
             for number in range(self.nodes):
                 self.start(number, wait=False)
             if self._waits:
@@ -135,6 +142,11 @@ class LocalCluster:
         """Where clients connect: one native url for each member."""
         scheme = "curve" if self._curve else "tcp"
         return [f"{scheme}://127.0.0.1:{port}" for port in self._client_ports]
+
+    @property
+    def etcd_endpoints(self) -> list[str]:
+        """Where etcd's clients connect, one http url for each member, if the cluster was made with `etcd_api`."""
+        return [f"http://127.0.0.1:{port}" for port in self._etcd_ports]
 
     @property
     def client_options(self) -> dict[str, Any]:
@@ -206,6 +218,7 @@ class LocalCluster:
         with self.client() as client:
             client.member_add([self._peer_url(peer_port)], learner=learner)
         self._client_ports.append(client_port)
+        self._etcd_ports += free_ports(1) if self._etcd_api else []
         self._peer_ports.append(peer_port)
         self._processes.append(None)
         self.nodes += 1
@@ -282,11 +295,12 @@ class LocalCluster:
 
     def _command(self, number: int) -> list[str]:
         peers = [self._peer_url(port) for port in self._peer_ports]
+        clients = [*self.etcd_endpoints[number : number + 1], self.endpoints[number]]
         flags = {
             "name": _name(number),
             "data-dir": str(self._home / _name(number)),
-            "listen-client-urls": self.endpoints[number],
-            "advertise-client-urls": self.endpoints[number],
+            "listen-client-urls": ",".join(clients),
+            "advertise-client-urls": ",".join(clients),
             "listen-peer-urls": peers[number],
             "initial-advertise-peer-urls": peers[number],
             "initial-cluster": ",".join(f"{_name(other)}={peer}" for other, peer in enumerate(peers)),

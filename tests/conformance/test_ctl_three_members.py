@@ -99,7 +99,7 @@ def test_a_cluster_in_trouble_is_shown_as_etcdctl_shows_it(tmp_path: Path) -> No
         compare(NO_QUORUM, ours, theirs)
 
 
-def compare(steps: list[Step], ours: Side, theirs: Side) -> None:
+def compare(steps: list[Step], ours: Side, theirs: Side, assert_alike: Callable[..., None] = assert_alike) -> None:
     with ThreadPoolExecutor() as both_at_once:  # most of it is waiting for members that are gone
         outcomes = both_at_once.map(lambda side: side.ask(steps), (ours, theirs))
     for step, our_outcome, their_outcome in zip(steps, *outcomes, strict=True):

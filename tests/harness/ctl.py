@@ -19,11 +19,12 @@ from zkv.ctl.main import run
 FORMATS = ("simple", "json", "fields", "table")
 TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: |Invalid command|watch was canceled |command \[")
 MASKS = [
+    (r"rpc error: code = \w+ desc = (?=context deadline exceeded)", ""),  # whose clock was first
     (r": no connection within [\w.]+", ""),
     (r"127\.0\.0\.1:(?!1\b)\d+", "ADDRESS"),
     (r"(http|tcp)://", "SCHEME://"),
     (r"\b[0-9a-f]{13,16}\b", "ID"),
-    (r'("(ClusterID|MemberID|ID|Leader)" : )[1-9]\d+', r"\1ID"),
+    (r'("(ClusterID|MemberID|ID|Leader|PrevLease)" : )[1-9]\d+', r"\1ID"),
     (r'"(cluster_id|member_id|ID|leader)":[1-9]\d+', r'"\1":ID'),
     (r'("Lease" : |"(lease|id)":)[1-9]\d{9,}', r"\1ID"),
     (r'("TTL" : |"ttl":)4\d\d\b', r"\1LEFT"),
@@ -133,3 +134,15 @@ def _assert_same_complaints(ours: Outcome, theirs: Outcome) -> None:
     assert len(found) == len(wanted), ours.stderr + theirs.stderr
     for line, sentence in zip(found, wanted, strict=True):
         assert _masked(line).startswith(_masked(sentence).replace("etcdctl", "zkv").rstrip(")"))
+
+
+def assert_same(ours: Outcome, theirs: Outcome, *, in_order: bool = True) -> None:
+    """Of the same program on two clusters: what it prints, its exit code, and each line of trouble to its end."""
+    arranged = list if in_order else sorted
+    assert ours.code == theirs.code, ours.stderr
+    if theirs.stdout.startswith("+--"):
+        assert arranged(_rows(ours.stdout)) == arranged(_rows(theirs.stdout))
+    else:
+        assert arranged(_parts(ours.stdout)) == arranged(_parts(theirs.stdout))
+    troubles = [[_masked(line) for line in each.stderr.splitlines() if TROUBLE.match(line)] for each in (ours, theirs)]
+    assert troubles[0] == troubles[1]
