@@ -26,18 +26,19 @@ cannot apply must neither vote nor lead. Then each turn goes
 from __future__ import annotations
 
 import random
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import structlog
 
-from zkv.actors.anchor import AnchorFile, boot_id
+from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
+from zkv.actors.relays import Relays
+from zkv.actors.storage_feed import StorageFeed
 from zkv.actors.transfers import Transfers
 from zkv.actors.wal import Wal
 from zkv.core.raft import membership
@@ -54,24 +55,11 @@ if TYPE_CHECKING:
     from zkv.actors.anchor import Anchors
     from zkv.actors.node import Node
     from zkv.config import Limits
-    from zkv.core.raft.clock import Anchor
     from zkv.core.raft.log import LogPort
     from zkv.gauges import Value
 
-STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
 PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
 HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
-CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
-LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
-ANCHOR_MS = 20  # what is kept of the cluster clock says so much less than what is known, at most
-# What members relay to each other's actors, and nothing else.
-RELAYED: dict[str, tuple[type, ...]] = {
-    "lease": (m.LeaseRequests,),
-    "gateway": (m.GatewayAnswers, m.Refused, m.Hello),
-    "grpc": (m.GatewayAnswers, m.Refused, m.Hello),
-}
-RELAYED_DOORS = ("gateway", "grpc")
-LEADERS_LEASE = "leader's lease"  # as such the lease actor of the leader says Hello to other members' gateways
 
 
 class RaftActor:
@@ -114,9 +102,9 @@ class RaftActor:
         self._cluster_id = cluster_id
         self._logger = structlog.get_logger().bind(actor="raft")
         self._core: Raft | None = None
-        self._anchors = anchors
+        self._anchors = AnchorKeeper(anchors)
+        self._relays = Relays(config.member, limits.in_flight_bytes_max, post=post, post_peer=post_peer)
         self._doors = doors
-        self._anchor_kept: Anchor | None = None
         self._outer_gauges = outer_gauges
         self._leader_changes = self._reads_refused = 0
         self._untold: set[str] = set()  # actors whose queue was full when they were to be told who leads
@@ -125,17 +113,8 @@ class RaftActor:
         self._removed: dict[int, m.Member] = {}
         self._reconciler = Reconciler()
         self._desk = MemberDesk(cluster_id, config, post)
-        # the feed: entries up to `_fed` were sent to storage, `_outstanding` of them are not yet applied
         self._commit = 0  # committed, and on our own disk
-        self._fed = 0
-        self._applied = 0
-        self._durable = 0
-        self._outstanding: deque[tuple[int, int]] = deque()
-        self._outstanding_bytes = 0
-        self._storage_owes_since: int | None = None
-        # log size: (index, log bytes fed up to it), a mark per MiB or so, to know where to cut
-        self._marks: deque[tuple[int, int]] = deque()
-        self._fed_bytes = 0
+        self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
         self._reads: dict[int, tuple[bytes, ...]] = {}
         self._read_context = 0
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
@@ -175,7 +154,7 @@ class RaftActor:
             self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
-        if self._stalled(now):
+        if self._feed.stalled(now):
             self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
@@ -198,10 +177,10 @@ class RaftActor:
         self._leave_if_removed(core)
         self._desk.tend(core, now)
         self._turn(core, now)
-        self._keep_anchor(core, now)
+        self._anchors.keep(core.anchor(now), now)
         for actor in tuple(self._untold):
             self._tell_leader(actor)
-        self._feed(core, now)
+        self._feed.feed(self._commit, core.term, now)
         self._transfers.tend(now, leading=core.leader == self._member_id)
         if self._passivity is not None and self._passivity.is_over(core.conf):
             self._logger.info("this member has a vote again")
@@ -216,7 +195,7 @@ class RaftActor:
     def next_wakeup(self, now: int) -> int | None:
         if self._core is None:
             return None
-        if self._stalled(now):
+        if self._feed.stalled(now):
             return now + self._config.heartbeat_ms
         active = self._passivity is None and self._probation is None
         wakeup = self._core.next_wakeup() if active else now + ASK_MS
@@ -232,8 +211,8 @@ class RaftActor:
             "leader changes": self._leader_changes,
             "term": log.hard_state.term,
             "committed": self._commit,
-            "applied": self._applied,
-            "fed bytes": self._outstanding_bytes,
+            "applied": self._feed.applied,
+            "fed bytes": self._feed.outstanding_bytes,
             "reads waiting": len(self._reads),
             "reads refused": self._reads_refused,
             "log first": log.first_index,
@@ -260,12 +239,13 @@ class RaftActor:
             case m.SnapshotTaken():
                 self._snapshot_taken(message)
             case m.Relay():
-                self._relay(message)
+                left = self._relays.pass_on(message)
+                self._refuse([] if left is None else [left], NoLeader)
             case m.Hello(actor="gateway" | "grpc" as door):
                 self._tell_leader(door)
             case m.Hello(actor="lease"):
                 self._tell_leader("lease")
-                self._tell_lease_restarted(message)
+                self._lease_restarted(message.incarnation)
             case m.Hello():
                 pass
             case _:
@@ -274,13 +254,9 @@ class RaftActor:
     def _storage_at(self, at: m.StorageAt, now: int) -> None:
         if at.feed:
             self._storage_begins(at, now)
-        self._applied = max(self._applied, at.applied)
-        self._durable = max(self._durable, at.durable)
-        outstanding = self._outstanding
-        while outstanding and outstanding[0][0] <= at.applied:
-            self._outstanding_bytes -= outstanding.popleft()[1]
-        self._storage_owes_since = now if outstanding else None
-        self._compact()
+        self._feed.at(at.applied, at.durable, now)
+        if self._core is not None and (keep_from := self._feed.keep_from(self._commit)) > self._log.first_index:
+            self._core.compact(keep_from)
 
     def _storage_begins(self, at: m.StorageAt, now: int) -> None:
         """Storage (re)started: it has what is at or below `at.applied`, and wants what follows."""
@@ -301,14 +277,10 @@ class RaftActor:
                 f"the store has applied entry {at.applied}, but the log ends at {log.last_index}: "
                 "the log lost entries it had synced; remove this member's data and let it join again"
             )
-        self._fed = self._applied = at.applied
-        self._durable = at.durable
-        self._outstanding.clear()
-        self._outstanding_bytes = 0
+        self._feed.begin(at.applied, at.durable)
         self._transfers.broken_off()
         if self._core is None:
-            self._anchor_kept = self._anchors.load() if self._anchors else None
-            self._core = Raft(self._config, log, self._random, now, self._anchor_kept)
+            self._core = Raft(self._config, log, self._random, now, self._anchors.load())
             if not self._forgetful and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
                 self._probation = Probation(self._member_id, self._post_peer)
         self._tell_leader("storage")
@@ -319,7 +291,7 @@ class RaftActor:
         self, sender: int, message: NamedTuple, proposals: list[bytes], changes: list[bytes], now: int
     ) -> None:
         core = self._core
-        if core is None or self._stalled(now):
+        if core is None or self._feed.stalled(now):
             return
         if sender in self._removed:
             self._dismiss(self._removed[sender])
@@ -341,7 +313,7 @@ class RaftActor:
         elif type(message) is m.Forward:
             (changes if message.members else proposals).extend(message.frames)
         elif type(message) is m.Relay:
-            self._relayed(sender, message)
+            self._relays.take_in(sender, message)
         elif type(message) is m.ForwardRefused:
             self._refuse_with(message.frames, message.code)
         elif type(message) is m.SnapshotChunk:
@@ -470,80 +442,9 @@ class RaftActor:
             told = self._post(actor, m.LeaderIs(core.term, core.leader, core.clock))
             (self._untold.discard if told else self._untold.add)(actor)
 
-    # --- leases --------------------------------------------------------------------------------------------
-
-    def _keep_anchor(self, core: Raft, now: int) -> None:
-        if self._anchors is None:
-            return
-        anchor, kept = core.anchor(now), self._anchor_kept
-        if kept is None or anchor.term != kept.term or anchor.bound(now) - kept.bound(now) > ANCHOR_MS:
-            self._anchors.save(anchor)
-            self._anchor_kept = anchor
-
-    def _relay(self, relay: m.Relay) -> None:
-        """Mail for another member's actor. Keep-alives that cannot leave are refused at once."""
-        if self._post_peer(relay.member, relay):
-            return
-        message = codec.decode(relay.message)
-        if type(message) is m.LeaseRequests:
-            self._refuse([message.frame], NoLeader)
-
-    def _relayed(self, sender: int, relay: m.Relay) -> None:
-        """Mail of another member's actor. What finds no room is lost: whoever asked will ask again."""
-        allowed = RELAYED.get(relay.actor, ())
-        try:
-            message = codec.decode(relay.message)
-        except CorruptionError:
-            allowed = ()
-        if relay.member != self._member_id or not allowed or type(message) not in allowed:
-            self._logger.warning("unexpected relay from a peer", peer=f"{sender:x}")
-        else:
-            self._post(relay.actor, message)
-
-    def _tell_lease_restarted(self, hello: m.Hello) -> None:
-        """All keep-alives are with the leader's lease actor; if it starts again, all gateways are to know."""
-        if self._core is None or self._core.leader != self._member_id:
-            return
-        message = codec.encode(m.Hello(LEADERS_LEASE, hello.incarnation))
-        for member in self._members:
-            if member != self._member_id:
-                for door in RELAYED_DOORS:
-                    self._post_peer(member, m.Relay(member, door, message))
-
-    def _feed(self, core: Raft, now: int) -> None:
-        limits = self._limits
-        while self._fed < self._commit and self._outstanding_bytes < limits.feed_bytes_max:
-            entries = self._log.entries(self._fed + 1, self._commit + 1, limits.feed_bytes_max // 4)
-            if not self._post("storage", m.Apply(core.term, tuple(entries))):
-                break  # its queue is full; it will say where it stands when it has emptied it
-            size = sum(len(entry.body) for entry in entries)
-            self._fed = entries[-1].index
-            self._fed_bytes += size
-            if not self._marks or self._fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:
-                self._marks.append((self._fed, self._fed_bytes))
-            self._outstanding.append((self._fed, size))
-            self._outstanding_bytes += size
-            if self._storage_owes_since is None:
-                self._storage_owes_since = now
-
-    def _stalled(self, now: int) -> bool:
-        return self._storage_owes_since is not None and now - self._storage_owes_since > STORAGE_STALL_MS
-
-    def _compact(self) -> None:
-        """Forget what storage has made durable, once it is much (entries as etcd counts them, or bytes)."""
-        if self._core is None:
-            return
-        keep_from = self._log.first_index
-        kept = min(CATCH_UP_ENTRIES, self._snapshot_count)
-        if self._durable - keep_from >= self._snapshot_count + kept:
-            keep_from = self._durable - kept
-        marks = self._marks
-        while marks and self._fed_bytes - marks[0][1] > LOG_KEPT_BYTES:
-            keep_from = max(keep_from, marks.popleft()[0])
-        # not what is still to be fed: a storage that has just said where it began may be further already
-        keep_from = min(keep_from, self._durable, self._commit, self._fed)
-        if keep_from > self._log.first_index:
-            self._core.compact(keep_from)
+    def _lease_restarted(self, incarnation: int) -> None:
+        if self._core is not None and self._core.leader == self._member_id:
+            self._relays.tell_lease_restarted(self._members, incarnation)
 
     # --- snapshots ---------------------------------------------------------------------------------------
 
@@ -556,10 +457,7 @@ class RaftActor:
         if core is not None and taken.installed is not None and taken.installed.index > core.commit:
             self._logger.info("snapshot installed", index=taken.installed.index, member=f"{taken.member:x}")
             core.restore(taken.installed)
-            self._outstanding.clear()
-            self._outstanding_bytes = 0
-            self._storage_owes_since = None
-            self._fed = self._applied = self._durable = taken.installed.index
+            self._feed.begin(taken.installed.index, taken.installed.index)
         self._post_peer(taken.member, taken.ack)
 
     # --- membership ----------------------------------------------------------------------------------------

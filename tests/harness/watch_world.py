@@ -12,6 +12,7 @@ from zkv.actors.watch_actor import WatchActor
 from zkv.limits import Limits
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.messages import WatchKind
 
 if TYPE_CHECKING:
     from zkv.core.mvcc.engine import MemoryEngine
@@ -163,3 +164,16 @@ class WatchWorld:
             len(core.progress), len(outbox._speaking), len(core.holding),
             sum(len(stream.behind) for stream in streams),
         )  # fmt: skip
+
+
+def kinds(world: WatchWorld, stream: int = 1) -> list[tuple[tuple[int, ...], int, int]]:
+    return [entry[:3] for entry in world.listeners[stream].entries]
+
+
+def events(world: WatchWorld, stream: int = 1) -> list[tuple[tuple[int, ...], int, list[tuple[str, bytes, int]]]]:
+    """(ids, revision, [("+" or "-", key, mod revision) ..]) of each answer with events."""
+    return [
+        (ids, revision, [("-" if deleted else "+", kv[0], kv[2]) for deleted, kv, _ in body])
+        for ids, kind, revision, body in world.listeners[stream].entries
+        if kind in {WatchKind.EVENTS, WatchKind.FRAGMENT}
+    ]

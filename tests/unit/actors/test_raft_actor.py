@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import pytest
 
 from zkv.actors.peers import DOOR, PeerMessage
-from zkv.actors.raft_actor import STORAGE_STALL_MS, RaftActor
+from zkv.actors.raft_actor import RaftActor
+from zkv.actors.storage_feed import STORAGE_STALL_MS
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
 from zkv.errors import ConfigError, CorruptionError, NoLeader
