@@ -29,6 +29,13 @@ COMMANDS = {
     "alarm disarm": "zkv.ctl.alarm:DISARM",
     "alarm list": "zkv.ctl.alarm:LIST",
     "benchmark": "zkv.ctl.bench:benchmark",
+    "cert ca": "zkv.ctl.cert:CA",
+    "cert client": "zkv.ctl.cert:CLIENT",
+    "cert init": "zkv.ctl.cert:INIT",
+    "cert peer": "zkv.ctl.cert:PEER",
+    "cert renew": "zkv.ctl.cert:RENEW",
+    "cert server": "zkv.ctl.cert:SERVER",
+    "cert show": "zkv.ctl.cert:SHOW",
     "compaction": "zkv.ctl.kv:COMPACTION",
     "completion": "zkv.ctl.completion:COMPLETION",
     "defrag": "zkv.ctl.defrag:DEFRAG",
@@ -66,6 +73,7 @@ COMMANDS = {
 
 GROUPS = {
     "alarm": "Alarm related commands",
+    "cert": "Certificate related commands",
     "endpoint": "Endpoint related commands",
     "lease": "Lease related commands",
     "member": "Membership related commands",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from zkv.client.ticket import Header
     from zkv.client.watch_events import WatchResponse
+    from zkv.ctl.cert_facts import CertificateFacts
     from zkv.snapshot_file import Summary
 
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -216,6 +217,9 @@ class JsonPrinter(Printer):
                 ]
             )
         )
+
+    def certificates(self, found: Sequence[CertificateFacts]) -> None:
+        self.line(dumps([facts._asdict() for facts in found]))
 
     def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
         self.line(

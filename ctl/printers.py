@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from zkv.client.watch_events import WatchResponse
+    from zkv.ctl.cert_facts import CertificateFacts
     from zkv.snapshot_file import Summary
 
 
@@ -91,6 +92,9 @@ class Printer:
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """`size`: the file's, bytes."""
+        raise NotImplementedError
+
+    def certificates(self, found: Sequence[CertificateFacts]) -> None:
         raise NotImplementedError
 
     def lease_grant(self, header: Header, answer: m.LeaseGrantAnswer) -> None:
@@ -180,6 +184,11 @@ class SimplePrinter(Printer):
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.line(", ".join(snapshot_row(summary, sha256, size)))
+
+    def certificates(self, found: Sequence[CertificateFacts]) -> None:
+        for facts in found:
+            for line in facts.lines():
+                self.line(line)
 
     def lease_grant(self, _header: Header, answer: m.LeaseGrantAnswer) -> None:
         self.line(f"lease {answer.id:016x} granted with TTL({answer.ttl}s)")
@@ -393,6 +402,9 @@ class TablePrinter(Printer):
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self._table(SNAPSHOT_COLUMNS, [snapshot_row(summary, sha256, size)])
 
+    def certificates(self, found: Sequence[CertificateFacts]) -> None:
+        self._table(CERTIFICATE_COLUMNS, [facts.row() for facts in found])
+
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
         self._table(STATUS_COLUMNS, status_rows(results))
 
@@ -444,6 +456,7 @@ STATUS_COLUMNS = (
     "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "ERRORS",
 )  # fmt: skip
 SNAPSHOT_COLUMNS = ("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE")
+CERTIFICATE_COLUMNS = ("FILE", "SUBJECT", "ISSUER", "NAMES", "USAGE", "NOT AFTER", "DAYS LEFT", "FINGERPRINT")
 HEALTH_COLUMNS = ("ENDPOINT", "HEALTH", "TOOK", "ERROR")
 HASH_COLUMNS = ("ENDPOINT", "HASH")
 

@@ -22,6 +22,11 @@
     │   └── AnswerLost              the write has happened, at `revision`
     ├── ClientError             this side's: ClientClosed, ConnectionFailed, DeadlineExceeded
     │   └── LeaseLost, LockLost, ElectionNotLeader, KeyExists, TooManyClients, Conflict      of locks and their like
+    ├── NotTrusted              what somebody showed does not prove who they are, or that they may be here
+    │   ├── BadCertificate, UnknownAuthority, CertificateExpired, CertificateNotYetValid, CertificateRevoked
+    │   ├── WrongUsage, WrongHost, NotAllowed
+    │   └── BadIntroduction         BadSignature, ExpiredIntroduction, EarlyIntroduction, DowngradedIntroduction,
+    │                               ReplayedIntroduction, WrongPurpose, WrongCurveKey, WrongAudience, WrongCluster
     ├── CorruptionError         bytes on disk or on the wire are not what was written; the node stops
     ├── DiskError               the disk refused a read, a write or a sync; the actor that asked ends
     └── ConfigError             a setting cannot be served; says which and why
@@ -361,6 +366,94 @@ class Conflict(ClientError):
     """Each attempt of a transaction met a change of what it had read."""
 
     text = "zkv: too many conflicts"
+
+
+class NotTrusted(ZkvError):
+    """What somebody showed does not prove who they are, or that they may be here. They are told nothing of it."""
+
+    text = "zkv: not trusted"
+
+
+class BadCertificate(NotTrusted):
+    text = "zkv: certificate cannot be used"
+
+
+class UnknownAuthority(NotTrusted):
+    text = "zkv: certificate signed by unknown authority"
+
+
+class CertificateExpired(NotTrusted):
+    text = "zkv: certificate has expired"
+
+
+class CertificateNotYetValid(NotTrusted):
+    text = "zkv: certificate is not yet valid"
+
+
+class CertificateRevoked(NotTrusted):
+    text = "zkv: certificate is revoked"
+
+
+class WrongUsage(NotTrusted):
+    """A server's certificate shown by a client, for instance."""
+
+    text = "zkv: certificate is for another usage"
+
+
+class WrongHost(NotTrusted):
+    text = "zkv: certificate is for another host"
+
+
+class NotAllowed(NotTrusted):
+    """A good certificate, of somebody who is not on the list (allowed-cn, allowed-hostname)."""
+
+    text = "zkv: certificate is not on the list"
+
+
+class BadIntroduction(NotTrusted):
+    """What came in is no introduction: malformed, too large, or not in the one spelling there is."""
+
+    text = "zkv: introduction cannot be read"
+
+
+class BadSignature(BadIntroduction):
+    text = "zkv: introduction is not signed by its certificate"
+
+
+class ExpiredIntroduction(BadIntroduction):
+    text = "zkv: introduction has expired"
+
+
+class EarlyIntroduction(BadIntroduction):
+    text = "zkv: introduction is not yet valid"
+
+
+class DowngradedIntroduction(BadIntroduction):
+    """Both sides speak a newer version than the one that arrived: somebody between them has a preference."""
+
+    text = "zkv: introduction is of an older version than need be"
+
+
+class ReplayedIntroduction(BadIntroduction):
+    """It answers another challenge than the one that was given."""
+
+    text = "zkv: introduction answers another challenge"
+
+
+class WrongPurpose(BadIntroduction):
+    text = "zkv: introduction is for another purpose"
+
+
+class WrongCurveKey(BadIntroduction):
+    text = "zkv: introduction is of another CURVE key"
+
+
+class WrongAudience(BadIntroduction):
+    text = "zkv: introduction is meant for somebody else"
+
+
+class WrongCluster(BadIntroduction):
+    text = "zkv: introduction is for another cluster"
 
 
 class CorruptionError(ZkvError):

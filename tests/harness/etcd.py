@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -46,14 +47,19 @@ def free_ports(count: int) -> list[int]:
 
 
 class EtcdNode:
-    """One etcd process. A node may be started again after `stop` or `kill`; its data stays."""
+    """One etcd process. A node may be started again after `stop` or `kill`; its data stays.
 
-    def __init__(self, name: str, client_port: int, peer_port: int, directory: Path) -> None:
+    `pki`: a directory with ca, server, peer and client certificates, as `zkv cert init` makes it; then all is TLS.
+    """
+
+    def __init__(self, name: str, client_port: int, peer_port: int, directory: Path, pki: Path | None = None) -> None:
         self.name = name
         self.endpoint = f"127.0.0.1:{client_port}"
-        self.client_url = f"http://{self.endpoint}"
-        self.peer_url = f"http://127.0.0.1:{peer_port}"
+        scheme = "https" if pki else "http"
+        self.client_url = f"{scheme}://{self.endpoint}"
+        self.peer_url = f"{scheme}://127.0.0.1:{peer_port}"
         self.directory = directory
+        self.pki = pki
         self.process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -75,16 +81,36 @@ class EtcdNode:
                 program, "--name", self.name, "--data-dir", self.directory / f"{self.name}.etcd",
                 "--listen-client-urls", self.client_url, "--advertise-client-urls", self.client_url,
                 "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
-                "--initial-cluster", initial_cluster, "--log-level", "warn", *extra,
+                "--initial-cluster", initial_cluster, "--log-level", "warn", *self._tls(), *extra,
             ],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             env={key: value for key, value in os.environ.items() if not key.startswith("ETCD_")},
         )  # fmt: skip
 
+    def _tls(self) -> tuple[str, ...]:
+        if self.pki is None:
+            return ()
+        pki = self.pki
+        return (
+            "--cert-file", f"{pki}/server.pem", "--key-file", f"{pki}/server-key.pem",
+            "--trusted-ca-file", f"{pki}/ca.pem", "--client-cert-auth",
+            "--peer-cert-file", f"{pki}/peer.pem", "--peer-key-file", f"{pki}/peer-key.pem",
+            "--peer-trusted-ca-file", f"{pki}/ca.pem", "--peer-client-cert-auth",
+        )  # fmt: skip
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self.pki is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.pki / "ca.pem"))
+        context.load_cert_chain(self.pki / "client.pem", self.pki / "client-key.pem")
+        return context
+
     def healthy(self) -> bool:
         """Whether the node answers a linearizable read."""
         try:
-            with urllib.request.urlopen(f"{self.client_url}/health", timeout=2) as answer:  # noqa: S310 - loopback
+            with urllib.request.urlopen(  # noqa: S310 - loopback
+                f"{self.client_url}/health", timeout=2, context=self._context()
+            ) as answer:
                 return bool(json.load(answer)["health"] == "true")
         except (OSError, urllib.error.URLError, ValueError):
             return False
@@ -113,10 +139,11 @@ class EtcdNode:
 class EtcdCluster:
     """`nodes` etcd processes under `directory`. A context manager: entered it serves, left it is gone."""
 
-    def __init__(self, directory: Path, nodes: int = 3, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: Path, nodes: int = 3, extra: tuple[str, ...] = (), pki: Path | None = None) -> None:
         ports = free_ports(2 * nodes)
-        self.nodes = [EtcdNode(f"e{i + 1}", ports[2 * i], ports[2 * i + 1], directory) for i in range(nodes)]
+        self.nodes = [EtcdNode(f"e{i + 1}", ports[2 * i], ports[2 * i + 1], directory, pki) for i in range(nodes)]
         self.extra = extra
+        self.pki = pki
 
     @property
     def endpoints(self) -> list[str]:
@@ -156,8 +183,10 @@ class EtcdCluster:
         """What `etcdctl ARGUMENTS` prints. Raises subprocess.CalledProcessError when it fails."""
         program = binary("etcdctl")
         assert program is not None
+        files = {"cacert": "ca", "cert": "client", "key": "client-key"} if self.pki else {}
+        tls = [word for flag, name in files.items() for word in (f"--{flag}", f"{self.pki}/{name}.pem")]
         done = subprocess.run(
-            [program, "--endpoints", ",".join(self.endpoints), *arguments],
+            [program, "--endpoints", ",".join(self.endpoints), *tls, *arguments],
             input=stdin, capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         return done.stdout
