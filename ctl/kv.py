@@ -222,7 +222,8 @@ PUT = Command(
     description="""\
 A <value> beginning with '-' would be taken for a flag. Insert '--' before it:
 zkv put <key> -- <value>, or zkv put -- <key> <value>.
-A <value> not given as an argument is read from standard input, unless --ignore-value is set.""",
+A <value> not given as an argument is read from standard input, unless --ignore-value is set.
+With --ttl the key is gone once it was neither put again nor renewed (zkv touch) for so long.""",
     example="""\
 zkv put /config/motd "hello"
 zkv put /config/motd --prev-kv "hello again"

@@ -65,11 +65,14 @@ def met(call: Call) -> Iterator[tuple[Client, Header]]:
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Signals that end a program call `handler` instead. In another thread than the main one: as it was."""
+    """Signals that end a program call `handler` instead, but for those that we were started to ignore (`nohup`).
+
+    In another thread than the main one all is left as it was.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {each: signal.signal(each, handler) for each in SIGNALS}
+    before = {each: signal.signal(each, handler) for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
     try:
         yield
     finally:
@@ -83,15 +86,17 @@ def heed_not(_signum: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """The first signal raises Ended; further ones do not break off what is then done.
+    """The first signal raises Ended; it alone, so that further ones do not break off what is then done.
 
     Raises CommandError for an Ended that nobody has made something of: what was asked for had not been done yet.
     """
+    is_over = False
 
     def end(_signum: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, heed_not)
-        raise Ended
+        nonlocal is_over
+        if not is_over:
+            is_over = True
+            raise Ended
 
     try:
         with handling(end):

@@ -99,6 +99,8 @@ class Player:
         self._directory = directory
         self._numbers = count()
         self._running: list[Running] = []
+        self.before: tuple[str, ...] = ()
+        """Words of the program that is to start the program."""
 
     @classmethod
     def of_zkv(cls, endpoints: str, directory: Path) -> Self:
@@ -122,7 +124,7 @@ class Player:
         return self.do(f"get --prefix {prefix} --keys-only").stdout.split()
 
     def start(self, line: str, stdout: int | None = None, **environment: str) -> Running:
-        words = [*self._program, *shlex.split(line)]
+        words = [*self.before, *self._program, *shlex.split(line)]
         running = Running(words, self._directory / str(next(self._numbers)), environment, stdout)
         self._running.append(running)
         return running

@@ -94,6 +94,17 @@ def test_who_is_interrupted_in_the_line_leaves_it(player: Player) -> None:
             assert len(player.keys_below(prefix)) == 1
 
 
+def test_signals_that_were_ignored_before_are_ignored_still(player: Player) -> None:
+    """As `nohup` has it, and shells that start a command in the background; the command of a lock finds them so too."""
+    player.before = ("sh", "-c", 'trap "" HUP; exec "$@"', "-")
+    lock = player.start("lock hung").wait_for("hung/")
+    nested = player.start("lock hung-up -- sh -c 'kill -HUP $$; kill -HUP $PPID; echo here'").ended()
+    lock.process.send_signal(signal.SIGHUP)
+    assert nested == ("here\n", "", 0)
+    assert player.keys_below("hung/")
+    assert lock.end(signal.SIGTERM).code == 0
+
+
 def test_a_command_is_told_when_its_lock_is_lost(player: Player) -> None:
     """By SIGTERM; what it then does is its own affair, and the exit code says that it was not alone."""
     command = "sh -c 'trap \"echo told; exit 0\" TERM; echo begun; while :; do sleep 0.1; done'"
@@ -166,7 +177,7 @@ def test_a_put_with_a_ttl_lives_so_long(player: Player) -> None:
     """As `put --ttl`, also within a txn; `touch` lets it live on."""
     lease = player.do("put brief 1 --ttl 2 -w json").stdout
     assert '"lease":' in lease
-    player.do("put briefer 1 --ttl 1")
+    assert player.do("txn '' 'put briefer 1 --ttl 1'").stdout == "SUCCESS\n\nOK\n"
     touched = player.do("touch brief")
     assert (touched.code, touched.stdout.endswith("keepalived with TTL(2)\n")) == (0, True)
     wait_until(lambda: not player.keys_below("brief"), "both are gone")
