@@ -185,17 +185,17 @@ def test_strangers_do_not_disturb_the_native_door(cluster: LocalCluster, api: Et
     assert children(cluster.pid(0))["grpc"] == pid
 
 
-def test_the_door_comes_back_when_its_process_is_killed(cluster: LocalCluster) -> None:
+def test_the_door_comes_back_when_its_process_is_killed() -> None:
     """The native door does not notice; clients of etcd's find it again."""
-    with cluster.client() as client:
-        os.kill(children(cluster.pid(1))["grpc"], signal.SIGKILL)
-        client.put("during", "1")
+    with LocalCluster(nodes=1, etcd_api=True) as cluster, EtcdApi(cluster.etcd_endpoints[0]) as api:
+        with cluster.client() as client:
+            os.kill(children(cluster.pid(0))["grpc"], signal.SIGKILL)
+            client.put("during", "1")
 
-    def serves() -> bool:
-        with EtcdApi(cluster.etcd_endpoints[1]) as api:
+        def serves() -> bool:
             try:
                 return bool(api.Range(key=b"during", timeout=1.0).kvs[0].value == b"1")
             except grpc.RpcError:
                 return False
 
-    wait_until(serves, "the door is open again")
+        wait_until(serves, "the door is open again")

@@ -1,0 +1,164 @@
+"""protobuf to records and back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zkv import errors
+from zkv.gateway import grpc_status, translate
+from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.gateway.validate import check
+from zkv.limits import Limits
+from zkv.wire import messages as m
+
+KV = (b"k", 2, 3, 4, b"v", 5)
+MEMBER = (9, "n", ("http://p:1",), ("http://c:1", "tcp://c:2"), True)
+ANSWERS: dict[m.Op, tuple[type[Message], Any]] = {
+    m.Op.RANGE: (pb.RangeResponse, ((KV,), True, 7)),
+    m.Op.PUT: (pb.PutResponse, (KV, 0)),
+    m.Op.DELETE_RANGE: (pb.DeleteRangeResponse, (1, (KV,))),
+    m.Op.TXN: (pb.TxnResponse, (True, ((2, (None, 0)),))),
+    m.Op.COMPACT: (pb.CompactionResponse, ()),
+    m.Op.LEASE_GRANT: (pb.LeaseGrantResponse, (8, 60)),
+    m.Op.LEASE_REVOKE: (pb.LeaseRevokeResponse, ()),
+    m.Op.LEASE_KEEP_ALIVE: (pb.LeaseKeepAliveResponse, (8, 60)),
+    m.Op.LEASE_TIME_TO_LIVE: (pb.LeaseTimeToLiveResponse, (8, 50, 60, (b"a",))),
+    m.Op.LEASE_LIST: (pb.LeaseLeasesResponse, ((8, 9),)),
+    m.Op.MEMBER_ADD: (pb.MemberAddResponse, (MEMBER, (MEMBER,))),
+    m.Op.MEMBER_REMOVE: (pb.MemberRemoveResponse, ((MEMBER,),)),
+    m.Op.MEMBER_UPDATE: (pb.MemberUpdateResponse, ((MEMBER,),)),
+    m.Op.MEMBER_LIST: (pb.MemberListResponse, ((MEMBER,),)),
+    m.Op.MEMBER_PROMOTE: (pb.MemberPromoteResponse, ((MEMBER,),)),
+    m.Op.ALARM: (pb.AlarmResponse, (((9, 1),),)),
+    m.Op.STATUS: (pb.StatusResponse, ("3.5", 10, 9, 8, 7, 6, 5, ("trouble",), True)),
+    m.Op.DEFRAGMENT: (pb.DefragmentResponse, ()),
+    m.Op.HASH_KV: (pb.HashKVResponse, (77, 1)),
+    m.Op.MOVE_LEADER: (pb.MoveLeaderResponse, ()),
+}
+HEADLESS = {m.Op.DEFRAGMENT, m.Op.MOVE_LEADER}
+WITHOUT_REVISION = {op for op in m.Op if op.name.startswith("MEMBER_")}
+
+
+def read(name: str, message: Message) -> tuple[int, tuple[Any, ...]]:
+    op, reader = translate.REQUESTS[f"/etcdserverpb.{name}".encode()]
+    return op, reader(message.SerializeToString())
+
+
+def written(op: m.Op, body: Any, revision: int = 6) -> Any:
+    answering = translate.Answering(1, 2)
+    answering.term = 3
+    return ANSWERS[op][0].FromString(answering.write(op, revision, body))
+
+
+@pytest.mark.parametrize("path", translate.REQUESTS)
+def test_an_empty_message_is_read_to_fields_of_its_record(path: bytes) -> None:
+    """They are as many, and of the types, that the checks of all doors let through, or refuse as etcd does."""
+    op, reader = translate.REQUESTS[path]
+    fields = reader(b"")
+    assert m.REQUEST_CLASSES[op](*fields) is not None
+    with contextlib.suppress(errors.EmptyKey, errors.BadMemberUrls):
+        assert check(op, fields, Limits())
+
+
+@given(data=st.binary(max_size=64), path=st.sampled_from(sorted(translate.REQUESTS)))
+def test_any_bytes_are_read_or_refused(data: bytes, path: bytes) -> None:
+    """By nothing but DecodeError and RequestError, here and in the checks behind."""
+    op, reader = translate.REQUESTS[path]
+    with contextlib.suppress(DecodeError, errors.RequestError):
+        check(op, reader(data), Limits())
+
+
+def test_a_txn_is_read_with_its_compares_and_branches() -> None:
+    """Operands by their targets; txns within txns."""
+    inner = pb.TxnRequest(failure=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=b"d", prev_kv=True))])
+    asked = pb.TxnRequest(
+        compare=[
+            pb.Compare(key=b"a", result=pb.Compare.GREATER, target=pb.Compare.MOD, mod_revision=4),
+            pb.Compare(key=b"b", target=pb.Compare.VALUE, value=b"x", range_end=b"c"),
+            pb.Compare(key=b"c", target=pb.Compare.LEASE, value=b"of another target"),
+        ],
+        success=[pb.RequestOp(request_put=pb.PutRequest(key=b"p", value=b"1", lease=5))],
+        failure=[
+            pb.RequestOp(request_txn=inner),
+            pb.RequestOp(request_range=pb.RangeRequest(key=b"r", limit=3, serializable=True)),
+        ],
+    )
+    compares, success, failure = read("KV/Txn", asked)[1]
+    assert compares == ((1, 2, b"a", 4, b""), (0, 3, b"b", b"x", b"c"), (0, 4, b"c", 0, b""))
+    assert success == ((2, (b"p", b"1", 5, False, False, False)),)
+    assert failure == (
+        (4, ((), (), ((3, (b"d", b"", True)),))),
+        (1, (b"r", b"", 3, 0, 0, 0, True, False, False, 0, 0, 0, 0)),
+    )
+
+
+def test_txns_within_txns_have_a_bottom() -> None:
+    """Deeper than any that is served, they are refused, and not the end of the stack."""
+    asked = pb.TxnRequest()
+    for _ in range(40):
+        asked = pb.TxnRequest(success=[pb.RequestOp(request_txn=asked)])
+    with pytest.raises(errors.RequestError):
+        read("KV/Txn", asked)
+
+
+def test_an_operation_that_is_none_is_refused_as_etcd_does() -> None:
+    """By its words for a key that there is not."""
+    with pytest.raises(errors.KeyNotFound):
+        read("KV/Txn", pb.TxnRequest(success=[pb.RequestOp()]))
+
+
+@pytest.mark.parametrize("op", ANSWERS, ids=lambda op: op.name)
+def test_headers_are_etcds(op: m.Op) -> None:
+    """Full ones, those of Cluster without a revision, and two answers without any."""
+    answer = written(op, ANSWERS[op][1])
+    assert answer.HasField("header") == (op not in HEADLESS)
+    if op not in HEADLESS:
+        header = answer.header
+        revision = 0 if op in WITHOUT_REVISION else 6
+        assert (header.cluster_id, header.member_id, header.revision, header.raft_term) == (1, 2, revision, 3)
+
+
+def test_every_request_has_its_answer() -> None:
+    """No method can be called whose answer could not be written."""
+    assert {op for op, _ in translate.REQUESTS.values()} == set(map(int, ANSWERS))
+
+
+def test_inside_of_a_txn_headers_tell_where_an_operation_stood() -> None:
+    """Up to the first change the revision before the txn, then its own; of a txn that changes nothing, the present."""
+    nothing, one, some = (3, (0, ())), (3, (1, ())), (1, ((KV,), False, 1))
+    answer = written(m.Op.TXN, (True, (some, nothing, one, some)), revision=9)
+    inner = [getattr(each, each.WhichOneof("response")).header.revision for each in answer.responses]
+    assert inner == [8, 8, 9, 9]
+    answer = written(m.Op.TXN, (False, (some, nothing)), revision=9)
+    assert [getattr(each, each.WhichOneof("response")).header.revision for each in answer.responses] == [9, 9]
+    assert not answer.succeeded
+
+
+def test_parts_of_a_range_joined_are_the_whole() -> None:
+    """Chunk by chunk, then the last with header, count and more."""
+    answering = translate.Answering(1, 2)
+    parts = [answering.chunk(((KV,), False, 0)) for _ in range(3)]
+    whole = pb.RangeResponse.FromString(b"".join([*parts, answering.write(m.Op.RANGE, 6, ((KV, KV), True, 9))]))
+    assert (len(whole.kvs), whole.count, whole.more, whole.header.revision) == (5, 9, True, 6)
+
+
+def test_members_are_told_with_the_urls_etcds_clients_can_use() -> None:
+    """They would dial the native ones too."""
+    answer = written(m.Op.MEMBER_LIST, ((MEMBER,),))
+    assert list(answer.members[0].clientURLs) == ["http://c:1"]
+
+
+def test_every_error_that_crosses_the_wire_has_a_status() -> None:
+    """But for those of sessions, which this door has none of."""
+    unnamed = {cls for cls in errors.BY_CODE.values() if cls not in grpc_status.STATUS}
+    assert all(issubclass(cls, errors.SessionError) for cls in unnamed), unnamed
+    assert grpc_status.status_of(errors.Compacted("1")) == (
+        11,
+        "etcdserver: mvcc: required revision has been compacted",
+    )
