@@ -25,6 +25,7 @@ LOCAL_GET = (Op.RANGE, (b"k", b"", 0, 0, 0, 0, True))
 SCAN = (Op.RANGE, (b"k", b"l"))
 LOCAL_SCAN = (Op.RANGE, (b"k", b"l", 0, 0, 0, 0, True))
 STATUS = (Op.STATUS, ())
+KEEP_ALIVE = (Op.LEASE_KEEP_ALIVE, (7,))
 
 
 class Groups(NamedTuple):
@@ -125,10 +126,11 @@ def desk() -> Desk:
         (STATUS, "raft", m.Read, True),
         (LOCAL_GET, "storage", m.StampedRead, False),
         (LOCAL_SCAN, "storage", m.StampedRead, False),
+        (KEEP_ALIVE, "lease", m.LeaseRequests, False),
     ],
 )
 def test_each_way_leads_to_its_actor(desk: Desk, request_: Any, address: str, message: type, local: bool) -> None:
-    """Writes and linearizable reads to raft, status there for its stamp, serializable reads straight to storage."""
+    """Writes and linearizable reads to raft, status there too, serializable reads to storage, keep-alives to lease."""
     desk.ask(ALICE, (7, *request_))
     assert desk.posted() == [(address, message, local, (1,), ((7,),))]
 
@@ -190,7 +192,9 @@ def test_what_raft_refuses_is_refused_to_the_client(desk: Desk) -> None:
     assert desk.is_idle()
 
 
-@pytest.mark.parametrize(("request_", "address"), [(PUT, "raft"), (GET, "raft"), (LOCAL_GET, "storage")])
+@pytest.mark.parametrize(
+    ("request_", "address"), [(PUT, "raft"), (GET, "raft"), (LOCAL_GET, "storage"), (KEEP_ALIVE, "lease")]
+)
 def test_a_full_queue_refuses(desk: Desk, request_: Any, address: str) -> None:
     """Nothing was sent, so nothing can have happened: TooManyRequests."""
     desk.full = {address}
@@ -282,6 +286,25 @@ def test_a_new_leader_puts_writes_in_doubt(desk: Desk) -> None:
     desk.put_in(m.LeaderIs(7, 2))
     assert desk.heard() == [(4, errors.LeaderChanged.code)]
     assert desk.gateway.in_flight[0] == 2
+
+
+@pytest.mark.parametrize("lease", ["lease", "leader's lease"])
+def test_a_restart_of_a_lease_actor_makes_keep_alives_unavailable(desk: Desk, lease: str) -> None:
+    """Of this member's or of the leader's: one of them had them, and nothing else."""
+    desk.put_in(m.Hello(lease, 1))
+    desk.ask(ALICE, (1, *KEEP_ALIVE), (2, *PUT), (3, *GET), (4, *LOCAL_GET))
+    desk.put_in(m.Hello(lease, 1))
+    assert desk.heard() == []
+    desk.put_in(m.Hello(lease, 2))
+    assert desk.heard() == [(1, errors.Unavailable.code)]
+    assert desk.gateway.in_flight[0] == 3
+
+
+def test_a_new_leader_has_keep_alives_asked_again(desk: Desk) -> None:
+    """The lease actor of the one before had them."""
+    desk.ask(ALICE, (1, *KEEP_ALIVE))
+    desk.put_in(m.LeaderIs(6, 2))
+    assert desk.heard() == [(1, errors.LeaderChanged.code)]
 
 
 def test_a_restart_of_raft_makes_what_went_there_unavailable(desk: Desk) -> None:

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from zkv import errors
 from zkv.config import Limits
-from zkv.gateway.validate import FILLED, INT64_MAX, LINEARIZABLE, LOCAL, STAMPED, STREAMED, TXN_DEPTH_MAX, WRITE, check
+from zkv.gateway.validate import (
+    FILLED,
+    INT64_MAX,
+    LEASE,
+    LINEARIZABLE,
+    LOCAL,
+    STAMPED,
+    STREAMED,
+    TXN_DEPTH_MAX,
+    WRITE,
+    check,
+)
 from zkv.wire import messages as m
 from zkv.wire.messages import Op
 
@@ -58,6 +69,7 @@ SERIALIZABLE = (b"", 0, 0, 0, 0, True)
         ((Op.LEASE_GRANT, (5,)), WRITE | FILLED),
         ((Op.LEASE_GRANT, (5, -7, 0)), WRITE | FILLED),
         ((Op.LEASE_REVOKE, (7,)), WRITE),
+        ((Op.LEASE_KEEP_ALIVE, (7,)), LEASE),
         ((Op.LEASE_TIME_TO_LIVE, (7, True)), LINEARIZABLE),
         ((Op.LEASE_LIST, ()), LINEARIZABLE),
         (txn(), LINEARIZABLE),
@@ -164,7 +176,8 @@ def test_requests_that_etcd_refuses(request_: Request, error: type[errors.Reques
         (Op.LEASE_GRANT, ()), (Op.LEASE_GRANT, (5, 0, 1)), (Op.LEASE_GRANT, (5, INT64_MAX + 1)),
         (Op.LEASE_GRANT, (b"5",)), (Op.LEASE_GRANT, (5, True)), (Op.LEASE_REVOKE, ()), (Op.LEASE_REVOKE, (1, 1)),
         (Op.LEASE_REVOKE, (INT64_MAX + 1,)), (Op.LEASE_TIME_TO_LIVE, (1, 1)), (Op.LEASE_TIME_TO_LIVE, ()),
-        (Op.LEASE_LIST, (1,)),
+        (Op.LEASE_LIST, (1,)), (Op.LEASE_KEEP_ALIVE, ()), (Op.LEASE_KEEP_ALIVE, (True,)), (Op.LEASE_KEEP_ALIVE, (7, 7)),
+        (Op.LEASE_KEEP_ALIVE, (INT64_MAX + 1,)), (Op.TXN, ((), ((12, (7,)),), ())),
     ],
 )  # fmt: skip
 def test_what_is_no_request(op: object, fields: object) -> None:
