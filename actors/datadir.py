@@ -33,6 +33,7 @@ from zkv.actors.join import who_am_i
 from zkv.actors.node import Node
 from zkv.core import ids
 from zkv.errors import ConfigError, CorruptionError
+from zkv.files import sync_directory
 from zkv.wire import codec
 from zkv.wire.messages import Member
 
@@ -185,15 +186,7 @@ def write_identity(path: Path, identity: Identity) -> None:
         os.fsync(file.fileno())
     aside.rename(path)
     for directory in (path.parent, path.parent.parent, path.parent.parent.parent):
-        _sync_directory(directory)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(directory)
 
 
 def _make_private(member_dir: Path) -> None:

@@ -19,7 +19,6 @@ before anything is made.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,6 +29,7 @@ from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import Lease, Place
 from zkv.errors import ConfigError, CorruptionError
+from zkv.files import sync_directory
 from zkv.limits import LEASE_SLACK_MS
 from zkv.snapshot_file import SnapshotReader
 from zkv.wire.codec import pack, unpack
@@ -88,7 +88,7 @@ def restore(
         with _pairs_of(source, Path(scratch), check_digest=check_digest) as chunks:
             restored = _build(staging, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
         staging.rename(target)
-    _sync(target.parent)
+    sync_directory(target.parent)
     return restored
 
 
@@ -182,11 +182,3 @@ def _full_ttl(record: bytes, time: int) -> bytes:
         if lease.until
         else record
     )
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

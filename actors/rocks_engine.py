@@ -42,6 +42,7 @@ from rocksdict import (
 )
 
 from zkv.errors import CorruptionError
+from zkv.files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -242,7 +243,9 @@ class RocksEngine:
 
         (Its own word for the latter counts memory set aside, which is megabytes for an empty store.)
         """
-        return (self._database.property_int_value("rocksdb.estimate-live-data-size") or 0) + self._written - self._flushed
+        return (
+            (self._database.property_int_value("rocksdb.estimate-live-data-size") or 0) + self._written - self._flushed
+        )
 
     def defragment(self) -> None:
         options = CompactOptions()
@@ -271,7 +274,7 @@ class RocksEngine:
         staging.close()
         self.close()
         staging.path.rename(_beside(self.path, "staged"))
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         return RocksEngine(self.path)
 
 
@@ -283,7 +286,7 @@ def recover(path: Path) -> None:
             _remove(old)
             path.rename(old)
         staged.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     _remove(_beside(path, "staging"))
     _remove(old)
 
@@ -295,14 +298,6 @@ def _beside(path: Path, what: str) -> Path:
 def _remove(path: Path) -> None:
     if path.exists():
         shutil.rmtree(path)
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _options(*, create: bool) -> Options:

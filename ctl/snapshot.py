@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.errors import ConfigError, CorruptionError
+from zkv.files import sync_directory
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,7 +59,7 @@ def _save(call: Call) -> int:
         with call.connect() as connection:
             _download(connection, part)
         part.rename(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise CommandError(f"could not save the snapshot to {path}: {error.strerror}") from None
     finally:
@@ -144,14 +145,6 @@ def _restore(call: Call) -> int:
         f"revision {restored.revision}\n".encode()
     )
     return 0
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 SAVE = Command(
