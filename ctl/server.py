@@ -34,7 +34,7 @@ HELP: dict[str, dict[str, str]] = {
         "heartbeat_interval": "Time (in milliseconds) of a heartbeat interval.",
         "election_timeout": "Time (in milliseconds) for an election to timeout.",
         "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
-        "listen_client_urls": "URLs to listen on for native client traffic: tcp, curve.",
+        "listen_client_urls": "URLs to listen on for clients: native ones by tcp or curve, etcd's by http.",
         "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",

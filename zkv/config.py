@@ -13,9 +13,9 @@ from zkv.errors import ConfigError
 from zkv.limits import MEBIBYTE, Limits
 from zkv.urls import socket_endpoint
 
-__all__ = ["DEFAULT_CLIENT_URL", "DEFAULT_PEER_URL", "MEBIBYTE", "Limits", "NodeConfig"]
+__all__ = ["DEFAULT_CLIENT_URLS", "DEFAULT_PEER_URL", "MEBIBYTE", "Limits", "NodeConfig"]
 
-DEFAULT_CLIENT_URL = "tcp://localhost:2378"
+DEFAULT_CLIENT_URLS = ("http://localhost:2379", "tcp://localhost:2378")
 DEFAULT_PEER_URL = "http://localhost:2380"
 
 
@@ -32,11 +32,11 @@ class NodeConfig:
     """Where it keeps its data; `NAME.zkv` below the working directory when empty."""
     storage: str = "disk"
     """`disk`, or `memory`: nothing is kept, and a member that restarts is refilled by its peers."""
-    listen_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
+    listen_client_urls: tuple[str, ...] = DEFAULT_CLIENT_URLS
     """Where clients come in, at IP addresses or localhost: native ones by tcp:// or curve://, etcd's by http://."""
     listen_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     """Where the other members come in: tcp:// or curve:// (http:// and https:// mean the same two)."""
-    advertise_client_urls: tuple[str, ...] = (DEFAULT_CLIENT_URL,)
+    advertise_client_urls: tuple[str, ...] = DEFAULT_CLIENT_URLS
     """Where clients are told to find this member."""
     listen_metrics_urls: tuple[str, ...] = ()
     """Where health and metrics are told, by HTTP: http://, at IP addresses or localhost; nowhere when empty."""
