@@ -66,7 +66,7 @@ ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
     INSIGHT: insight_actor.start,  # where it is wanted
 }
 FORGETFUL = ("raft", "storage")  # what --storage memory keeps in memory
-DISPENSABLE = (INSIGHT,)  # one that keeps dying is no reason to stop serving
+DISPENSABLE = (INSIGHT, "grpc")  # one that keeps dying is no reason to stop serving by the native door
 STOP_ORDER = (("gateway", "grpc"), ("raft",), ("storage", "lease", "watch", INSIGHT))
 
 

@@ -9,8 +9,6 @@ Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; doc
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
@@ -43,6 +41,8 @@ METHODS: Final[Methods] = {
 }
 ANSWER_BYTES_MAX: Final = 48 << 20
 """A range's answer is gathered up to this size, for it is one message."""
+DEADLINE_STEP_MS: Final = 100
+"""How late a client's deadline may be kept."""
 GATHERED_BYTES_MAX: Final = 256 << 20
 """The same of all calls together."""
 
@@ -78,8 +78,7 @@ class EtcdDesk:
         self._leaderless_ms = leaderless_ms
         self._leaderless_since: int | None = None
         self._watch_actor = 0  # its incarnation
-        self._deadlines: list[tuple[int, int, _Unary]] = []
-        self._count = count()
+        self._due: dict[int, set[_Unary]] = {}  # calls with a deadline, by DEADLINE_STEP_MS
 
     # --- calls -----------------------------------------------------------------------------------------
 
@@ -104,7 +103,8 @@ class EtcdDesk:
             line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
             return None
         if call.deadline is not None:
-            heappush(self._deadlines, (call.deadline, next(self._count), served))
+            served.step = call.deadline // DEADLINE_STEP_MS + 1
+            self._due.setdefault(served.step, set()).add(served)
         return served
 
     def opened(self, line: Line, call: Call, now: int) -> Served | None:
@@ -142,7 +142,7 @@ class EtcdDesk:
             case m.Hello(actor="watch", incarnation=incarnation):
                 if incarnation != self._watch_actor:
                     self._watch_actor = incarnation
-                    self.watches.end_all(errors.StreamLost())
+                    self.watches.end_all(errors.Unavailable())
             case _:
                 self.asking.mail(message)
                 self.answering.term = max(self.answering.term, self.asking.term)
@@ -162,13 +162,21 @@ class EtcdDesk:
 
     def tick(self, now: int) -> None:
         self.asking.tick(now)
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, served = heappop(self._deadlines)
-            served.expire()
+        for step in [step for step in self._due if step <= now // DEADLINE_STEP_MS]:
+            for served in self._due.pop(step):
+                served.expire()
         if self.asking.leader == 0 and self._leaderless_since is None:
             self._leaderless_since = now
         if self._is_leaderless(now):
             self.watches.end_all(errors.NoLeader(), if_leader_wanted=True)
+
+    def undue(self, served: _Unary) -> None:
+        """It is over: nothing of it is kept until its deadline, which may be hours away."""
+        calls = self._due.get(served.step)
+        if calls is not None:
+            calls.discard(served)
+            if not calls:
+                del self._due[served.step]
 
     @property
     def is_busy(self) -> bool:
@@ -183,10 +191,11 @@ class EtcdDesk:
 class _Unary:
     """One unary call on its way. `parts`: of a range's answer, as its chunks come in."""
 
-    __slots__ = ("_call", "_desk", "_held", "_line", "_parts", "id")
+    __slots__ = ("_call", "_desk", "_held", "_line", "_parts", "id", "step")
 
     def __init__(self, desk: EtcdDesk, line: Line, call: Call) -> None:
         self.id = 0
+        self.step = 0
         self._desk = desk
         self._line = line
         self._call = call
@@ -198,7 +207,7 @@ class _Unary:
             message = self._desk.answering.write(op, revision, body)
             if self._parts:
                 message = b"".join((*self._parts, message))
-                self._let_go()
+            self._let_go()
             self._line.reply(self._call, message)
         elif code == errors.Code.CHUNK:
             self._chunk(body)
@@ -220,16 +229,17 @@ class _Unary:
             desk.asking.credit(self.id)
 
     def expire(self) -> None:
-        """Its client's deadline. It may have been answered long ago."""
-        if self._call in self._line.calls:
-            self._line.finish(self._call, Status.DEADLINE_EXCEEDED, errors.DeadlineExceeded.text)
-            self.cancelled()
+        """Its client's deadline."""
+        self._line.finish(self._call, Status.DEADLINE_EXCEEDED, errors.DeadlineExceeded.text)
+        self.cancelled()
 
     def cancelled(self) -> None:
         self._desk.asking.drop(self.id)
         self._let_go()
 
     def _let_go(self) -> None:
+        if self.step:
+            self._desk.undue(self)
         self._desk.gathered_bytes -= self._held
         self._held = 0
         self._parts.clear()

@@ -51,10 +51,8 @@ class LocalCluster:
     `curve` encrypts and authenticates clients and peers with keys made for the occasion. `storage` "memory" keeps
     nothing on disk, and is fast. `data_dir` keeps the members' data, keys and logs where you say, for another
     LocalCluster to go on with; without it they lie in a temporary directory that is removed at the end. `arguments`
-    are added to each member's command line, `member_arguments` to that of the member so numbered. `etcd_api`: etcd's API is
-    served too, at `etcd_endpoints`. With `wait` False
-    the block begins at once, whether the members serve or not. `etcd_api`: at `etcd_endpoints` etcd's
-    API is served.
+    are added to each member's command line, `member_arguments` to that of the member so numbered. With `wait` False
+    the block begins at once, whether the members serve or not. `etcd_api`: etcd's API is served at `etcd_endpoints`.
     """
 
     def __init__(
