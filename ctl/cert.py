@@ -150,6 +150,37 @@ def _renew(call: Call) -> int:
     return 0
 
 
+def _verify(call: Call) -> int:
+    from zkv.certificates import load_certificates, load_credentials
+    from zkv.ctl.cert_files import key_file_of
+    from zkv.introduction import try_out
+    from zkv.trust import Purpose, check_host, load_trust
+
+    values = call.values
+    if len(call.arguments) != 1:
+        raise CommandError("cert verify needs one certificate file", EXIT_BAD_ARGS)
+    purpose = values.text("purpose")
+    if purpose not in PURPOSES:
+        raise CommandError(f"say what it should be good for with --purpose ({', '.join(PURPOSES)})", EXIT_BAD_ARGS)
+    path = call.arguments[0]
+    now_ms = int(_now().timestamp() * 1000)
+    trust = load_trust(values.text("ca"), values.text("crl"), now_ms)
+    key_file = values.text("key") or key_file_of(path)
+    if values.text("key") or Path(key_file).exists():
+        identity = try_out(load_credentials(path, key_file), trust, Purpose[purpose.upper()], now_ms)
+        told = f"{path} and {key_file} are"
+    else:
+        identity = trust.verify(load_certificates(path), Purpose[purpose.upper()], now_ms)
+        told = f"{path} is"
+    if values.text("host"):
+        check_host(identity, values.text("host"))
+    until = dt.datetime.fromtimestamp(identity.until // 1000, dt.UTC)
+    text = f"{told} good for a {purpose}, {identity.common_name!r}, until {until:%Y-%m-%dT%H:%M:%SZ}\n"
+    call.out.write(text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+PURPOSES = ("client", "peer", "server")
 _KEY_TYPE = Flag(
     "key-type", "text", "ecdsa", "ecdsa (P-256), ed25519 or rsa (3072)", values=("ecdsa", "ed25519", "rsa")
 )
@@ -252,5 +283,24 @@ zkv cert renew pki/server.pem --ca pki/ca.pem --in-place --new-key""",
         _KEY_TYPE,
         Flag("name", "text", "", "name of the new file, beside the old one"),
         switch("new-key", "make a new key as well"),
+    ),
+)
+
+VERIFY = Command(
+    usage="<file> --purpose server|peer|client --ca CA [options]",
+    summary="Tells whether others would accept a certificate",
+    description="""\
+Signatures up to the CA, lifetime, usage, revocation, and with --host the names; all as others check it, at this moment.
+Where the key is at hand, a CURVE key is introduced with it, and that is verified too (docs/SECURITY.md).""",
+    example="""\
+zkv cert verify pki/server.pem --purpose server --ca pki/ca.pem --host node-1.example.com
+zkv cert verify pki/client.pem --purpose client --ca pki/ca.pem --crl pki/revoked.pem""",
+    run=_verify,
+    flags=(
+        Flag("ca", "text", "ca.pem", "file of the CAs that are trusted", file=True),
+        Flag("crl", "text", "", "file of a revocation list of one of them", file=True),
+        Flag("host", "text", "", "name or address at which it should be accepted"),
+        Flag("key", "text", "", "the certificate's key file [NAME-key.pem beside NAME.pem, if there]", file=True),
+        Flag("purpose", "text", "", "what it should be good for (client, peer, server)", values=PURPOSES),
     ),
 )

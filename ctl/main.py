@@ -36,6 +36,7 @@ COMMANDS = {
     "cert renew": "zkv.ctl.cert:RENEW",
     "cert server": "zkv.ctl.cert:SERVER",
     "cert show": "zkv.ctl.cert:SHOW",
+    "cert verify": "zkv.ctl.cert:VERIFY",
     "compaction": "zkv.ctl.kv:COMPACTION",
     "completion": "zkv.ctl.completion:COMPLETION",
     "defrag": "zkv.ctl.defrag:DEFRAG",

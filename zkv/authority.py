@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from zkv.certificates import Credentials, PrivateKey
+from zkv.certificates import Credentials, PrivateKey, is_authority
 from zkv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,19 +130,6 @@ def check_authority(authority: Credentials, now: dt.datetime, end: dt.datetime) 
     if end > certificate.not_valid_after_utc:
         left = (certificate.not_valid_after_utc - now).days
         raise ConfigError(f"the CA ends on {certificate.not_valid_after_utc:%Y-%m-%d}: ask for {left} days at most")
-
-
-def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether others' certificates may be signed with its key."""
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return False
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return constraints.ca
-    return constraints.ca and usage.key_cert_sign
 
 
 def parse_host(text: str) -> x509.GeneralName:

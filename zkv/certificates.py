@@ -145,6 +145,19 @@ def parse(der: bytes) -> x509.Certificate:
     return certificate
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether others' certificates may be signed with its key."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return constraints.ca
+    return constraints.ca and usage.key_cert_sign
+
+
 def common_name(certificate: x509.Certificate) -> str:
     """The subject's common name, or "".
 

@@ -266,6 +266,44 @@ def test_what_is_no_certificate_is_not_shown(pki: Path) -> None:
         assert "c2VjcmV0" not in refused.err
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("server.pem --purpose server", 0),
+        ("server.pem --purpose server --host localhost", 0),
+        ("peer.pem --purpose peer", 0),
+        ("client.pem --purpose client", 0),
+        ("server.pem --purpose server --host elsewhere", 1),
+        ("server.pem --purpose client", 1),
+        ("client.pem --purpose server", 1),
+        ("client.pem --purpose peer", 1),
+        ("ca.pem --purpose server", 1),
+        ("client.pem --purpose client --key server-key.pem", 1),
+        ("client.pem --purpose client --ca server.pem", 1),
+        ("client.pem --purpose nonsense", 128),
+        ("client.pem", 128),
+        ("--purpose client", 128),
+    ],
+)
+def test_verify_says_what_others_would(made: Path, monkeypatch: pytest.MonkeyPatch, words: str, code: int) -> None:
+    """One line, and an exit code for scripts."""
+    monkeypatch.chdir(made)
+    outcome = zkv("cert", "verify", *words.split())
+    assert outcome.code == code, outcome
+    assert len((outcome.out + outcome.err).splitlines()) == 1
+
+
+def test_verify_needs_no_key(pki: Path) -> None:
+    """Where there is none it says less."""
+    assert (
+        "are good for a client" in cert("verify", pki / "client.pem", "--purpose", "client", "--ca", pki / "ca.pem").out
+    )
+    (pki / "client-key.pem").unlink()
+    assert (
+        "is good for a client" in cert("verify", pki / "client.pem", "--purpose", "client", "--ca", pki / "ca.pem").out
+    )
+
+
 def test_the_same_ca_never_gives_a_serial_number_twice(pki: Path) -> None:
     """They are drawn at random, 159 bits: CAs keep no count that copies of them could share."""
     for name in ("a", "b", "c"):
