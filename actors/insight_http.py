@@ -42,6 +42,7 @@ THREADS_MAX: Final = 16
 HEAD_BYTES_MAX: Final = 16 * 1024
 HEAD_S: Final = 5.0
 WRITE_S: Final = 10.0
+QUERY_FIELDS_MAX: Final = 100
 TEXT: Final = "text/plain; charset=utf-8"
 _BUSY: Final = (
     b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\n\r\ntoo many connections\n"
@@ -67,7 +68,11 @@ class Desk:
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a GET of `target`."""
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+            query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
+        except ValueError:
+            return HTTPStatus.BAD_REQUEST, TEXT, b"Bad Request\n"
         path = parts.path
         if path == "/version":
             told = {"etcdserver": ETCD_SERVER, "etcdcluster": ETCD_CLUSTER, "zkv": VERSION}
@@ -81,10 +86,6 @@ class Desk:
         judge = health.QUESTIONS.get(path)
         if judge is None:
             return HTTPStatus.NOT_FOUND, TEXT, b"404 page not found\n"
-        try:
-            query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=100)
-        except ValueError:
-            return HTTPStatus.BAD_REQUEST, TEXT, b"bad query\n"
         local, quorum = health.wanted(path, query)
         verdict = judge(self._ask(local=local, quorum=quorum).findings, query)
         if path == "/health":
@@ -170,8 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "zkv"
     sys_version = ""
-    error_content_type = TEXT
-    error_message_format = "%(message)s\n"
 
     def setup(self) -> None:
         super().setup()
@@ -205,6 +204,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Without what the library would say of it: strangers' words."""
+        self._say(code, TEXT, f"{HTTPStatus(code).phrase}\n".encode())
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the library names it
         """Strangers' words are no log lines."""
@@ -250,6 +253,6 @@ def serve(desk: Desk, urls: Sequence[str]) -> list[_Server]:
         endpoint = socket_endpoint(url)
         host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
         server = _Server(host, endpoint.port, desk)
-        threading.Thread(target=server.serve_forever, args=(3600.0,), name="http", daemon=True).start()
+        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
         servers.append(server)
     return servers

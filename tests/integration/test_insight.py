@@ -1,0 +1,84 @@
+"""Health and metrics of real members, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.harness.etcd import free_ports
+from tests.harness.processes import ACTORS, children, wait_until
+from zkv.testing import LocalCluster
+
+
+def get(port: int, target: str) -> tuple[int, str]:
+    """Status 0: nobody is there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def numbers(port: int) -> dict[str, float]:
+    """Those without labels."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+
+
+def listening(port: int) -> list[str]:
+    return ["--listen-metrics-urls", f"http://127.0.0.1:{port}"]
+
+
+def test_a_node_tells_of_itself() -> None:
+    """Under etcd's names, as much as was done; and an alarm makes it unhealthy, but for who leaves it out."""
+    [port] = free_ports(1)
+    with LocalCluster(1, arguments=listening(port)) as cluster, cluster.client() as kv:
+        for number in range(50):
+            kv.put(f"k{number}", "v")
+        assert get(port, "/health") == (200, '{"health":"true","reason":""}')
+        assert get(port, "/livez") == get(port, "/readyz") == (200, "ok\n")
+        assert json.loads(get(port, "/version")[1])["etcdserver"] == "3.5.1"
+        wait_until(lambda: numbers(port).get("etcd_debugging_mvcc_current_revision") == 51, "the revision is told")
+        told = numbers(port)
+        assert told["etcd_server_has_leader"] == told["etcd_server_is_leader"] == 1
+        assert told["etcd_server_proposals_applied_total"] >= 50
+        assert told["etcd_disk_wal_fsync_duration_seconds_count"] >= 50
+        assert told["etcd_disk_backend_commit_duration_seconds_count"] > 0
+        assert told["etcd_server_quota_backend_bytes"] == 2 << 30
+        assert told["process_resident_memory_bytes"] > 10 << 20
+        assert set(children(cluster.pid(0))) == {*ACTORS, "insight"}
+
+
+def test_whoever_dies_of_the_insight_process_the_node_serves_on_and_it_comes_back() -> None:
+    [port] = free_ports(1)
+    with LocalCluster(1, arguments=listening(port)) as cluster, cluster.client() as kv:
+        for _ in range(2):
+            wait_until(lambda: get(port, "/readyz")[0] == 200, "it is there")
+            os.kill(children(cluster.pid(0))["insight"], signal.SIGKILL)
+            kv.put("a", "b")
+        wait_until(lambda: get(port, "/health")[0] == 200, "it is back")
+
+
+def test_without_a_quorum_a_member_lives_and_is_neither_healthy_nor_ready() -> None:
+    ports = free_ports(3)
+    each = {number: listening(port) for number, port in enumerate(ports)}
+    with LocalCluster(3, member_arguments=each) as cluster:
+        assert [get(port, "/health")[0] for port in ports] == [200] * 3
+        cluster.kill(1)
+        cluster.kill(2)
+        wait_until(lambda: get(ports[0], "/health")[0] == 503, "it is unhealthy")
+        assert get(ports[0], "/livez") == (200, "ok\n")
+        assert get(ports[0], "/health?serializable=true")[0] == 200
+        wait_until(lambda: "RAFT NO LEADER" in get(ports[0], "/health")[1], "it says why")
+        status, body = get(ports[0], "/readyz")
+        assert (status, "[+]serializable_read ok\n[-]linearizable_read failed: " in body) == (503, True)
+        cluster.start(1)
+        wait_until(lambda: get(ports[0], "/health")[0] == get(ports[1], "/readyz")[0] == 200, "a quorum is there")
