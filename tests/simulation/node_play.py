@@ -157,7 +157,7 @@ class NodePlay:
             (rng.choice((0, 1500, 4000)), self._cut),
             (rng.choice((0, 800, 3000)), self._hold_up),
             (rng.choice((0, 0, 2000)), self._restart),
-            (rng.choice((0, 0, 2000)), self._pause),
+            (rng.choice((0, 0, 1500)), self._pause),
         ):
             if mean:
                 self._every(mean, mishap)
@@ -231,13 +231,19 @@ class NodePlay:
             self._disconnect(node.id)
 
     def _pause(self) -> None:
-        """One that leads, if any: it gets no processor for a while, and does not know."""
+        """One that leads gets no processor for a while, and does not know; or the stores of all others fall behind."""
+        rng, hold_ms = self._rng, self._rng.choice((300, 1200, 3000))
         leaders = [node for node in self._nodes.values() if node.leads]
-        if leaders:
-            node, hold_ms = self._rng.choice(leaders), self._rng.choice((300, 1200, 3000))
-            self._say(f"pause {node.id} for {hold_ms} ms")
-            for name in self._rng.choice((ACTORS, ACTORS, ("raft",), ("lease",), ("storage",))):
+        if leaders and rng.random() < 0.5:
+            node, names = rng.choice(leaders), rng.choice((ACTORS, ACTORS, ("raft",), ("lease",), ("storage",)))
+            self._say(f"pause {', '.join(names)} of {node.id} for {hold_ms} ms")
+            for name in names:
                 node.hold_up(name, hold_ms)
+        else:
+            self._say(f"hold up stores for {hold_ms} ms")
+            for node in self._nodes.values():
+                if node not in leaders:
+                    node.hold_up("storage", hold_ms)
 
     def _disconnect(self, member: int) -> None:
         for other in self._nodes.values():

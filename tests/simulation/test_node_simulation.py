@@ -10,10 +10,14 @@ from tests.simulation.node_play import NodePlay
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_actor import StorageActor
+from zkv.core.lease import Lessor
 from zkv.core.mvcc.sessions import Session
+from zkv.core.raft.clock import Anchor
+from zkv.core.raft.raft import Raft
 from zkv.core.watch.places import Places
 from zkv.core.watch.watching import Watching
 from zkv.errors import CorruptionError
+from zkv.limits import LEASE_SLACK_MS
 from zkv.wire.messages import StampedRead
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ SEEDS_TO_CATCH = 40
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 20))
 def test_nodes_in_trouble_keep_their_promises_and_recover(first: int) -> None:
-    """Nothing acknowledged is lost or made twice, no read is stale, members at the same place hold the same."""
+    """Nothing acknowledged is lost or made twice, no read is stale, watchers miss nothing, leases end in time."""
     for seed in range(first, first + 20):
         try:
             NodePlay(seed).run()
@@ -103,6 +107,39 @@ def _passes_prev_kv_over(self: EventFeed, needs: WatchNeeds) -> None:
 _needs = EventFeed.needs
 
 
+_lead = Lessor._lead
+
+
+def _grants_a_whole_ttl(self: Lessor, clock: int, now: int) -> None:
+    """A new leader lets all leases live for a TTL from then on."""
+    _lead(self, clock, now)
+    for lease in self._table.values():
+        lease.deadline = now + clock + lease.ttl * 1000 + LEASE_SLACK_MS
+
+
+_keep_alive = Lessor.keep_alive
+
+
+def _promises_without_the_log(self: Lessor, lease: int, asker: object, now: int) -> None:
+    """A keep-alive is answered at once, whatever the log says to who leads next."""
+    known = self._table.get(lease)
+    if self.leading and known is not None and known.until and not known.due:
+        known.deadline = max(known.deadline, now + self._clock + known.ttl * 1000)
+        self.askers.settle(asker, known.ttl)
+    else:
+        _keep_alive(self, lease, asker, now)
+
+
+def _forgets_the_time(self: Raft, now: int) -> int:
+    """A new leader's clock goes on from its last entry's time."""
+    return self._leadership.cluster_time(now) if self._leadership else self._replica.last_time()
+
+
+def _remembers_all_clocks(self: Anchor, other: Anchor) -> Anchor:
+    """An anchor is kept over terms."""
+    return other._replace(time=max(other.time, self.bound(other.seen)))
+
+
 MUTATIONS = [
     (Session, "remember", _forgets),
     (RaftActor, "_read", _asks_nobody),
@@ -112,6 +149,10 @@ MUTATIONS = [
     (Watching, "applied", _tells_twice),
     (Places, "advance", _advances_who_was_stopped),
     (EventFeed, "needs", _passes_prev_kv_over),
+    (Lessor, "_lead", _grants_a_whole_ttl),
+    (Lessor, "keep_alive", _promises_without_the_log),
+    (Raft, "cluster_time", _forgets_the_time),
+    (Anchor, "better", _remembers_all_clocks),
 ]
 
 
