@@ -105,6 +105,7 @@ TABLE: Final = (
     Shown("zkv_requests_total", COUNTER, "Requests taken, by their way.", DOORS, "requests", "way"),
     Shown("zkv_request_duration_seconds", HISTOGRAM, "From a message to its answer.", DOORS, "durations", "way", NS),
     Shown("zkv_request_errors_total", COUNTER, "Errors answered by the gateway, by class.", DOORS, "errors", "error"),
+    Shown("zkv_etcd_connections", GAUGE, "Connections of clients of etcd's API.", ("grpc",), "connections"),
     Shown("zkv_groups_in_flight", GAUGE, "Clients' messages not yet answered.", DOORS, "groups"),
     Shown("zkv_bytes_in_flight", GAUGE, "Bytes of these.", DOORS, "bytes"),
     Shown("zkv_watches_behind", GAUGE, "Places from which watches wait for history.", _WATCH, "behind"),

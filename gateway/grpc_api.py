@@ -23,7 +23,7 @@ from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line
 from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
-from zkv.mailbox import Mailbox, Stop, monotonic_ms
+from zkv.mailbox import REPORT_MS, Mailbox, Stop, monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
 
@@ -80,7 +80,7 @@ class GrpcGateway:
 
     def gauges(self) -> Sequence[tuple[str, str, int]]:
         groups, size = self.desk.asking.in_flight
-        return [("connections", "", len(self.connections)), ("in flight", "", groups), ("in flight bytes", "", size)]
+        return [("connections", "", len(self.connections)), ("groups", "", groups), ("bytes", "", size)]
 
     def tick(self, now: int) -> None:
         self.desk.tick(now)
@@ -174,9 +174,18 @@ class Connected(asyncio.Protocol):
 class LoopMailbox(Mailbox):
     """A mailbox whose owner lives in an event loop."""
 
-    def __init__(self, rundir: str, name: str, neighbours: Sequence[str], addresses: Sequence[tuple[str, int]]) -> None:
-        super().__init__(rundir, name, neighbours)
+    def __init__(
+        self,
+        rundir: str,
+        name: str,
+        neighbours: Sequence[str],
+        addresses: Sequence[tuple[str, int]],
+        *,
+        reports: bool = False,
+    ) -> None:
+        super().__init__(rundir, name, neighbours, reports=reports)
         self._addresses = addresses
+        self._report_at = 0
 
     def drive(self, actor: Any, control: Control) -> None:
         """Until the actor is finished. Raises OSError when an address is taken."""
@@ -219,6 +228,9 @@ class LoopMailbox(Mailbox):
         def tick() -> None:
             now = monotonic_ms()
             gateway.tick(now)
+            if self.reports and now >= self._report_at:
+                self._report_at = now + REPORT_MS
+                self.report(gateway.gauges())
             if gateway.finished:
                 if not ended.done():
                     ended.set_result(None)
@@ -248,7 +260,7 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     for url in config.etcd_client_urls:
         endpoint = socket_endpoint(url)
         addresses.append(("127.0.0.1" if endpoint.host == "localhost" else endpoint.host, endpoint.port))
-    mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, addresses)
+    mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, addresses, reports=node.reports)
     desk = EtcdDesk(
         limits=node.limits,
         member_id=node.member_id,

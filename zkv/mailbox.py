@@ -154,6 +154,10 @@ class Mailbox:
             return False
         return True
 
+    def report(self, values: Sequence[Value]) -> None:
+        """To the insight process, if there is one. It takes an actor for dead that does not for some seconds."""
+        self.post(INSIGHT, Gauges(self.name, os.getpid(), tuple(values)))
+
     def bell(self) -> Callable[[], None]:
         """What any thread of this process may call to have `handle` called with ("bell", None)."""
         read, write = self._bell = os.pipe()
@@ -327,7 +331,7 @@ def _reporting_loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
             report_at = now + REPORT_MS
             numbers = {"turns": turns, "busy": busy, "letters": letters, "turn": longest, "inbox": gathered}
             own = tuple((name, "", number) for name, number in numbers.items())
-            mailbox.post(INSIGHT, Gauges(mailbox.name, os.getpid(), (*own, *actor.gauges())))
+            mailbox.report((*own, *actor.gauges()))
             longest = gathered = 0
         wakeup = actor.next_wakeup(now)
         due = report_at if wakeup is None else min(wakeup, report_at)

@@ -57,6 +57,24 @@ def test_a_node_tells_of_itself() -> None:
         assert set(children(cluster.pid(0))) == {*ACTORS, "insight"}
 
 
+def test_every_process_of_a_node_with_both_doors_is_heard_of() -> None:
+    """Also the one with a loop of its own: who is silent is taken for dead."""
+    [port, native, etcd] = free_ports(3)
+    doors = f"tcp://127.0.0.1:{native},http://127.0.0.1:{etcd}"
+    arguments = [
+        *listening(port),
+        "--listen-client-urls",
+        doors,
+        "--advertise-client-urls",
+        f"tcp://127.0.0.1:{native}",
+    ]
+    with LocalCluster(1, arguments=arguments, wait=False) as cluster:
+        wait_until(lambda: "zkv_etcd_connections" in numbers(port), "the other door has told")
+        checks = get(port, "/livez?verbose")[1].splitlines()
+        assert set(checks) == {*(f"[+]process_{actor} ok" for actor in (*ACTORS, "grpc")), "ok"}
+        assert set(children(cluster.pid(0))) == {*ACTORS, "grpc", "insight"}
+
+
 def test_whoever_dies_of_the_insight_process_the_node_serves_on_and_it_comes_back() -> None:
     [port] = free_ports(1)
     with LocalCluster(1, arguments=listening(port)) as cluster, cluster.client() as kv:
