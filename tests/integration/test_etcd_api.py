@@ -199,3 +199,25 @@ def test_the_door_comes_back_when_its_process_is_killed() -> None:
                 return False
 
         wait_until(serves, "the door is open again")
+
+
+def test_puts_that_meet_an_election_wait_for_its_end() -> None:
+    """Those under way when the leader dies may be told that it changed; no others fail, and what succeeded is there."""
+    with LocalCluster(nodes=3, etcd_api=True) as cluster:
+        leader = cluster.leader()
+        with EtcdApi(cluster.etcd_endpoints[(leader + 1) % 3]) as api:
+            before = [api.future("Put", key=b"before/%d" % at, value=b"1") for at in range(200)]
+            cluster.kill(leader)
+            after = [api.future("Put", key=b"after/%d" % at, value=b"1") for at in range(200)]
+            failed = [put.exception() for put in (*before, *after)]
+            done = {
+                b"%s/%d" % (name, at)
+                for name, puts in ((b"before", before), (b"after", after))
+                for at, put in enumerate(puts)
+                if put.exception() is None
+            }
+            assert {error.details() for error in failed if error} <= {"etcdserver: leader changed"}
+            later = api.Put(key=b"later", value=b"1")
+            there = {kv.key for kv in api.Range(key=b"\0", range_end=b"\0").kvs}
+            assert done <= there
+            assert later.header.raft_term > 1
