@@ -69,15 +69,15 @@ def replace(path: str, data: bytes, mode: int) -> None:
 
     Rights and owner of a certificate file stay what they were; `mode` is the most that they may be. Raises ConfigError.
     """
-    at = Path(path)
     try:
+        at = Path(path).resolve(strict=True)
         was = at.stat()
         with tempfile.TemporaryDirectory(dir=at.parent, prefix=".new-certificates-") as aside:
             made = Path(aside, at.name)
             _write(made, data, was.st_mode & mode)
             if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
                 os.chown(made, was.st_uid, was.st_gid)  # a server that runs as another user must still read it
-            made.replace(at.resolve())
+            made.replace(at)
         _sync(at.parent)
     except OSError as error:
         raise ConfigError(f"{path} cannot be replaced: {error.strerror}") from None

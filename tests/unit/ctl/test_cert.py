@@ -208,6 +208,24 @@ def test_renewed_in_place_with_a_new_key(pki: Path) -> None:
     assert {path.name for path in pki.iterdir()} == ALL
 
 
+def test_renewed_in_place_rights_stay_or_narrow(pki: Path) -> None:
+    """A certificate that only its owner could read stays so; a key that others could read no longer is."""
+    (pki / "server.pem").chmod(0o600)
+    (pki / "server-key.pem").chmod(0o644)
+    cert("renew", pki / "server.pem", "--in-place", "--new-key", "--ca", pki / "ca.pem")
+    assert [stat.S_IMODE((pki / f"server{kind}.pem").stat().st_mode) for kind in ("", "-key")] == [0o600, 0o600]
+
+
+def test_a_link_leads_to_what_is_renewed(pki: Path) -> None:
+    """The file behind it is replaced, the link stays."""
+    link = pki.parent / "link.pem"
+    link.symlink_to(pki / "client.pem")
+    before = (pki / "client.pem").read_bytes()
+    cert("renew", link, "--in-place", "--ca", pki / "ca.pem")
+    assert link.is_symlink()
+    assert (pki / "client.pem").read_bytes() != before
+
+
 def test_renewing_asks_where_to(pki: Path) -> None:
     """Neither, both, or a name that is taken: refused, and nothing changes."""
     before = {path: path.read_bytes() for path in pki.iterdir()}
