@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEASES = [
-    Step("lease grant 100"),
+    Step("lease grant 500"),  # of what is left, 4.. is masked
     *each_format("lease timetolive LEASE"),
     Step("put leased v --lease LEASE"),
     Step("put leased2 v --lease LEASE"),
