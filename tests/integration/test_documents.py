@@ -59,7 +59,7 @@ def masked(lines: list[str]) -> list[str]:
     return sorted(line.rstrip() for line in lines)
 
 
-@pytest.mark.parametrize("document", ["docs/OPERATIONS.md"])
+@pytest.mark.parametrize("document", ["docs/OPERATIONS.md", "docs/SECURITY.md"])
 def test_commands_give_what_the_document_shows(document: str, tmp_path: Path) -> None:
     session = list(steps(document))
     script = "".join(f"{{ {step.command}\n}} 2>&1\necho '{END}'\n" for step in session)
