@@ -382,8 +382,8 @@ class StorageActor:
                 if not outcome.streams:
                     answers.append((gid, machine.packed(outcome.parts), True))
                     continue
-                # a first chunk, if there was one, is paid for already
-                credit = self._limits.chunk_credit - len(outcome.parts)
+                # a first chunk, if there was one, is paid for already; nobody gives credit for what comes in one piece
+                credit = max(1, self._limits.chunk_credit - len(outcome.parts))
                 flow = _Flow(incarnation, gid, outcome.streams, credit, now)
                 self._flows.append(flow)
                 if outcome.parts:

@@ -217,6 +217,21 @@ def test_a_big_range_leaves_in_chunks_as_credit_comes(house: House) -> None:
     assert sum(keys for keys, *_ in house.chunks()) == 50
 
 
+def test_what_takes_long_beside_many_quick_reads_is_answered_without_credit() -> None:
+    """A hash comes in one piece, and nobody gives credit for it."""
+    house = House()
+    for _ in range(5):
+        house.fill(1000)
+    quick = [m.Range(b"k0001", serializable=True)] * 6
+    frame = pack(m.Frame(1, INCARNATION, ((7, group(*quick, m.HashKV())),)))
+    house.hear(m.StampedRead(0, None, (frame,)))
+    for _ in range(50):
+        house.hear()
+    answers = house.answers()
+    assert [len(parts) for _, parts, _ in answers] == [6, 1]
+    assert [last for *_, last in answers] == [False, True]
+
+
 def test_writes_go_on_while_a_stream_waits_and_do_not_show_in_it(house: House) -> None:
     """A stream is of one revision."""
     house.fill(50)
