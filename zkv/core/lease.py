@@ -62,6 +62,8 @@ TICK_MS: Final = 1000
 """While there are leases, the log is told the time at least this often."""
 EXPIRES_IN_FLIGHT: Final = 2
 """Entries with expiries that wait for their outcome: the next go when they are applied, and other writes between."""
+EXPIRED_PER_ENTRY: Final = 250
+"""Leases that one entry ends at most: each has a revision of its own, and the writes of others wait meanwhile."""
 ENDED_PER_ENTRY: Final = 100
 """Ended leases with keys left, in one entry: each costs a look, though the first may use up what may be deleted."""
 DUE_ENTRIES: Final = 4
@@ -299,10 +301,11 @@ class Lessor:
             return
         self._retry(now)
         most = self._limits.leases_per_entry_max
+        expired = min(most, EXPIRED_PER_ENTRY)
         self._take_due(now + self._clock, DUE_ENTRIES * most)
         self._expiring = [batch for batch in self._expiring if batch.left]
         while self._due and len(self._expiring) < EXPIRES_IN_FLIGHT:
-            batch = self._expire([self._due.popleft() for _ in range(min(most, len(self._due)))], now)
+            batch = self._expire([self._due.popleft() for _ in range(min(expired, len(self._due)))], now)
             if batch.left:
                 self._expiring.append(batch)
         self._expire_ended(now)
