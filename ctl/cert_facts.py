@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from zkv.certificates import MALFORMED
@@ -68,6 +70,12 @@ class CertificateFacts(NamedTuple):
 
 def facts_of(file: str, certificate: x509.Certificate, now: dt.datetime) -> CertificateFacts:
     """Anything that can be read can be shown, also what nobody should trust."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return _facts_of(file, certificate, now)
+
+
+def _facts_of(file: str, certificate: x509.Certificate, now: dt.datetime) -> CertificateFacts:
     found = {type(each.value): each.value for each in certificate.extensions}
     constraints = found.get(x509.BasicConstraints)
     is_ca = isinstance(constraints, x509.BasicConstraints) and constraints.ca

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from zkv.certificates import Credentials, PrivateKey, is_authority
+from zkv.certificates import MALFORMED, Credentials, PrivateKey, is_authority, reason
 from zkv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ def renew(
         raise ConfigError("it is a CA: make a new one, trust both for a while, then renew what the old one signed")
     end = _end(now, days)
     check_authority(authority, now, end)
-    key = new.public_key() if new else old.public_key()
+    try:
+        key = new.public_key() if new else old.public_key()
+    except MALFORMED as error:
+        raise ConfigError(f"its key cannot be used, a new one is needed: {reason(error)}") from None
     builder = _begun(old.subject, authority.leaf.subject, key, now, end)
     for extension in old.extensions:
         if isinstance(extension.value, x509.PrecertificateSignedCertificateTimestamps | x509.PrecertPoison):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
+import functools
 import io
 import json
 import os
@@ -14,8 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from zkv.certificates import load_certificates, load_credentials
+from tests.harness.certificates import CA as CA_EXTENSION
+from tests.harness.certificates import build, hosts, key_usage, usage
+from zkv.authority import certificate_pem
+from zkv.certificates import Credentials, load_certificates, load_credentials
 from zkv.ctl.command import Streams
 from zkv.ctl.main import run
 
@@ -343,3 +351,73 @@ def test_only_cert_imports_cryptography() -> None:
     loaded = set(done.stdout.split())
     assert "zkv.ctl.cert" in loaded
     assert not loaded & {"cryptography", "zkv.certificates", "zkv.authority"}
+
+
+# --- made elsewhere ------------------------------------------------------------------------------
+
+lasting = functools.partial(
+    build, start=dt.datetime(2020, 1, 1, tzinfo=dt.UTC), end=dt.datetime(2120, 1, 1, tzinfo=dt.UTC)
+)
+
+
+def save(directory: Path, name: str, made: Credentials, form: PrivateFormat = PrivateFormat.PKCS8) -> None:
+    (directory / f"{name}.pem").write_bytes(certificate_pem(made.chain))
+    key = directory / f"{name}-key.pem"
+    key.touch(0o600)
+    key.write_bytes(made.key.private_bytes(Encoding.PEM, form, NoEncryption()))
+
+
+def test_certificates_of_cfssl_are_shown_renewed_and_verified(tmp_path: Path) -> None:
+    """In its shape: a full subject, both usages, key encipherment, no names for a client, keys as EC PRIVATE KEY."""
+    place = [
+        x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "DE"),
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Example"),
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, "web-1"),
+    ]
+    ca = lasting("cfssl CA", [key_usage("key_cert_sign", "crl_sign"), CA_EXTENSION])
+    neither = (x509.BasicConstraints(ca=False, path_length=None), True)
+    common = [key_usage("digital_signature", "key_encipherment"), usage("peer"), neither]
+    save(tmp_path, "ca", ca, PrivateFormat.TraditionalOpenSSL)
+    save(tmp_path, "web", lasting(x509.Name(place), [*common, hosts("web-1.example.com")], by=ca))
+    save(tmp_path, "user", lasting("user", common, by=ca), PrivateFormat.TraditionalOpenSSL)
+    ca_file = tmp_path / "ca.pem"
+    for name, purpose in (("web", "peer"), ("web", "server"), ("user", "client")):
+        cert("verify", tmp_path / f"{name}.pem", "--purpose", purpose, "--ca", ca_file)
+    (before,) = shown(tmp_path / "web.pem")
+    assert before["subject"] == "CN=web-1,O=Example,C=DE"
+    cert("renew", tmp_path / "web.pem", "--in-place", "--days", 20, "--ca", ca_file)
+    (after,) = shown(tmp_path / "web.pem")
+    assert [after[each] for each in ("subject", "names", "usage", "key_usage", "days_left")] == [
+        before["subject"], ["web-1.example.com"], ["server", "client"], ["digital signature", "key encipherment"], 19,
+    ]  # fmt: skip
+    cert("verify", tmp_path / "web.pem", "--purpose", "server", "--ca", ca_file, "--host", "web-1.example.com")
+
+
+def test_an_intermediate_authority_goes_along(tmp_path: Path) -> None:
+    """A leaf signed by a CA that is no root has that CA's certificate behind its own, also when it is renewed."""
+    top = lasting("top", [CA_EXTENSION])
+    save(tmp_path, "top", top)
+    save(tmp_path, "middle", lasting("middle", [CA_EXTENSION], by=top))
+    bundle = Credentials((*load_certificates(str(tmp_path / "middle.pem")), top.leaf), top.key)
+    cert("server", "--hosts", "a", "--dir", tmp_path, "--ca", "middle")
+    cert("renew", tmp_path / "server.pem", "--in-place", "--ca", tmp_path / "middle.pem")
+    assert [each["subject"] for each in shown(tmp_path / "server.pem")] == ["CN=server", "CN=middle"]
+    cert("verify", tmp_path / "server.pem", "--purpose", "server", "--ca", tmp_path / "top.pem")
+    (tmp_path / "middle.pem").write_bytes(certificate_pem(bundle.chain))  # roots are not sent along
+    cert("client", "--dir", tmp_path, "--ca", "middle")
+    assert [each["subject"] for each in shown(tmp_path / "client.pem")] == ["CN=client", "CN=middle"]
+
+
+def test_a_certificate_whose_key_is_damaged_is_renewed_with_a_new_one(pki: Path) -> None:
+    """It is shown all the same, and nobody is told more than a line."""
+    (old,) = load_certificates(str(pki / "server.pem"))
+    point = old.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    damaged = old.public_bytes(Encoding.DER).replace(point, point[:1] + bytes(64))
+    body = base64.encodebytes(damaged)
+    (pki / "server.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n")
+    assert shown(pki / "server.pem")[0]["key"] == "unknown"
+    refused = zkv("cert", "renew", pki / "server.pem", "--in-place", "--ca", pki / "ca.pem")
+    assert "a new one is needed" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    cert("renew", pki / "server.pem", "--in-place", "--new-key", "--ca", pki / "ca.pem")
+    load_credentials(str(pki / "server.pem"), str(pki / "server-key.pem"))
