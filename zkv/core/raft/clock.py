@@ -18,9 +18,9 @@ if that is greater. Three rules make it safe:
   which is an hour old, and is elected. It grants a lease of a minute by its clock. C, elected next, would remember A's
   clock, an hour ahead of B's: the lease would end at once. Clocks of terms that follow each other in the log go down;
   those of the terms in between, which left nothing in it, bound nobody, for what they promised was never committed.
-- *It ages.* Two machines' clocks differ in rate, by 500 ppm at worst where they are disciplined at all (what adjtime
-  allows); so an anchor loses one part in `DRIFT` of the time since it was taken. A leader of leases says
-  the time each second, which keeps the loss at a millisecond.
+- *It ages.* Clocks differ in rate; each is off by 500 ppm at worst where it is disciplined at all (what adjtime
+  allows). So an anchor loses one part in `DRIFT` of the time since it was taken. A leader of leases says the time each
+  second, which keeps the loss at a millisecond.
 - *It is of one boot of its machine*, for monotonic clocks are. The actor keeps it in a file with the boot's id, so that
   processes which start again lose nothing; a machine that starts again has the last entry's time.
 """
