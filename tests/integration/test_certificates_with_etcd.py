@@ -28,7 +28,15 @@ def etcdctl(cluster: EtcdCluster, pki: Path, name: str, *words: str) -> subproce
     program = binary("etcdctl")
     assert program is not None
     files = ["--cacert", f"{pki}/ca.pem", "--cert", f"{pki}/{name}.pem", "--key", f"{pki}/{name}-key.pem"]
-    command = [str(program), "--endpoints", f"https://{cluster.endpoints[0]}", "--command-timeout", "10s", *files, *words]
+    command = [
+        str(program),
+        "--endpoints",
+        f"https://{cluster.endpoints[0]}",
+        "--command-timeout",
+        "10s",
+        *files,
+        *words,
+    ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=clean)
 
