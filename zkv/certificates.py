@@ -89,7 +89,7 @@ def load_key(path: str) -> PrivateKey:
     """The private key in a PEM file; warns if others may read it. Raises ConfigError."""
     data = _read(path, "key file", FILE_BYTES_MAX)
     try:
-        key = load_pem_private_key(_without_parameters(data), None)
+        key = load_pem_private_key(data, None)
     except TypeError:
         text = f"the key in {path} is encrypted: give one that is not, in a file that only its owner can read"
         raise ConfigError(text) from None
@@ -182,12 +182,6 @@ def _public_bytes(certificate: x509.Certificate) -> bytes:
         return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except MALFORMED:
         return b""
-
-
-def _without_parameters(data: bytes) -> bytes:
-    """`openssl ecparam -genkey` puts the curve's parameters, which the key names anyway, before the key."""
-    end = b"-----END EC PARAMETERS-----"
-    return data.partition(end)[2] if end in data else data
 
 
 def _read(path: str, what: str, bytes_max: int) -> bytes:

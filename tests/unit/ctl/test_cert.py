@@ -234,6 +234,15 @@ def test_a_link_leads_to_what_is_renewed(pki: Path) -> None:
     assert (pki / "client.pem").read_bytes() != before
 
 
+def test_a_new_key_needs_a_place(pki: Path) -> None:
+    """In place it goes where the old one is; where there is none, nothing changes."""
+    (pki / "server-key.pem").rename(pki / "elsewhere.pem")
+    before = (pki / "server.pem").read_bytes()
+    refused = zkv("cert", "renew", pki / "server.pem", "--in-place", "--new-key", "--ca", pki / "ca.pem")
+    assert "would have nowhere to go" in refused.err
+    assert (pki / "server.pem").read_bytes() == before
+
+
 def test_renewing_asks_where_to(pki: Path) -> None:
     """Neither, both, or a name that is taken: refused, and nothing changes."""
     before = {path: path.read_bytes() for path in pki.iterdir()}
