@@ -263,7 +263,7 @@ def type_of(ca: Credentials) -> str:
 
 
 def test_mixed_types_of_keys() -> None:
-    """An RSA or ECDSA leaf below an Ed25519 CA, and the other way round (RSA with ECDSA: test_introduction.py)."""
+    """An RSA or ECDSA leaf below an Ed25519 CA, and the other way round."""
     for above in ("ecdsa", "ed25519"):
         ca = root(key_type=above)
         for below in ("ecdsa", "ed25519", "rsa")[: 2 if above == "ecdsa" else 3]:
