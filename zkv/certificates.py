@@ -76,10 +76,10 @@ def load_certificates(path: str) -> tuple[x509.Certificate, ...]:
     data = _read(path, "certificate file", FILE_BYTES_MAX)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # judged where it is used, not here
+            warnings.simplefilter("ignore")  # judged where it is used, not here
             found = x509.load_pem_x509_certificates(data)
-        for certificate in found:
-            _ = certificate.extensions, certificate.subject, certificate.issuer
+            for certificate in found:
+                _ = certificate.extensions, certificate.subject, certificate.issuer
     except MALFORMED as error:
         raise ConfigError(f"certificate file {path} is damaged, or holds no certificate: {reason(error)}") from None
     return tuple(found)
@@ -136,11 +136,11 @@ def parse(der: bytes) -> x509.Certificate:
     """A certificate that came from outside, with everything in it that is looked at later. Raises BadCertificate."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            warnings.simplefilter("error")  # of a stranger's, what is only warned of is refused
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
             _ = certificate.not_valid_after_utc, certificate.not_valid_before_utc, certificate.serial_number
-    except MALFORMED as error:
+    except (*MALFORMED, Warning) as error:
         raise BadCertificate(reason(error)) from None
     return certificate
 

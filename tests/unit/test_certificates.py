@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +41,18 @@ def files(directory: Path, credentials: Credentials) -> tuple[str, str]:
     key.touch(0o600)
     key.write_bytes(key_pem(credentials.key))
     return str(certificate), str(key)
+
+
+def test_what_is_only_warned_of_is_refused_of_a_stranger_and_told_of_an_owner(tmp_path: Path) -> None:
+    """A country of seven letters is none; nobody's standard error is written to for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nowhere = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "Nowhere", _validate=False)])
+        odd = build(nowhere)
+    with pytest.raises(BadCertificate):
+        parse(odd.chain[0].public_bytes(Encoding.DER))
+    certificate, _ = files(tmp_path, odd)
+    assert len(load_certificates(certificate)) == 1
 
 
 @pytest.mark.parametrize("key_type", ["ecdsa", "ed25519"])
