@@ -12,9 +12,10 @@ Actors are forked, not spawned: what is imported here is shared memory in all of
 back in milliseconds. For that this process stays free of threads and of ZeroMQ contexts; it
 talks with each actor over a socket pair (`mailbox.Control`) and learns of deaths by SIGCHLD.
 
-An actor that dies is started again, at once the first time and then with growing pauses. One that dies
-RESTARTS_MAX times within RESTARTS_WINDOW_S, or says itself that a restart would not help, takes the
-node down: a node that cannot serve must not look alive.
+An actor that dies is started again: at once if it had served for a while, for each moment without it is one in which
+leases do not end and clients wait; with growing pauses if it dies as soon as it lives. One that dies RESTARTS_MAX times
+within RESTARTS_WINDOW_S, or says itself that a restart would not help, takes the node down: a node that cannot serve
+must not look alive.
 
 Stopping walks the way of a request: the gateway first (in-flight requests finish, new ones are told to go
 elsewhere), then raft (leadership is handed over), then the rest (storage flushes).
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 RESTARTS_MAX = 6
 RESTARTS_WINDOW_S = 30.0
 RESTART_PAUSE_MAX_S = 2.0
+SERVED_S = 1.0
+"""Who lived for so long did not die of being started."""
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 4.5
 
@@ -84,8 +87,11 @@ class _Child:
     pid: int = 0
     end: socket.socket | None = None
     ready: bool = False
+    started_at: float = 0.0
     restart_at: float | None = None
     deaths: list[float] = field(default_factory=list)
+    stillborn: int = 0
+    """Deaths in a row that came within SERVED_S of the start."""
     last_word: str = ""
 
 
@@ -209,7 +215,7 @@ class _Supervisor:
             ours.close()  # else the actor would hold its own lifeline, and never see the supervisor's end
             self._become(name, theirs)
         theirs.close()
-        child.pid, child.end = pid, ours
+        child.pid, child.end, child.started_at = pid, ours, time.monotonic()
         self._selector.register(ours, selectors.EVENT_READ, child)
 
     def _become(self, name: str, theirs: socket.socket) -> None:
@@ -274,7 +280,8 @@ class _Supervisor:
             return
         if child.name in FORGETFUL and self._node.config.storage == "memory":
             self._kill_twin(child)
-        pause = 0.0 if len(child.deaths) == 1 else min(RESTART_PAUSE_MAX_S, 0.1 * 2 ** len(child.deaths))
+        child.stillborn = child.stillborn + 1 if now - child.started_at < SERVED_S else 0
+        pause = min(RESTART_PAUSE_MAX_S, 0.1 * 2**child.stillborn) if child.stillborn else 0.0
         self._log.warning("actor died, starting it again", died=child.name, how=how, pause_s=pause)
         child.restart_at = now + pause
 

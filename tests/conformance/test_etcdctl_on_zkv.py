@@ -24,8 +24,8 @@ LEASES = [
     Step("lease grant 500"),  # of what is left, 4.. is masked
     *each_format("lease timetolive LEASE"),
     Step("put leased v --lease LEASE"),
+    *each_format("lease timetolive LEASE --keys", "lease list"),  # one key: etcd tells several in any order
     Step("put leased2 v --lease LEASE"),
-    *each_format("lease timetolive LEASE --keys", "lease list"),
     Step("get leased -w json"),
     Step("put leased w --ignore-lease --prev-kv -w fields"),
     *each_format("lease keep-alive LEASE --once"),

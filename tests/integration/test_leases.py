@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from tests.harness.holders import Holders
+from tests.harness.holders import LATE_S, RESTART_S, Holders
 from tests.harness.processes import children, wait_until
 from zkv.testing import LocalCluster
 
@@ -29,7 +29,7 @@ def test_leases_end_neither_early_nor_late_over_three_kills_of_the_leader() -> N
 
 
 def test_a_keep_alive_outlives_the_lease_actor_of_the_leader() -> None:
-    """Its process is killed with keep-alives in it: clients' retries hide that, and no lease ends early."""
+    """Its process is killed with keep-alives in it: clients' retries hide that, and a lease ends an election late at most."""
     with LocalCluster(nodes=3) as cluster:
         with Holders(cluster.client, count=3) as holders:
             for _ in range(KILLS):
@@ -38,7 +38,7 @@ def test_a_keep_alive_outlives_the_lease_actor_of_the_leader() -> None:
                 victim = children(supervisor)["lease"]
                 os.kill(victim, signal.SIGKILL)
                 wait_until(lambda pid=supervisor, old=victim: children(pid).get("lease", old) != old, "lease is back")  # type: ignore[misc]
-        verdict = holders.verdict()
+        verdict = holders.verdict(LATE_S + RESTART_S)
     verdict.assert_clean()
 
 
