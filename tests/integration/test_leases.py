@@ -29,7 +29,7 @@ def test_leases_end_neither_early_nor_late_over_three_kills_of_the_leader() -> N
 
 
 def test_a_keep_alive_outlives_the_lease_actor_of_the_leader() -> None:
-    """Its process is killed with keep-alives in it: clients' retries hide that, and a lease ends an election late at most."""
+    """Its process is killed with keep-alives in it: clients' retries hide it: none ends early, or an election late."""
     with LocalCluster(nodes=3) as cluster:
         with Holders(cluster.client, count=3) as holders:
             for _ in range(KILLS):
