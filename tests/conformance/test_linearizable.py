@@ -9,7 +9,7 @@ from tests.torture.linearizable import play
 
 @pytest.mark.slow
 def test_what_clients_are_told_is_linearizable() -> None:
-    """A leader that sleeps through an election, members killed, all at once too. More: `tests/torture/linearizable.py`."""
+    """A leader sleeps through an election, members are killed, all at once too. More: tests/torture/linearizable.py."""
     told, wrong = play(["paused", "killed", "an actor killed", "all killed"], seed=5)
     assert wrong == []
     assert told > 400
