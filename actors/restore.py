@@ -69,10 +69,7 @@ def restore(
     `progress` is told the bytes written so far. Raises ConfigError (the directory exists, or the settings do not fit),
     CorruptionError (the source is damaged, or none), OSError.
     """
-    target = Path(config.data_dir).absolute()
-    if target.exists():
-        raise ConfigError(f'data-dir "{config.data_dir}" exists')
-    identity = datadir.new_identity(config)
+    target, identity = new_home(config)
     if source.is_dir():
         if check_digest:
             raise ConfigError(
@@ -82,14 +79,40 @@ def restore(
         with source.open("rb") as file:
             for _ in SnapshotReader(file, check_digest=check_digest):
                 pass
+    with (
+        being_made(target, identity) as (engine, scratch),
+        _pairs_of(source, scratch, check_digest=check_digest) as chunks,
+    ):
+        return _build(engine, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+
+
+def new_home(config: NodeConfig) -> tuple[Path, Identity]:
+    """Where the data directory is to be, and whose. Raises ConfigError."""
+    target = Path(config.data_dir).absolute()
+    if target.exists():
+        raise ConfigError(f'data-dir "{config.data_dir}" exists')
+    return target, datadir.new_identity(config)
+
+
+@contextlib.contextmanager
+def being_made(target: Path, identity: Identity) -> Iterator[tuple[RocksEngine, Path]]:
+    """An empty store to fill, and room beside it; all of it becomes `target` at the end, and nothing if that fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         staging = Path(scratch) / "data"
-        with _pairs_of(source, Path(scratch), check_digest=check_digest) as chunks:
-            restored = _build(staging, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+        member_dir = staging / "member"
+        (member_dir / "wal").mkdir(mode=0o700, parents=True)
+        for made in (staging, member_dir):
+            made.chmod(0o700)
+        engine = RocksEngine(member_dir / "snap" / "db")
+        try:
+            yield engine, Path(scratch)
+            engine.flush()
+        finally:
+            engine.close()
+        datadir.write_identity(member_dir / "identity", identity)
         staging.rename(target)
     sync_directory(target.parent)
-    return restored
 
 
 @contextlib.contextmanager
@@ -110,7 +133,7 @@ def _pairs_of(source: Path, scratch: Path, *, check_digest: bool) -> Iterator[It
 
 
 def _build(
-    staging: Path,
+    engine: RocksEngine,
     chunks: Iterator[Pairs],
     identity: Identity,
     *,
@@ -118,46 +141,42 @@ def _build(
     mark_compacted: bool,
     progress: Callable[[int], object],
 ) -> Restored:
-    member_dir = staging / "member"
-    (member_dir / "wal").mkdir(mode=0o700, parents=True)
-    for made in (staging, member_dir):
-        made.chmod(0o700)
-    engine = RocksEngine(member_dir / "snap" / "db")
-    try:
-        place: Place | None = None
-        leases: list[tuple[bytes, bytes]] = []
-        batch: list[tuple[bytes, bytes]] = []
-        held = written = count = 0
-        for chunk in chunks:
-            for key, value in chunk:
-                if key == layout.PLACE:
-                    place = Place(*unpack(value))
-                elif key[:1] == layout.LEASE:
-                    leases.append((key, value))
-                elif key[:1] not in _LEFT_OUT:
-                    batch.append((key, value))
-                    held += len(key) + len(value)
-            if held >= BATCH_BYTES:
-                engine.write(batch, ())
-                written, count = written + held, count + len(batch)
-                progress(written)
-                batch, held = [], 0
-        if place is None:
-            raise CorruptionError("the backup does not say where its store stands")
-        begun = _begin(place, identity, bump=bump, mark_compacted=mark_compacted)
-        batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)
-        batch += ((layout.member_key(member.id), pack(member)) for member in identity.bootstrap)
-        batch.append((layout.PLACE, pack(begun)))
-        engine.write(batch, ())
-        engine.flush()
-        progress(written + held)
-    finally:
-        engine.close()
-    datadir.write_identity(member_dir / "identity", identity)
+    place: Place | None = None
+    leases: list[tuple[bytes, bytes]] = []
+    batch: list[tuple[bytes, bytes]] = []
+    held = written = count = 0
+    for chunk in chunks:
+        for key, value in chunk:
+            if key == layout.PLACE:
+                place = Place(*unpack(value))
+            elif key[:1] == layout.LEASE:
+                leases.append((key, value))
+            elif key[:1] not in _LEFT_OUT:
+                batch.append((key, value))
+                held += len(key) + len(value)
+        if held >= BATCH_BYTES:
+            engine.write(batch, ())
+            written, count = written + held, count + len(batch)
+            progress(written)
+            batch, held = [], 0
+    if place is None:
+        raise CorruptionError("the backup does not say where its store stands")
+    begun = begin(place, identity, bump=bump, mark_compacted=mark_compacted)
+    batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)
+    batch += first_records(begun, identity)
+    engine.write(batch, ())
+    progress(written + held)
     return Restored(identity.cluster_id, identity.member_id, begun.revision, count + len(batch))
 
 
-def _begin(place: Place, identity: Identity, *, bump: int, mark_compacted: bool) -> Place:
+def first_records(place: Place, identity: Identity) -> list[tuple[bytes, bytes]]:
+    """Of a cluster that begins: who is in it, and where it stands."""
+    members = [(layout.member_key(member.id), pack(member)) for member in identity.bootstrap]
+    return [*members, (layout.PLACE, pack(place))]
+
+
+def begin(place: Place, identity: Identity, *, bump: int, mark_compacted: bool) -> Place:
+    """Where the new cluster begins that is made of a store at `place`."""
     applied = place.applied + 1
     revision = place.revision + bump
     voters = tuple(sorted(member.id for member in identity.bootstrap))

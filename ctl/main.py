@@ -62,6 +62,7 @@ COMMANDS = {
     "move-leader": "zkv.ctl.member:MOVE_LEADER",
     "put": "zkv.ctl.kv:PUT",
     "server": "zkv.ctl.server:server",
+    "snapshot import-etcd": "zkv.ctl.snapshot_etcd:IMPORT_ETCD",
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",
     "snapshot save": "zkv.ctl.snapshot:SAVE",
     "snapshot status": "zkv.ctl.snapshot:STATUS",

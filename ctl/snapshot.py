@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
@@ -12,23 +13,27 @@ from zkv.errors import ConfigError, CorruptionError
 from zkv.files import sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
+    from zkv.actors.restore import Restored
+    from zkv.config import NodeConfig
     from zkv.ctl.connection import Connection
+    from zkv.ctl.options import Values
 
 EXIT_MANY_ENDPOINTS = 5  # etcdctl's
 BUMP = 1_000_000_000
 _EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
 
 
-class _Bar:
-    """Progress on stderr, where somebody looks at it; `total` bytes, or 0 where nobody knows."""
+class Bar:
+    """Progress on stderr, where somebody looks at it; `total` bytes (or what `unit` says), or 0 where nobody knows."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, unit: str = "B") -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(desc=what, total=total or None, unit="B", unit_scale=True, disable=None, leave=False)
+        self._bar = tqdm(desc=what, total=total or None, unit=unit, unit_scale=True, disable=None, leave=False)
 
     def to(self, done: int) -> None:
         self._bar.update(done - self._bar.n)
@@ -42,14 +47,14 @@ class _Bar:
         self._bar.close()
 
 
-def _file(call: Call, command: str) -> Path:
+def one_file(call: Call, command: str) -> Path:
     if len(call.arguments) != 1:
         raise CommandError(f"snapshot {command} expects one argument", EXIT_BAD_ARGS)
     return Path(call.arguments[0])
 
 
 def _save(call: Call) -> int:
-    path = _file(call, "save")
+    path = one_file(call, "save")
     endpoints = call.values.list("endpoints")
     if len(endpoints) > 1:
         text = f"snapshot must be requested to one selected node, not multiple [{' '.join(endpoints)}]"
@@ -76,7 +81,7 @@ def _download(connection: Connection, part: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         writer = SnapshotWriter(file)
         keys = 0
-        with _Bar("saving", 0) as bar:
+        with Bar("saving", 0) as bar:
             for chunk in chunks:
                 writer.add(chunk.pairs)
                 keys += sum(key[:1] == _EVENT for key, _ in chunk.pairs)
@@ -89,7 +94,7 @@ def _download(connection: Connection, part: Path) -> None:
 def _status(call: Call) -> int:
     from zkv.snapshot_file import verify
 
-    path = _file(call, "status")
+    path = one_file(call, "status")
     printer = call.printer("snapshot_status")
     try:
         with path.open("rb") as file:
@@ -103,12 +108,19 @@ def _status(call: Call) -> int:
     return 0
 
 
-def _restore(call: Call) -> int:
-    from zkv.actors.restore import restore
+class NewCluster(NamedTuple):
+    """What the flags of `restore` say."""
+
+    config: NodeConfig
+    bump: int
+    mark_compacted: bool
+    check_digest: bool
+
+
+def new_cluster(values: Values) -> NewCluster:
+    """Raises CommandError."""
     from zkv.config import NodeConfig
 
-    path = _file(call, "restore")
-    values = call.values
     name = values.text("name")
     bump = values.number("bump-revision")
     if bump < 0:
@@ -123,29 +135,59 @@ def _restore(call: Call) -> int:
         initial_cluster_token=values.text("initial-cluster-token"),
         initial_advertise_peer_urls=tuple(values.list("initial-advertise-peer-urls")),
     )
+    return NewCluster(config, bump, mark, not values.is_on("skip-hash-check"))
+
+
+@contextlib.contextmanager
+def explained(path: Path, verb: str) -> Iterator[None]:
+    """What goes wrong while a data directory is made of `path`, as CommandError."""
     try:
-        size = 0 if path.is_dir() else path.stat().st_size
-        with _Bar("restoring", size) as bar:
-            restored = restore(
-                path,
-                config,
-                check_digest=not values.is_on("skip-hash-check"),
-                bump=bump,
-                mark_compacted=mark,
-                progress=bar.to,
-            )
+        yield
     except OSError as error:
-        raise CommandError(f"could not restore {path}: {error.strerror or error}") from None
+        raise CommandError(f"could not {verb} {path}: {error.strerror or error}") from None
     except ConfigError as error:
         raise CommandError(error.detail) from None
     except CorruptionError as error:
         raise CommandError(f"{path}: {error.detail}") from None
+
+
+def tell_restored(call: Call, data_dir: str, verb: str, restored: Restored) -> None:
     call.out.write(
-        f"Restored {config.data_dir}: member {restored.member_id:x} of cluster {restored.cluster_id:x}, "
+        f"{verb} {data_dir}: member {restored.member_id:x} of cluster {restored.cluster_id:x}, "
         f"revision {restored.revision}\n".encode()
     )
+
+
+def _restore(call: Call) -> int:
+    from zkv.actors.restore import restore
+
+    path = one_file(call, "restore")
+    with explained(path, "restore"):
+        new = new_cluster(call.values)
+        size = 0 if path.is_dir() else path.stat().st_size
+        with Bar("restoring", size) as bar:
+            restored = restore(
+                path,
+                new.config,
+                check_digest=new.check_digest,
+                bump=new.bump,
+                mark_compacted=new.mark_compacted,
+                progress=bar.to,
+            )
+    tell_restored(call, new.config.data_dir, "Restored", restored)
     return 0
 
+
+RESTORE_FLAGS = (
+    Flag("bump-revision", "number", str(BUMP), "how much to increase the latest revision by"),
+    Flag("data-dir", "text", "", "path to the data directory to make [NAME.zkv]", file=True),
+    Flag("initial-advertise-peer-urls", "list", "http://localhost:2380", "this member's peer URLs"),
+    Flag("initial-cluster", "text", "", "the members of the new cluster, NAME=URL,NAME=URL [this member alone]"),
+    Flag("initial-cluster-token", "text", "etcd-cluster", "token of the new cluster, for its id"),
+    Flag("mark-compacted", "switch", "true", "mark the latest revision as compacted"),
+    Flag("name", "text", "default", "human-readable name of this member"),
+    switch("skip-hash-check", "do not check the digest (needed for a storage directory)"),
+)
 
 SAVE = Command(
     usage="<filename>",
@@ -179,14 +221,5 @@ zkv snapshot restore backup.zkv --name n1 --data-dir /var/lib/zkv/data \\
   --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
   --initial-advertise-peer-urls http://10.0.0.1:2380""",
     run=_restore,
-    flags=(
-        Flag("bump-revision", "number", str(BUMP), "how much to increase the latest revision by"),
-        Flag("data-dir", "text", "", "path to the data directory to make [NAME.zkv]", file=True),
-        Flag("initial-advertise-peer-urls", "list", "http://localhost:2380", "this member's peer URLs"),
-        Flag("initial-cluster", "text", "", "the members of the new cluster, NAME=URL,NAME=URL [this member alone]"),
-        Flag("initial-cluster-token", "text", "etcd-cluster", "token of the new cluster, for its id"),
-        Flag("mark-compacted", "switch", "true", "mark the latest revision as compacted"),
-        Flag("name", "text", "default", "human-readable name of this member"),
-        switch("skip-hash-check", "do not check the digest (needed for a storage directory)"),
-    ),
+    flags=RESTORE_FLAGS,
 )

@@ -7,41 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.ctl import Step, play_zkv
+from tests.harness.restoring import restored, zkv_command
 from tests.harness.writers import Writers
 from zkv.errors import Compacted
-from zkv.testing import LocalCluster, free_ports
+from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.harness.ctl import Outcome
-
-
-def zkv_command(line: str, endpoint: str = "") -> Outcome:
-    return play_zkv(endpoint, Step(line))
 
 
 def saved(cluster: LocalCluster, path: Path) -> Path:
     done = zkv_command(f"snapshot save {path}", cluster.endpoints[0])
     assert (done.code, done.stdout) == (0, f"Snapshot saved at {path}\n"), done.stderr
     return path
-
-
-def restored(source: Path, home: Path, nodes: int, options: str = "") -> LocalCluster:
-    """The data directories of a new cluster of so many, made from a backup; to be used in a `with`."""
-    ports = free_ports(2 * nodes)
-    home.mkdir()
-    (home / "ports").write_text(" ".join(map(str, ports)))
-    peers = [f"tcp://127.0.0.1:{port}" for port in ports[nodes:]]
-    cluster = ",".join(f"n{number}={url}" for number, url in enumerate(peers, 1))
-    for number, url in enumerate(peers, 1):
-        done = zkv_command(
-            f"snapshot restore {source} --name n{number} --data-dir {home}/n{number} --initial-cluster {cluster} "
-            f"--initial-advertise-peer-urls {url} --initial-cluster-token again {options}"
-        )
-        assert done.code == 0, done.stderr
-    return LocalCluster(nodes, data_dir=home)
 
 
 def test_a_cluster_is_restored_from_a_snapshot_taken_under_writes(tmp_path: Path) -> None:
