@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from zkv.config import NodeConfig
+from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
 from zkv.urls import socket_endpoint
 
@@ -34,7 +35,7 @@ HELP: dict[str, dict[str, str]] = {
         "heartbeat_interval": "Time (in milliseconds) of a heartbeat interval.",
         "election_timeout": "Time (in milliseconds) for an election to timeout.",
         "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
-        "listen_client_urls": "URLs to listen on for clients: native ones by tcp or curve, etcd's by http.",
+        "listen_client_urls": "URLs to listen on for clients: native ones by tcp or curve, etcd's by http or https.",
         "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
@@ -51,9 +52,28 @@ HELP: dict[str, dict[str, str]] = {
         "advertise_client_urls": "Comma-separated client URLs of this member, as clients are told.",
     },
     "Security": {
-        "curve_secret_key": "File with the CURVE key pair of the client front, for curve:// client URLs.",
+        "cert_file": "Path to the client server TLS cert file, for https and curve client URLs.",
+        "key_file": "Path to the client server TLS key file.",
+        "client_cert_auth": "Enable client cert authentication.",
+        "client_crl_file": "Path to the client certificate revocation list file.",
+        "client_cert_allowed_hostname": "Allowed TLS hostname for client cert authentication.",
+        "trusted_ca_file": "Path to the client server TLS trusted CA cert file.",
+        "auto_tls": "Client TLS using generated certificates.",
+        "peer_cert_file": "Path to the peer server TLS cert file, for https and curve peer URLs.",
+        "peer_key_file": "Path to the peer server TLS key file.",
+        "peer_client_cert_auth": "Enable peer client cert authentication.",
+        "peer_trusted_ca_file": "Path to the peer server TLS trusted CA file.",
+        "peer_cert_allowed_cn": "Required CN for client certs connecting to the peer endpoint.",
+        "peer_cert_allowed_hostname": "Allowed TLS hostname for inter peer authentication.",
+        "peer_auto_tls": "Peer TLS using self-generated certificates if no peer cert and key files are provided.",
+        "self_signed_cert_validity": "Years that the certificates of auto-tls and peer-auto-tls are valid.",
+        "peer_crl_file": "Path to the peer certificate revocation list file.",
+        "cipher_suites": "Comma-separated list of TLS 1.2 cipher suites at https client URLs [default: OpenSSL's].",
+        "tls_min_version": "Minimum TLS version at https client URLs: TLS1.2 or TLS1.3.",
+        "tls_max_version": "Maximum TLS version there [default: the newest].",
+        "curve_secret_key": "File with the CURVE key pair of the client front, for curve client URLs.",
         "curve_allow_dir": "Directory of the public key files of clients that may come in [default: all may].",
-        "peer_curve_secret_key": "File with the CURVE key pair that all members share, for curve:// peer URLs.",
+        "peer_curve_secret_key": "File with the CURVE key pair that all members share, for curve peer URLs.",
     },
     "Logging": {
         "log_level": "Log level: debug, info, warn, error, panic or fatal.",
@@ -61,6 +81,31 @@ HELP: dict[str, dict[str, str]] = {
 }
 PORT_PATIENCE_S = 1.0
 """A node that was killed whole leaves its ports a moment later; a start right behind it waits that long for them."""
+SECTIONS = {
+    "client-transport-security": {
+        "cert-file": "cert_file",
+        "key-file": "key_file",
+        "client-cert-auth": "client_cert_auth",
+        "trusted-ca-file": "trusted_ca_file",
+        "crl-file": "client_crl_file",
+        "allowed-hostname": "client_cert_allowed_hostname",
+        "auto-tls": "auto_tls",
+        "tls-min-version": "tls_min_version",
+        "tls-max-version": "tls_max_version",
+        "cipher-suites": "cipher_suites",
+    },
+    "peer-transport-security": {
+        "cert-file": "peer_cert_file",
+        "key-file": "peer_key_file",
+        "client-cert-auth": "peer_client_cert_auth",
+        "trusted-ca-file": "peer_trusted_ca_file",
+        "crl-file": "peer_crl_file",
+        "allowed-cn": "peer_cert_allowed_cn",
+        "allowed-hostname": "peer_cert_allowed_hostname",
+        "auto-tls": "peer_auto_tls",
+    },
+}
+"""What stands together in a configuration file, as in etcd's; the flags' names serve as well."""
 FLAGS = {name.replace("_", "-"): name for group in HELP.values() for name in group}
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NodeConfig) if field.default is not MISSING}
 
@@ -127,9 +172,11 @@ def _options(command: click.Command) -> click.Command:
 def server(context: click.Context, /, config_file: str | None, check_config: bool, **given: Any) -> None:
     try:
         config, ignored = settle(config_file, given)
-        check_keys(config)
+        security.check_files(config)
+        doubts = security.doubts(config)
         if check_config:
             config.check_bootstrap()
+            security.insist(doubts)
             click.echo(f"the settings of member {config.name} can be served")
             context.exit(0)
         check_ports(config)
@@ -140,6 +187,8 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
             structlog.get_logger().warning(
                 "a configuration file is given, these settings beside it are ignored", ignored=ignored
             )
+        security.warn(config, doubts)
+        security.make_own_certificates(config)
         from zkv.actors import supervisor
 
         status = supervisor.run(config)
@@ -175,8 +224,10 @@ def _typed(name: str, value: Any) -> Any:
     if name == "auto_compaction_retention" and type(value) is int:  # in a file, where nobody quotes it
         value = str(value)
     if isinstance(default, tuple):
+        if name == "cipher_suites" and isinstance(value, list):  # as etcd's file has them
+            value = ",".join(map(str, value))
         if not isinstance(value, str):
-            raise ConfigError(f"--{name.replace('_', '-')} must be text, urls separated by commas, not {value!r}")
+            raise ConfigError(f"--{name.replace('_', '-')} must be text, separated by commas, not {value!r}")
         return tuple(url.strip() for url in value.split(",") if url.strip())
     if type(value) is not type(default):
         kind = {bool: "true or false", int: "a number"}.get(type(default), "text")
@@ -198,21 +249,28 @@ def read_file(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} must hold `key: value` lines")
-    unknown = sorted(str(key) for key in content if key not in FLAGS)
+    unknown = sorted(str(key) for key in content if key not in FLAGS and key not in SECTIONS)
     if unknown:
         raise ConfigError(f"configuration file {path} has keys that are not known: {', '.join(unknown)}")
-    return {FLAGS[key]: value for key, value in content.items() if value is not None}
+    values = {FLAGS[key]: value for key, value in content.items() if value is not None and key in FLAGS}
+    for section, names in SECTIONS.items():
+        for name, value in _section(path, section, names, content.get(section)).items():
+            if name in values:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"configuration file {path} says {flag} twice: in {section}, and outside of it")
+            values[name] = value
+    return values
 
 
-def check_keys(config: NodeConfig) -> None:
-    """Raises ConfigError when a key file that will be needed cannot be used."""
-    for path in (config.curve_secret_key, config.peer_curve_secret_key):
-        if path:
-            from zkv.identity import load_secret
-
-            load_secret(path)
-    if config.curve_allow_dir and not Path(config.curve_allow_dir).is_dir():
-        raise ConfigError(f"--curve-allow-dir: {config.curve_allow_dir} is no directory")
+def _section(path: str, section: str, names: dict[str, str], content: Any) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path}: {section} must hold `key: value` lines")
+    unknown = sorted(str(key) for key in content if key not in names)
+    if unknown:
+        raise ConfigError(f"configuration file {path}: {section} has keys that are not known: {', '.join(unknown)}")
+    return {names[key]: value for key, value in content.items() if value is not None}
 
 
 def check_ports(config: NodeConfig) -> None:

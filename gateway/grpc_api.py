@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import uvloop
 
+from zkv.errors import NotTrusted
 from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line
 from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
+from zkv.gateway.tls_door import TlsDoor
 from zkv.mailbox import REPORT_MS, Mailbox, Stop, monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
@@ -51,8 +53,9 @@ CLOSE_MS: Final = 1_500
 class GrpcGateway:
     """The actor: `handle` takes the node's mail and Stop; connections come in by `Connected`."""
 
-    def __init__(self, desk: EtcdDesk, limits: Http2Limits) -> None:
+    def __init__(self, desk: EtcdDesk, limits: Http2Limits, tls: TlsDoor | None = None) -> None:
         self.finished = False
+        self.tls = tls
         self.desk = desk
         self.limits = limits
         self.connections: set[Connected] = set()
@@ -76,14 +79,21 @@ class GrpcGateway:
         self.settle_soon()
 
     def next_wakeup(self, now: int) -> int | None:
-        return now + int(1000 * (BUSY_TICK_S if self.desk.is_busy or self._close_by else IDLE_TICK_S))
+        return now + int(1000 * (BUSY_TICK_S if self._is_busy else IDLE_TICK_S))
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self.desk.is_busy or self._close_by or (self.tls is not None and self.tls.is_busy))
 
     def gauges(self) -> Sequence[tuple[str, str, int]]:
         groups, size = self.desk.asking.in_flight
-        return [("connections", "", len(self.connections)), ("groups", "", groups), ("bytes", "", size)]
+        shaking = self.tls.handshakes if self.tls is not None else 0
+        return [("connections", "", len(self.connections) + shaking), ("groups", "", groups), ("bytes", "", size)]
 
     def tick(self, now: int) -> None:
         self.desk.tick(now)
+        if self.tls is not None:
+            self.tls.tick(now, lambda: [each for each in self.connections if each.shown])
         for connected in list(self.connections):
             connected.tick(now)
         if self._close_by is not None:
@@ -123,6 +133,7 @@ class Connected(asyncio.Protocol):
         now = monotonic_ms()
         self.line = ConnectedLine(gateway.desk, gateway.limits, now)
         self.line.connected = self
+        self.shown: tuple[bytes, ...] = ()
         self._gateway = gateway
         self._transport: Any = None
         self._ticked_at = now
@@ -132,10 +143,30 @@ class Connected(asyncio.Protocol):
         if len(self._gateway.connections) >= CONNECTIONS_MAX or self._gateway.desk.asking.stopping:
             self._transport.abort()
             return
+        if not self._is_known():
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
         self._gateway.connections.add(self)
         self._gateway.desk.dirty.add(self.line)
         self._gateway.settle_soon()
+
+    def _is_known(self) -> bool:
+        """Who has come in by TLS is looked at before anything that it says is."""
+        shaken = self._transport.get_extra_info("ssl_object")
+        if shaken is not None:
+            assert self._gateway.tls is not None
+            try:
+                self.line.common_name, self.shown = self._gateway.tls.admit(shaken)
+            except NotTrusted:
+                return False
+        peer = self._transport.get_extra_info("peername")
+        self.line.address = "{}:{}".format(*peer[:2]) if peer else ""
+        return True
+
+    def dismiss(self) -> None:
+        """Its certificate is good no more."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self.line.receive(data, monotonic_ms())
@@ -179,7 +210,7 @@ class LoopMailbox(Mailbox):
         rundir: str,
         name: str,
         neighbours: Sequence[str],
-        addresses: Sequence[tuple[str, int]],
+        addresses: Sequence[tuple[str, int, bool]],
         *,
         reports: bool = False,
     ) -> None:
@@ -198,10 +229,13 @@ class LoopMailbox(Mailbox):
     async def _serve(self, gateway: GrpcGateway, control: Control, loop: asyncio.AbstractEventLoop) -> None:
         gateway.attach(loop)
         ended = loop.create_future()
-        servers = [
-            await loop.create_server(lambda: Connected(gateway), host, port, backlog=BACKLOG)
-            for host, port in self._addresses
-        ]
+        servers = []
+        for host, port, secure in self._addresses:
+            if secure:
+                assert gateway.tls is not None
+                gateway.tls.listen(loop, host, port, lambda: Connected(gateway))
+            else:
+                servers.append(await loop.create_server(lambda: Connected(gateway), host, port, backlog=BACKLOG))
 
         def guard(context_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001
             """A broken belief ends this process, as in every other actor."""
@@ -223,6 +257,8 @@ class LoopMailbox(Mailbox):
             if received:
                 for server in servers:
                     server.close()
+                if gateway.tls is not None:
+                    gateway.tls.close()
                 gateway.handle(received, monotonic_ms())
 
         def tick() -> None:
@@ -259,7 +295,9 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     addresses = []
     for url in config.etcd_client_urls:
         endpoint = socket_endpoint(url)
-        addresses.append(("127.0.0.1" if endpoint.host == "localhost" else endpoint.host, endpoint.port))
+        host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
+        addresses.append((host, endpoint.port, endpoint.secure))
+    tls = TlsDoor(config) if any(secure for _, _, secure in addresses) else None
     mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, addresses, reports=node.reports)
     desk = EtcdDesk(
         limits=node.limits,
@@ -278,4 +316,4 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
     structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)
-    return GrpcGateway(desk, limits), mailbox
+    return GrpcGateway(desk, limits, tls), mailbox

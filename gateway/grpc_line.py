@@ -38,11 +38,15 @@ class Desk(Protocol):
 
 
 class Line:
-    """`calls`: those being served, and not yet answered."""
+    """`calls`: those being served, and not yet answered. `common_name`: of the certificate that the client has shown,
+    "" where it has shown none; `address`: where it is. Both are known before anything is received.
+    """
 
     def __init__(self, desk: Desk, limits: Http2Limits, now: int) -> None:
         self.connection = grpc.GrpcConnection(desk.methods, limits, now)
         self.calls: dict[Call, Served] = {}
+        self.common_name = ""
+        self.address = ""
         self._desk = desk
 
     # --- from the socket -----------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from zkv.errors import ConfigError
 from zkv.limits import MEBIBYTE, Limits
-from zkv.urls import socket_endpoint
+from zkv.transport_security import TransportSecurity, check, check_tls
+from zkv.urls import INTRODUCTIONS_UP, introductions_port, socket_endpoint
 
 __all__ = ["DEFAULT_CLIENT_URLS", "DEFAULT_PEER_URL", "MEBIBYTE", "Limits", "NodeConfig"]
 
@@ -33,7 +34,8 @@ class NodeConfig:
     storage: str = "disk"
     """`disk`, or `memory`: nothing is kept, and a member that restarts is refilled by its peers."""
     listen_client_urls: tuple[str, ...] = DEFAULT_CLIENT_URLS
-    """Where clients come in, at IP addresses or localhost: native ones by tcp:// or curve://, etcd's by http://."""
+    """Where clients come in, at IP addresses or localhost: native ones by tcp:// or curve://, etcd's by http:// or
+    https://."""
     listen_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     """Where the other members come in: tcp:// or curve:// (http:// and https:// mean the same two)."""
     advertise_client_urls: tuple[str, ...] = DEFAULT_CLIENT_URLS
@@ -68,12 +70,50 @@ class NodeConfig:
     """A time ("8h", "30m"; hours without a unit), or a number of revisions; 0: history is kept for ever."""
     log_level: str = "info"
     """debug, info, warn, error, panic or fatal."""
+    cert_file: str = ""
+    """Certificate shown to clients (PEM, its chain behind it), at https:// and curve:// client urls."""
+    key_file: str = ""
+    """Its key."""
+    trusted_ca_file: str = ""
+    """CAs of the certificates that clients must show; they need show none when empty."""
+    client_cert_auth: bool = False
+    """Clients must show a certificate. As in etcd they must whenever trusted_ca_file is given."""
+    client_crl_file: str = ""
+    """What those CAs have revoked."""
+    client_cert_allowed_hostname: str = ""
+    """A name that clients' certificates must hold among their subject alternative names; any when empty."""
+    auto_tls: bool = False
+    """Without cert_file: a certificate that this server makes for itself, and that clients cannot check."""
+    peer_cert_file: str = ""
+    """Certificate shown to the other members, for both usages: they ask and are asked."""
+    peer_key_file: str = ""
+    """Its key."""
+    peer_trusted_ca_file: str = ""
+    """CAs of the certificates that the other members must show."""
+    peer_client_cert_auth: bool = False
+    """They must show one. They must in any case, but with peer_auto_tls."""
+    peer_crl_file: str = ""
+    """What those CAs have revoked."""
+    peer_cert_allowed_cn: str = ""
+    """The common name that all members' certificates must have; any when empty."""
+    peer_cert_allowed_hostname: str = ""
+    """A name that they all must hold among their subject alternative names; any when empty."""
+    peer_auto_tls: bool = False
+    """Without peer_cert_file: members encrypt, with certificates they make for themselves, and check nobody's."""
+    self_signed_cert_validity: int = 1
+    """Years that certificates of auto_tls and peer_auto_tls last."""
+    tls_min_version: str = "TLS1.2"
+    """The oldest TLS at https:// client urls: TLS1.2 or TLS1.3."""
+    tls_max_version: str = ""
+    """The newest; as new as there is when empty."""
+    cipher_suites: tuple[str, ...] = ()
+    """Those of TLS 1.2 there, by Go's names; OpenSSL's choice when empty."""
     curve_secret_key: str = ""
-    """Key pair (.key_secret file) of the native door, for curve:// client urls."""
+    """Key pair (.key_secret file) of the native door, for curve:// client urls without certificates."""
     curve_allow_dir: str = ""
     """Directory of the public key files of clients that may come in; all may when empty."""
     peer_curve_secret_key: str = ""
-    """Key pair (.key_secret file) that all members share, for curve:// peer urls."""
+    """Key pair (.key_secret file) that all members share, for curve:// peer urls without certificates."""
 
     def __post_init__(self) -> None:
         if not self.data_dir:
@@ -97,6 +137,11 @@ class NodeConfig:
         _at_least("--snapshot-count", self.snapshot_count, 1)
         _at_least("--max-request-bytes", self.max_request_bytes, 1024)
         _at_least("--max-txn-ops", self.max_txn_ops, 1)
+        check(self.client_security, "")
+        check(self.peer_security, "peer-")
+        check_tls(self.tls_min_version, self.tls_max_version, self.cipher_suites)
+        _at_least("--self-signed-cert-validity", self.self_signed_cert_validity, 1)
+        _at_most("--self-signed-cert-validity", self.self_signed_cert_validity, 100)
         if 5 * self.heartbeat_interval > self.election_timeout:
             raise ConfigError(
                 f"--election-timeout[{self.election_timeout}ms] should be at least as 5 times as "
@@ -110,10 +155,10 @@ class NodeConfig:
 
     def _check_urls(self) -> None:
         for flag, urls, schemes in (
-            ("--listen-client-urls", self.listen_client_urls, CLIENT_SCHEMES),
-            ("--advertise-client-urls", self.advertise_client_urls, ADVERTISED_SCHEMES),
-            ("--listen-peer-urls", self.listen_peer_urls, PEER_SCHEMES),
-            ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, PEER_SCHEMES),
+            ("--listen-client-urls", self.listen_client_urls, SCHEMES),
+            ("--advertise-client-urls", self.advertise_client_urls, SCHEMES),
+            ("--listen-peer-urls", self.listen_peer_urls, SCHEMES),
+            ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, SCHEMES),
             ("--listen-metrics-urls", self.listen_metrics_urls, ("http",)),
         ):
             if not urls and flag != "--listen-metrics-urls":
@@ -122,16 +167,87 @@ class NodeConfig:
                 raise ConfigError(f"{flag} names a url twice: {','.join(urls)}")
             for url in urls:
                 endpoint = socket_endpoint(url)
-                if flag == "--listen-client-urls" and url.startswith("https:"):
-                    raise ConfigError(f"etcd's API over TLS is not served yet, only http:// ({url})")
                 _one_of(f"{flag}: the scheme of {url}", url.partition("://")[0], schemes)
                 if "listen" in flag and endpoint.host != "localhost" and not _is_ip(endpoint.host):
                     raise ConfigError(f"expected IP in URL for binding ({url})")
-        if any(url.startswith("curve:") for url in self.listen_client_urls) and not self.curve_secret_key:
-            raise ConfigError("curve:// in --listen-client-urls needs --curve-secret-key (`zkv keys` makes one)")
+        self._check_security()
+
+    def _check_security(self) -> None:
+        for url in self.listen_client_urls:
+            if url.startswith("https:") and not self.client_security.is_given:
+                raise ConfigError(
+                    "TLS key/cert (--cert-file, --key-file) must be provided for client url "
+                    f"{url} with HTTPS scheme (`zkv cert` makes them)"
+                )
+            if url.startswith("curve:") and not (self.curve_secret_key or self.client_security.is_given):
+                raise ConfigError(
+                    "curve:// in --listen-client-urls needs --cert-file and --key-file (`zkv cert` makes them), "
+                    "or --curve-secret-key (`zkv keys` makes one)"
+                )
+        if self.curve_allow_dir and not self.curve_secret_key:
+            raise ConfigError(
+                "--curve-allow-dir needs --curve-secret-key: with certificates, --trusted-ca-file says who"
+            )
         peers = (*self.listen_peer_urls, *(url for urls in self.cluster().values() for url in urls))
-        if any(socket_endpoint(url).secure for url in peers) and not self.peer_curve_secret_key:
-            raise ConfigError("curve:// among the peer urls needs --peer-curve-secret-key (`zkv keys` makes one)")
+        secure = any(socket_endpoint(url).secure for url in peers)
+        if secure and not (self.peer_curve_secret_key or self.peer_security.is_given):
+            raise ConfigError(
+                "https:// or curve:// among the peer urls needs --peer-cert-file, --peer-key-file and "
+                "--peer-trusted-ca-file (`zkv cert` makes them), or --peer-curve-secret-key (`zkv keys` makes one)"
+            )
+        if secure and self.peers_are_introduced and not (self.peer_trusted_ca_file or self.peer_security.auto):
+            raise ConfigError("--peer-cert-file needs --peer-trusted-ca-file: whose certificates are to be believed?")
+        if len({url.startswith(("curve:", "https:")) for url in self.listen_peer_urls}) > 1:
+            raise ConfigError(f"--listen-peer-urls mixes plain and secure urls: {','.join(self.listen_peer_urls)}")
+        for url in (*self.introduced_client_urls, *(peers if self.peers_are_introduced else ())):
+            if socket_endpoint(url).secure and introductions_port(url) > PORT_MAX:
+                raise ConfigError(f"introductions are made {INTRODUCTIONS_UP} ports above a curve:// url: {url}")
+
+    @property
+    def client_security(self) -> TransportSecurity:
+        auto = self.auto_tls and not self.cert_file
+        return TransportSecurity(
+            cert_file=f"{self.data_dir}/fixtures/client/cert.pem" if auto else self.cert_file,
+            key_file=f"{self.data_dir}/fixtures/client/key.pem" if auto else self.key_file,
+            trusted_ca_file=self.trusted_ca_file,
+            client_cert_auth=self.client_cert_auth,
+            crl_file=self.client_crl_file,
+            allowed_hostname=self.client_cert_allowed_hostname,
+            auto=auto,
+        )
+
+    @property
+    def peer_security(self) -> TransportSecurity:
+        auto = self.peer_auto_tls and not self.peer_cert_file
+        return TransportSecurity(
+            cert_file=f"{self.data_dir}/fixtures/peer/cert.pem" if auto else self.peer_cert_file,
+            key_file=f"{self.data_dir}/fixtures/peer/key.pem" if auto else self.peer_key_file,
+            trusted_ca_file=self.peer_trusted_ca_file,
+            client_cert_auth=self.peer_client_cert_auth,
+            crl_file=self.peer_crl_file,
+            allowed_cn=self.peer_cert_allowed_cn,
+            allowed_hostname=self.peer_cert_allowed_hostname,
+            auto=auto,
+        )
+
+    @property
+    def introduced_client_urls(self) -> tuple[str, ...]:
+        """Those of `listen_client_urls` where certificates introduce CURVE keys."""
+        if self.curve_secret_key:
+            return ()
+        return tuple(url for url in self.listen_client_urls if url.startswith("curve:"))
+
+    @property
+    def introduced_peer_urls(self) -> tuple[str, ...]:
+        """Those of `listen_peer_urls` where they do."""
+        if not self.peers_are_introduced:
+            return ()
+        return tuple(url for url in self.listen_peer_urls if socket_endpoint(url).secure)
+
+    @property
+    def peers_are_introduced(self) -> bool:
+        """At secure peer urls certificates introduce CURVE keys."""
+        return self.peer_security.is_given and not self.peer_curve_secret_key
 
     @property
     def native_client_urls(self) -> tuple[str, ...]:
@@ -141,7 +257,7 @@ class NodeConfig:
     @property
     def etcd_client_urls(self) -> tuple[str, ...]:
         """Those of `listen_client_urls` where etcd's API is spoken."""
-        return tuple(url for url in self.listen_client_urls if url.startswith("http:"))
+        return tuple(url for url in self.listen_client_urls if url.startswith(("http:", "https:")))
 
     def cluster(self) -> dict[str, tuple[str, ...]]:
         """`initial_cluster` as name -> peer urls."""
@@ -150,7 +266,7 @@ class NodeConfig:
             name, equals, url = word.strip().partition("=")
             if not equals or not name or not url:
                 raise ConfigError(f"--initial-cluster: {word!r} is not NAME=URL")
-            _one_of(f"--initial-cluster: the scheme of {url}", url.partition("://")[0], PEER_SCHEMES)
+            _one_of(f"--initial-cluster: the scheme of {url}", url.partition("://")[0], SCHEMES)
             socket_endpoint(url)
             members[name] = (*members.get(name, ()), url)
         return members
@@ -199,9 +315,8 @@ class NodeConfig:
 
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")
-CLIENT_SCHEMES = ("tcp", "curve", "http")
-ADVERTISED_SCHEMES = ("tcp", "curve", "http", "https")
-PEER_SCHEMES = ("tcp", "curve", "http", "https")
+SCHEMES = ("tcp", "curve", "http", "https")
+PORT_MAX = 65_535
 ELECTION_TIMEOUT_MS_MAX = 50_000  # etcd's
 
 
@@ -217,6 +332,11 @@ def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
 def _at_least(flag: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{flag} must be at least {least}, not {value}")
+
+
+def _at_most(flag: str, value: int, most: int) -> None:
+    if value > most:
+        raise ConfigError(f"{flag} must be at most {most}, not {value}")
 
 
 def _is_ip(host: str) -> bool:

@@ -102,7 +102,7 @@ class Trust:
         self, authorities: Sequence[x509.Certificate], crls: Iterable[x509.CertificateRevocationList] = ()
     ) -> None:
         """`authorities`: at least one; `crls`: their signatures have been checked."""
-        self._authorities = tuple(authorities)
+        self.authorities = tuple(authorities)
         self._store = verification.Store(list(authorities))
         self._revoked: dict[x509.Name, set[int]] = {}
         for crl in crls:
@@ -135,14 +135,7 @@ class Trust:
                 raise CertificateRevoked(f"serial number {certificate.serial_number:x}")
             _check_usage(certificate, purpose)
         _check_leaf(leaf)
-        dns_names, addresses = names_of(leaf)
-        return Identity(
-            common_name(leaf),
-            dns_names,
-            addresses,
-            leaf.fingerprint(hashes.SHA256()).hex(),
-            min(int(each.not_valid_after_utc.timestamp()) for each in path) * 1000,
-        )
+        return _identity(leaf, min(each.not_valid_after_utc for each in path))
 
     def _path(
         self, leaf: x509.Certificate, others: Sequence[x509.Certificate], now: dt.datetime
@@ -159,7 +152,7 @@ class Trust:
             )
             return verifier.verify(leaf, list(others)).chain
         except verification.VerificationError as error:
-            search = _Search(self._authorities, others, now)
+            search = _Search(self.authorities, others, now)
             path = search.extend((leaf,))
             if path is None or not any(isinstance(each.public_key(), Ed25519PublicKey) for each in path):
                 raise UnknownAuthority(reason(error)) from None
@@ -225,6 +218,25 @@ def check_allowed(identity: Identity, common_name: str = "", hostname: str = "")
         raise NotAllowed(f"common name {identity.common_name!r}")
     if hostname and not is_named(hostname, identity.dns_names, identity.addresses):
         raise NotAllowed(f"it is not for {hostname!r}")
+
+
+def check_own(leaf: x509.Certificate, purpose: Purpose, now_ms: int) -> Identity:
+    """Whom it shows to those who trust its CA, as far as that can be told without them. Raises NotTrusted."""
+    try:
+        _check_time(leaf, dt.datetime.fromtimestamp(now_ms // 1000, dt.UTC))
+        _check_key(leaf)
+        _check_critical(leaf)
+        _check_usage(leaf, purpose)
+        _check_leaf(leaf)
+        return _identity(leaf, leaf.not_valid_after_utc)
+    except MALFORMED as error:
+        raise BadCertificate(reason(error)) from None
+
+
+def _identity(leaf: x509.Certificate, until: dt.datetime) -> Identity:
+    dns_names, addresses = names_of(leaf)
+    fingerprint = leaf.fingerprint(hashes.SHA256()).hex()
+    return Identity(common_name(leaf), dns_names, addresses, fingerprint, int(until.timestamp()) * 1000)
 
 
 # --- what a certificate must be -------------------------------------------------------------------

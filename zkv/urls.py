@@ -16,6 +16,9 @@ from zkv.errors import ConfigError
 
 PLAIN = frozenset({"tcp", "http"})
 SECURE = frozenset({"curve", "https"})
+INTRODUCTIONS_UP = 1000
+"""Where certificates introduce CURVE keys, that is done at the url's port and so many: CURVE itself hears nobody whose
+key is not known yet, and there is but one way to speak at a port."""
 
 
 class SocketEndpoint(NamedTuple):
@@ -46,3 +49,8 @@ def socket_endpoint(url: str) -> SocketEndpoint:
     if parts.path or parts.query or parts.fragment or parts.username:
         raise ConfigError(f"URL must not contain a path: {url}")
     return SocketEndpoint(host, port, parts.scheme in SECURE)
+
+
+def introductions_port(url: str) -> int:
+    """Where the CURVE keys for `url` are introduced. Raises ConfigError for what is no url."""
+    return socket_endpoint(url).port + INTRODUCTIONS_UP

@@ -28,7 +28,9 @@ def test_the_sample_explains_every_setting_and_shows_its_default() -> None:
     shown = {key: yaml.safe_load(value) for key, value in re.findall(r"^# ([a-z-]+): (\S+)$", text, re.MULTILINE)}
     given = set(read_file(str(DEPLOY / "zkv.yaml")))
     assert {FLAGS[key] for key in shown} | given == set(FLAGS.values())
-    defaults = {field.name: field.default for field in fields(NodeConfig)}
+    defaults: dict[str, object] = {
+        field.name: [] if field.default == () else field.default for field in fields(NodeConfig)
+    }
     assert {FLAGS[key]: value for key, value in shown.items()} == {FLAGS[key]: defaults[FLAGS[key]] for key in shown}
 
 
