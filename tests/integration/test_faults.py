@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.agreement import same_on_all
 from tests.harness.processes import ACTORS, alive, children, wait_until
 from tests.harness.writers import Writers
 from zkv.testing import LocalCluster
@@ -133,16 +134,6 @@ def test_a_member_that_was_away_catches_up_by_its_peers_log() -> None:
         cluster.start(away)
         same_on_all(cluster)
         assert all("sending a snapshot" not in cluster.log(number) for number in range(3))
-
-
-def same_on_all(cluster: LocalCluster) -> None:
-    """All members come to the same revision, and hold the same up to there."""
-    with cluster.client(timeout=20) as kv:
-        revision = kv.put("last", "1").revision
-        wait_until(
-            lambda: all(cluster.revision(number) >= revision for number in range(cluster.nodes)), "all are there"
-        )
-        assert len({kv.hash_kv(endpoint, revision=revision).hash for endpoint in cluster.endpoints}) == 1
 
 
 BIG = 64 * 1024  # of such values a hundred make storage flush, after which the log may be cut

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.agreement import same_on_all
 from zkv.errors import DeadlineExceeded
 from zkv.testing import ClusterError, LocalCluster
 
@@ -25,8 +26,7 @@ def test_a_cluster_survives_its_leader() -> None:
         found = cluster.client(timeout=15).get("a")
         assert found is not None
         assert (found.value, found.version) == (b"2", 2)
-        hashes = {kv.hash_kv(endpoint, kv.get("a").mod_revision).hash for endpoint in cluster.endpoints}  # type: ignore[union-attr]
-        assert len(hashes) == 1
+        same_on_all(cluster)
 
 
 def test_a_paused_member_says_nothing_and_comes_back() -> None:
