@@ -6,8 +6,7 @@
 All that is read at one turn of the loop is handled before anything is passed on (`_settle`), so what many clients ask
 at once travels together, and what they are answered at once leaves in one write for each.
 
-It runs on uvloop, for Python's own loop costs as much for a small read as all of HTTP/2 and gRPC here. This is a
-process of its own: whatever strangers do to it, the native door does not feel.
+This is a process of its own: whatever strangers do to it, the native door does not feel.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import resource
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-import uvloop
 
 from zkv.errors import NotTrusted
 from zkv.gateway.grpc_desk import EtcdDesk
@@ -25,7 +23,8 @@ from zkv.gateway.grpc_line import Line
 from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
 from zkv.gateway.tls_door import TlsDoor
-from zkv.mailbox import REPORT_MS, Mailbox, Stop, monotonic_ms
+from zkv.loop_mailbox import IDLE_TICK_S, LoopMailbox
+from zkv.mailbox import Stop, monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.actors.node import Node
-    from zkv.mailbox import Control
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """A message this much larger than request_bytes_max still comes in, and is told so (etcd:grpcOverheadBytes)."""
@@ -43,7 +41,6 @@ CONNECTIONS_MAX: Final = 20_000
 """More are closed as they come."""
 BACKLOG: Final = 1024
 BUSY_TICK_S: Final = 0.05
-IDLE_TICK_S: Final = 0.5
 RETRY_S: Final = 0.02
 """A neighbour's queue that was full is tried again after this."""
 CLOSE_MS: Final = 1_500
@@ -53,9 +50,14 @@ CLOSE_MS: Final = 1_500
 class GrpcGateway:
     """The actor: `handle` takes the node's mail and Stop; connections come in by `Connected`."""
 
-    def __init__(self, desk: EtcdDesk, limits: Http2Limits, tls: TlsDoor | None = None) -> None:
+    def __init__(
+        self, desk: EtcdDesk, limits: Http2Limits, addresses: Sequence[tuple[str, int, bool]], tls: TlsDoor | None
+    ) -> None:
+        """`addresses`: host, port, and is it TLS there?"""
         self.finished = False
         self.tls = tls
+        self._addresses = addresses
+        self._servers: list[asyncio.Server] = []
         self.desk = desk
         self.limits = limits
         self.connections: set[Connected] = set()
@@ -63,8 +65,21 @@ class GrpcGateway:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due = False
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises OSError when an address is taken."""
         self._loop = loop
+        for host, port, secure in self._addresses:
+            if secure:
+                assert self.tls is not None
+                self.tls.listen(loop, host, port, lambda: Connected(self))
+            else:
+                self._servers.append(await loop.create_server(lambda: Connected(self), host, port, backlog=BACKLOG))
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self.tls is not None:
+            self.tls.close()
 
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         for source, message in inbox:
@@ -99,6 +114,9 @@ class GrpcGateway:
         if self._close_by is not None:
             gone = not self.connections or now >= self._close_by
             self.finished = self.desk.asking.drained(now) and gone
+            if self.finished:
+                for connected in self.connections:
+                    connected.write()
         self.settle_soon()
 
     def settle_soon(self) -> None:
@@ -202,91 +220,6 @@ class Connected(asyncio.Protocol):
             self._transport.close()
 
 
-class LoopMailbox(Mailbox):
-    """A mailbox whose owner lives in an event loop."""
-
-    def __init__(
-        self,
-        rundir: str,
-        name: str,
-        neighbours: Sequence[str],
-        addresses: Sequence[tuple[str, int, bool]],
-        *,
-        reports: bool = False,
-    ) -> None:
-        super().__init__(rundir, name, neighbours, reports=reports)
-        self._addresses = addresses
-        self._report_at = 0
-
-    def drive(self, actor: Any, control: Control) -> None:
-        """Until the actor is finished. Raises OSError when an address is taken."""
-        loop = uvloop.new_event_loop()
-        try:
-            loop.run_until_complete(self._serve(actor, control, loop))
-        finally:
-            loop.close()
-
-    async def _serve(self, gateway: GrpcGateway, control: Control, loop: asyncio.AbstractEventLoop) -> None:
-        gateway.attach(loop)
-        ended = loop.create_future()
-        servers = []
-        for host, port, secure in self._addresses:
-            if secure:
-                assert gateway.tls is not None
-                gateway.tls.listen(loop, host, port, lambda: Connected(gateway))
-            else:
-                servers.append(await loop.create_server(lambda: Connected(gateway), host, port, backlog=BACKLOG))
-
-        def guard(context_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001
-            """A broken belief ends this process, as in every other actor."""
-            error = context.get("exception")
-            if isinstance(error, Exception) and not isinstance(error, OSError) and not ended.done():
-                ended.set_exception(error)
-
-        loop.set_exception_handler(guard)
-
-        def mail() -> None:
-            received, more = self.drain()
-            if received:
-                gateway.handle(received, monotonic_ms())
-            if more:
-                loop.call_soon(mail)
-
-        def words() -> None:
-            received = control.read()
-            if received:
-                for server in servers:
-                    server.close()
-                if gateway.tls is not None:
-                    gateway.tls.close()
-                gateway.handle(received, monotonic_ms())
-
-        def tick() -> None:
-            now = monotonic_ms()
-            gateway.tick(now)
-            if self.reports and now >= self._report_at:
-                self._report_at = now + REPORT_MS
-                self.report(gateway.gauges())
-            if gateway.finished:
-                if not ended.done():
-                    ended.set_result(None)
-                return
-            due = gateway.next_wakeup(now)
-            loop.call_later(IDLE_TICK_S if due is None else max(0.0, due - now) / 1000, tick)
-
-        loop.add_reader(self.inbox_fd, mail)
-        loop.add_reader(control.fileno(), words)
-        loop.call_soon(mail)  # what came before anybody read
-        tick()
-        try:
-            await ended
-        finally:
-            loop.remove_reader(self.inbox_fd)
-            loop.remove_reader(control.fileno())
-            for connected in list(gateway.connections):
-                connected.write()
-
-
 def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     """The door on its sockets, for `mailbox.run`."""
     config = node.config
@@ -298,7 +231,7 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
         addresses.append((host, endpoint.port, endpoint.secure))
     tls = TlsDoor(config) if any(secure for _, _, secure in addresses) else None
-    mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, addresses, reports=node.reports)
+    mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, reports=node.reports)
     desk = EtcdDesk(
         limits=node.limits,
         member_id=node.member_id,
@@ -316,4 +249,4 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
     structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)
-    return GrpcGateway(desk, limits, tls), mailbox
+    return GrpcGateway(desk, limits, addresses, tls), mailbox

@@ -1,0 +1,93 @@
+"""A mailbox whose owner lives in an event loop, because it serves many connections that are no ZeroMQ's.
+
+    mail, Stop       -> actor.handle
+    its own sockets  -> what `actor.open` has made of them
+    time             -> actor.tick, when `next_wakeup` says so
+
+It runs on uvloop: Python's own loop costs as much for a small read as the work to be done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import uvloop
+
+from zkv.mailbox import REPORT_MS, Actor, Mailbox, monotonic_ms
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from zkv.mailbox import Control
+
+IDLE_TICK_S: Final = 0.5
+
+
+class LoopActor(Actor, Protocol):
+    async def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen. Raises OSError when an address is taken."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+    def tick(self, now: int) -> None: ...
+
+
+class LoopMailbox(Mailbox):
+    _report_at = 0
+
+    def drive(self, actor: Any, control: Control) -> None:
+        """Until the actor is finished. Raises OSError when an address is taken."""
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(self._serve(actor, control, loop))
+        finally:
+            loop.close()
+
+    async def _serve(self, actor: LoopActor, control: Control, loop: asyncio.AbstractEventLoop) -> None:
+        ended = loop.create_future()
+        await actor.open(loop)
+
+        def guard(context_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001
+            """A broken belief ends this process, as in every other actor."""
+            error = context.get("exception")
+            if isinstance(error, Exception) and not isinstance(error, OSError) and not ended.done():
+                ended.set_exception(error)
+
+        loop.set_exception_handler(guard)
+
+        def mail() -> None:
+            received, more = self.drain()
+            if received:
+                actor.handle(received, monotonic_ms())
+            if more:
+                loop.call_soon(mail)
+
+        def words() -> None:
+            received = control.read()
+            if received:
+                actor.close()
+                actor.handle(received, monotonic_ms())
+
+        def tick() -> None:
+            now = monotonic_ms()
+            actor.tick(now)
+            if self.reports and now >= self._report_at:
+                self._report_at = now + REPORT_MS
+                self.report(actor.gauges())
+            if actor.finished:
+                if not ended.done():
+                    ended.set_result(None)
+                return
+            due = actor.next_wakeup(now)
+            loop.call_later(IDLE_TICK_S if due is None else max(0.0, due - now) / 1000, tick)
+
+        loop.add_reader(self.inbox_fd, mail)
+        loop.add_reader(control.fileno(), words)
+        loop.call_soon(mail)  # what came before anybody read
+        tick()
+        try:
+            await ended
+        finally:
+            loop.remove_reader(self.inbox_fd)
+            loop.remove_reader(control.fileno())
