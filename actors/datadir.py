@@ -146,7 +146,7 @@ def _first_identity(config: NodeConfig) -> Identity:
 
 
 def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:
-    identity = _read_identity(member_dir / "identity")
+    identity = read_identity(member_dir / "identity")
     if identity is not None and identity.name != config.name:
         raise ConfigError(
             f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
@@ -154,7 +154,8 @@ def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:
     return identity
 
 
-def _read_identity(path: Path) -> Identity | None:
+def read_identity(path: Path) -> Identity | None:
+    """None where there is none. Raises ConfigError, CorruptionError."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

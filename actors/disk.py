@@ -61,6 +61,9 @@ class Disk(Protocol):
 class Directory:
     """The port on a directory of this machine."""
 
+    MODE = os.O_RDWR
+    """How its files are opened."""
+
     def __init__(self, path: str) -> None:
         self._path = path
         with self._trying("open", ""):
@@ -83,7 +86,7 @@ class Directory:
 
     def open(self, name: str) -> int:
         with self._trying("open", name):
-            return os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._directory)
+            return os.open(name, self.MODE | os.O_CLOEXEC, dir_fd=self._directory)
 
     def create(self, name: str, size: int) -> int:
         with self._trying("create", name):

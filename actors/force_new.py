@@ -20,6 +20,7 @@ from zkv.wire.messages import ConfState
 
 if TYPE_CHECKING:
     from zkv.actors.node import Node
+    from zkv.core.raft.log import LogPort
     from zkv.wire.messages import Member
 
 SLICE_BYTES = 4 << 20
@@ -36,8 +37,7 @@ def force_new_cluster(node: Node) -> tuple[Member, ...]:
         machine = StateMachine(engine, node.limits, cluster_id=node.cluster_id, member_id=node.member_id)
         if not machine.applied and not machine.members.table():
             machine.bootstrap(node.bootstrap)
-        while machine.applied < log.last_index:
-            machine.apply(log.entries(machine.applied + 1, log.last_index + 1, SLICE_BYTES), log.hard_state.term)
+        apply_log(log, machine)
         if node.member_id not in {member.id for member in machine.members.table()}:
             raise ConfigError("this member has been removed from its cluster: it cannot be the one that is left")
         conf = ConfState((node.member_id,), index=machine.applied)
@@ -49,3 +49,9 @@ def force_new_cluster(node: Node) -> tuple[Member, ...]:
         engine.close()
         log.close()
     return dropped
+
+
+def apply_log(log: LogPort, machine: StateMachine) -> None:
+    """All of it that the store does not have yet, agreed on or not. Raises CorruptionError."""
+    while machine.applied < log.last_index:
+        machine.apply(log.entries(machine.applied + 1, log.last_index + 1, SLICE_BYTES), log.hard_state.term)

@@ -83,7 +83,7 @@ def restore(
         being_made(target, identity) as (engine, scratch),
         _pairs_of(source, scratch, check_digest=check_digest) as chunks,
     ):
-        return _build(engine, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+        return build(engine, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
 
 
 def new_home(config: NodeConfig) -> tuple[Path, Identity]:
@@ -132,7 +132,7 @@ def _pairs_of(source: Path, scratch: Path, *, check_digest: bool) -> Iterator[It
             yield iter(SnapshotReader(file, check_digest=check_digest))
 
 
-def _build(
+def build(
     engine: RocksEngine,
     chunks: Iterator[Pairs],
     identity: Identity,
@@ -141,6 +141,7 @@ def _build(
     mark_compacted: bool,
     progress: Callable[[int], object],
 ) -> Restored:
+    """Fill the empty store `engine` with what another held. Raises CorruptionError, OSError."""
     place: Place | None = None
     leases: list[tuple[bytes, bytes]] = []
     batch: list[tuple[bytes, bytes]] = []

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, GLOBAL_FLAGS, CommandError, Flag, Values, parse, switch
+from zkv.ctl.progress import Progress
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -342,29 +342,6 @@ def _run(call: Call) -> int:
         found = sections_as_text(sections, precise=values.is_on("precise"))
     call.out.write(found.encode() + b"\n")
     return 1 if any(section.results.errors for section in sections) else 0
-
-
-class Progress:
-    """A bar on standard error, where that is a terminal."""
-
-    def __init__(self, total: int, unit: str = "req") -> None:
-        self._show: Callable[[int], object] = int
-        self._close: Callable[[], object] = int
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            bar = tqdm(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, leave=False)
-            self._show = lambda done: bar.update(done - bar.n)
-            self._close = bar.close
-
-    def show(self, done: int) -> None:
-        self._show(done)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
 
 
 benchmark = Command(

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zkv.ctl.bench import Progress
 from zkv.ctl.bench_loads import no_arguments, positive, value_of
 from zkv.ctl.bench_report import Results, Section
+from zkv.ctl.progress import Progress
 from zkv.limits import Limits
 from zkv.wire import messages as m
 from zkv.wire.codec import pack

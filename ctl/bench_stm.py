@@ -13,10 +13,10 @@ import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from zkv.ctl.bench import Progress
 from zkv.ctl.bench_loads import no_arguments, positive, value_of
 from zkv.ctl.bench_report import Results, Section
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Values
+from zkv.ctl.progress import Progress
 from zkv.errors import ZkvError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from zkv.client.ticket import FOREVER
-from zkv.ctl.bench import Progress
 from zkv.ctl.bench_loads import keys_of, no_arguments, positive, value_of
 from zkv.ctl.bench_report import Results, Section
 from zkv.ctl.bench_watchers import TICK_S, Arrivals, Putting, Stream, Watchers
+from zkv.ctl.progress import Progress
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:

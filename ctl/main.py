@@ -28,6 +28,7 @@ EXIT_BROKEN_PIPE = 141
 COMMANDS = {
     "alarm disarm": "zkv.ctl.alarm:DISARM",
     "alarm list": "zkv.ctl.alarm:LIST",
+    "backup": "zkv.ctl.backup:BACKUP",
     "benchmark": "zkv.ctl.bench:benchmark",
     "cert ca": "zkv.ctl.cert:CA",
     "cert client": "zkv.ctl.cert:CLIENT",
@@ -61,6 +62,7 @@ COMMANDS = {
     "member update": "zkv.ctl.member:UPDATE",
     "move-leader": "zkv.ctl.member:MOVE_LEADER",
     "put": "zkv.ctl.kv:PUT",
+    "recover": "zkv.ctl.recover:RECOVER",
     "server": "zkv.ctl.server:server",
     "snapshot import-etcd": "zkv.ctl.snapshot_etcd:IMPORT_ETCD",
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
+from zkv.ctl.progress import Progress
 from zkv.errors import ConfigError, CorruptionError
 from zkv.files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from zkv.actors.restore import Restored
     from zkv.config import NodeConfig
@@ -25,26 +24,6 @@ if TYPE_CHECKING:
 EXIT_MANY_ENDPOINTS = 5  # etcdctl's
 BUMP = 1_000_000_000
 _EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
-
-
-class Bar:
-    """Progress on stderr, where somebody looks at it; `total` bytes (or what `unit` says), or 0 where nobody knows."""
-
-    def __init__(self, what: str, total: int, unit: str = "B") -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(desc=what, total=total or None, unit=unit, unit_scale=True, disable=None, leave=False)
-
-    def to(self, done: int) -> None:
-        self._bar.update(done - self._bar.n)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
 
 
 def one_file(call: Call, command: str) -> Path:
@@ -62,7 +41,7 @@ def _save(call: Call) -> int:
     part = path.with_name(f"{path.name}.part")
     try:
         with call.connect() as connection:
-            _download(connection, part)
+            download(connection, part)
         part.rename(path)
         sync_directory(path.parent)
     except OSError as error:
@@ -73,7 +52,8 @@ def _save(call: Call) -> int:
     return 0
 
 
-def _download(connection: Connection, part: Path) -> None:
+def download(connection: Connection, part: Path) -> None:
+    """The store of the one endpoint, into a snapshot file. Raises ZkvError, OSError."""
     from zkv.snapshot_file import SnapshotWriter
 
     header, chunks = connection.snapshot()
@@ -81,11 +61,11 @@ def _download(connection: Connection, part: Path) -> None:
     with os.fdopen(descriptor, "wb") as file:
         writer = SnapshotWriter(file)
         keys = 0
-        with Bar("saving", 0) as bar:
+        with Progress(0, "B", "saving") as bar:
             for chunk in chunks:
                 writer.add(chunk.pairs)
                 keys += sum(key[:1] == _EVENT for key, _ in chunk.pairs)
-                bar.to(writer.bytes)
+                bar.show(writer.bytes)
         writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision, keys=keys)
         file.flush()
         os.fsync(file.fileno())
@@ -165,14 +145,14 @@ def _restore(call: Call) -> int:
     with explained(path, "restore"):
         new = new_cluster(call.values)
         size = 0 if path.is_dir() else path.stat().st_size
-        with Bar("restoring", size) as bar:
+        with Progress(size, "B", "restoring") as bar:
             restored = restore(
                 path,
                 new.config,
                 check_digest=new.check_digest,
                 bump=new.bump,
                 mark_compacted=new.mark_compacted,
-                progress=bar.to,
+                progress=bar.show,
             )
     tell_restored(call, new.config.data_dir, "Restored", restored)
     return 0

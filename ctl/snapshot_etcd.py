@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from zkv.ctl.command import Call, Command
-from zkv.ctl.snapshot import RESTORE_FLAGS, Bar, explained, new_cluster, one_file, tell_restored
+from zkv.ctl.progress import Progress
+from zkv.ctl.snapshot import RESTORE_FLAGS, explained, new_cluster, one_file, tell_restored
 
 
 def _import(call: Call) -> int:
@@ -13,11 +14,11 @@ def _import(call: Call) -> int:
     path = one_file(call, "import-etcd")
     with explained(path, "import"), path.open("rb") as file:
         new = new_cluster(call.values)
-        with Bar("checking", 2 * path.stat().st_size) as bar:
-            source = EtcdSnapshot(file.fileno(), check_digest=new.check_digest, progress=bar.to)
-        with Bar("importing", source.change_count, "") as bar:
+        with Progress(2 * path.stat().st_size, "B", "checking") as bar:
+            source = EtcdSnapshot(file.fileno(), check_digest=new.check_digest, progress=bar.show)
+        with Progress(source.change_count, "", "importing") as bar:
             restored = import_etcd(
-                source, new.config, bump=new.bump, mark_compacted=new.mark_compacted, progress=bar.to
+                source, new.config, bump=new.bump, mark_compacted=new.mark_compacted, progress=bar.show
             )
     tell_restored(call, new.config.data_dir, "Imported", restored)
     if source.has_auth:

@@ -27,6 +27,8 @@ MASKS = (
     (r"\b[0-9a-f]{15}\b", "ID"),
     (r"\b[\d.]+(ms|µs|s)$", "TIME"),
     (r"\| [0-9a-f]{8} \|", "| HASH |"),
+    (r"\b(entry|term|up to) \d+", r"\1 N"),
+    (r"\bID \(n\d\), ID \(n\d\)", "IDS"),
     (r" *[\d.]+ k?B\b", " SIZE"),
 )
 END = "@@ end of command @@"
