@@ -5,6 +5,7 @@
                    /clock         what is known of the cluster clock (anchor.py)
                    /wal           the raft log
                    /snap/db       the store (RocksDB)
+                   /refill ..     of a member that gets its data anew (refill.py)
 
 laid out as etcd's. With data there, the initial-* settings are not consulted: the identity says who this is, the
 store who the others are. Everything that can be refused is refused before the first file is made.
@@ -29,6 +30,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from zkv.actors import refill
 from zkv.actors.join import who_am_i
 from zkv.actors.node import Node
 from zkv.core import ids
@@ -61,7 +63,7 @@ class Identity(NamedTuple):
     cluster_id: int
     bootstrap: tuple[Member, ...]
     peers: tuple[Member, ...] = ()
-    """Who else there was when this member joined a running cluster (then `bootstrap` is empty)."""
+    """Who else there was when this member joined a running cluster, or was refilled (then `bootstrap` is empty)."""
 
 
 @contextlib.contextmanager
@@ -86,6 +88,9 @@ def opened(config: NodeConfig) -> Iterator[Node]:
             identity = known or _first_identity(config)
             if known is None:
                 write_identity(member_dir / "identity", identity)
+            else:
+                refill.check(member_dir)
+                identity = _made_anew(identity, member_dir, config)
         for part in ("wal", "snap"):
             (member_dir / part).mkdir(mode=0o700, exist_ok=True)
         rundir = stack.enter_context(_private("run", data_dir, _runtime_root()))
@@ -143,6 +148,30 @@ def _first_identity(config: NodeConfig) -> Identity:
     answer = who_am_i(config)
     peers = tuple(member for member in answer.members if member.id != answer.member_id)
     return Identity(FORMAT, config.name, answer.member_id, answer.cluster_id, (), peers)
+
+
+def _made_anew(identity: Identity, member_dir: Path, config: NodeConfig) -> Identity:
+    """Itself, unless the member is to be refilled: then its data are set aside once the others say that they know it.
+
+    Raises ConfigError.
+    """
+    if not refill.is_wanted(member_dir):
+        return identity
+    if config.force_new_cluster:
+        raise ConfigError("--force-new-cluster: this member is to be refilled from the others, and has no data")
+    if refill.is_begun(member_dir):
+        return identity
+    answer = who_am_i(config, (*identity.bootstrap, *identity.peers), refill=True)
+    if (answer.cluster_id, answer.member_id) != (identity.cluster_id, identity.member_id):
+        raise ConfigError(
+            f"data directory {config.data_dir} belongs to member {identity.member_id:x} of cluster "
+            f"{identity.cluster_id:x}, but the others know {answer.member_id:x} of cluster {answer.cluster_id:x} here"
+        )
+    peers = tuple(member for member in answer.members if member.id != identity.member_id)
+    identity = identity._replace(bootstrap=(), peers=peers)
+    write_identity(member_dir / "identity", identity)
+    refill.set_aside(member_dir)
+    return identity
 
 
 def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:

@@ -24,7 +24,10 @@ from zkv.wire import codec
 from zkv.wire.messages import Join, JoinAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zkv.config import NodeConfig
+    from zkv.wire.messages import Member
 
 ASK_MS = 500
 PATIENCE_MS = 30_000
@@ -32,13 +35,20 @@ PATIENCE_MS = 30_000
 ANSWER_BYTES_MAX = 1 << 20
 
 
-def who_am_i(config: NodeConfig) -> JoinAnswer:
-    """Raises ConfigError when nobody knows this server, or when it has been a member before and lost its data."""
+def who_am_i(config: NodeConfig, known: Sequence[Member] = (), *, refill: bool = False) -> JoinAnswer:
+    """Asked of `known` members, too. One that is to be `refill`ed has been a member before.
+
+    Raises ConfigError when nobody knows this server, or when it has been a member before and lost its data.
+    """
+    urls = ",".join(config.initial_advertise_peer_urls)
+    others = _others(config, known)
+    if refill and not others:
+        raise ConfigError("there is nobody to refill this member from: name the others in --initial-cluster")
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _child(config, writer)
+        _child(config, others, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         try:
@@ -50,13 +60,17 @@ def who_am_i(config: NodeConfig) -> JoinAnswer:
             os.waitpid(child, 0)
     answer = codec.decode(said) if said else None
     if not isinstance(answer, JoinAnswer):
-        urls = ",".join(config.initial_advertise_peer_urls)
+        if refill:
+            raise ConfigError(
+                f"this member is to be refilled, and none of {', '.join(others)} says that it knows a member with the "
+                f"peer urls {urls}: its data are left as they are"
+            )
         raise ConfigError(
             f"none of the members in --initial-cluster knows a member with the peer urls {urls}: "
             "add it first (zkv member add), and check --initial-cluster"
         )
     own = next((member for member in answer.members if member.id == answer.member_id), None)
-    if own is not None and own.client_urls and config.storage != "memory":
+    if own is not None and own.client_urls and config.storage != "memory" and not refill:
         raise ConfigError(
             f"member {own.id:x} has already been bootstrapped, but its data directory is empty: "
             "remove the member and add it again, or give it its data back"
@@ -64,19 +78,25 @@ def who_am_i(config: NodeConfig) -> JoinAnswer:
     return answer
 
 
-def _child(config: NodeConfig, writer: int) -> NoReturn:
+def _others(config: NodeConfig, known: Sequence[Member]) -> tuple[str, ...]:
+    """Peer urls to ask at."""
+    own = frozenset(config.initial_advertise_peer_urls)
+    told = (*config.cluster().values(), *(member.peer_urls for member in known))
+    return tuple(dict.fromkeys(url for urls in told for url in urls if url not in own))
+
+
+def _child(config: NodeConfig, others: Sequence[str], writer: int) -> NoReturn:
     """Ends with the process, whatever happens in it."""
     try:
-        answer = _ask(config)
+        answer = _ask(config, others)
         if answer is not None:
             os.write(writer, codec.encode(answer))
     finally:
         os._exit(0)
 
 
-def _ask(config: NodeConfig) -> JoinAnswer | None:
+def _ask(config: NodeConfig, others: Sequence[str]) -> JoinAnswer | None:
     own = frozenset(config.initial_advertise_peer_urls)
-    others = [url for urls in config.cluster().values() for url in urls if url not in own]
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     key_file = config.peer_curve_secret_key
     door = listening(context, config.listen_peer_urls, key_file, ANSWER_BYTES_MAX)

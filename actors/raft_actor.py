@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import structlog
 
+from zkv.actors import refill
 from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
@@ -66,6 +67,7 @@ class RaftActor:
     """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors.
 
     `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
+    `refilled`: what it held was set aside, and this is to be called when it counts again.
     `anchors`: keeps what is known of the cluster clock. `outer_gauges`: what the log and the links tell of themselves.
     """
 
@@ -84,6 +86,7 @@ class RaftActor:
         cluster_id: int = 0,
         attributes: tuple[str, tuple[str, ...]] | None = None,
         forgetful: bool = False,
+        refilled: Callable[[], None] | None = None,
         anchors: Anchors | None = None,
         doors: Sequence[str] = ("gateway",),
         outer_gauges: Callable[[], Sequence[Value]] = tuple,
@@ -121,8 +124,9 @@ class RaftActor:
         self._attributes = attributes
         self._publish_at = 0
         self._forgetful = forgetful
+        self._refilled = refilled
         self._incarnation = seed
-        self._passivity = Passivity(config.member, seed, post_peer) if forgetful else None
+        self._passivity = Passivity(config.member, seed, post_peer) if forgetful or refilled else None
         self._probation: Probation | None = None
         self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
@@ -167,7 +171,7 @@ class RaftActor:
         elif self._passivity is None:
             core.tick(now)
         else:
-            self._passivity.ask(core.conf, now, fresh=self._is_fresh(core))
+            self._passivity.ask(core.conf, core.leader, now, fresh=self._is_fresh(core))
         if proposals:
             self._propose(core, proposals, now)
         if reads:
@@ -182,10 +186,9 @@ class RaftActor:
             self._tell_leader(actor)
         self._feed.feed(self._commit, core.term, now)
         self._transfers.tend(now, leading=core.leader == self._member_id)
-        if self._passivity is not None and self._passivity.is_over(core.conf):
-            self._logger.info("this member has a vote again")
-            self._passivity = None
-        elif self._passivity is None and self._forgetful and core.is_learner:
+        if self._passivity is not None:
+            self._leave_passivity(core, self._passivity)
+        elif self._forgetful and core.is_learner:
             # a leader took it at its word just as it learned that all are starting: now it must ask for its vote
             self._passivity = Passivity(self._member_id, self._incarnation, self._post_peer)
         if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
@@ -270,18 +273,18 @@ class RaftActor:
         if at.applied + 1 < log.first_index:
             raise CorruptionError(
                 f"the store has applied the log up to {at.applied}, but the log begins at {log.first_index}: "
-                "the store lost data it had made durable; remove this member's data and let it join again"
+                f"the store lost data it had made durable; {refill.REMEDY}"
             )
         if at.applied > log.last_index:
             raise CorruptionError(
                 f"the store has applied entry {at.applied}, but the log ends at {log.last_index}: "
-                "the log lost entries it had synced; remove this member's data and let it join again"
+                f"the log lost entries it had synced; {refill.REMEDY}"
             )
         self._feed.begin(at.applied, at.durable)
         self._transfers.broken_off()
         if self._core is None:
             self._core = Raft(self._config, log, self._random, now, self._anchors.load())
-            if not self._forgetful and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
+            if self._passivity is None and self._is_fresh(self._core) and self._member_id in self._core.conf.voters:
                 self._probation = Probation(self._member_id, self._post_peer)
         self._tell_leader("storage")
 
@@ -291,6 +294,9 @@ class RaftActor:
         self, sender: int, message: NamedTuple, proposals: list[bytes], changes: list[bytes], now: int
     ) -> None:
         core = self._core
+        if type(message) is m.Relay and message.actor == "storage" and sender not in self._removed:
+            self._relays.take_in(sender, message)  # storages compare what they hold before they take part in anything
+            return
         if core is None or self._feed.stalled(now):
             return
         if sender in self._removed:
@@ -512,7 +518,18 @@ class RaftActor:
 
     def _is_fresh(self, core: Raft) -> bool:
         """Nothing was ever decided here, nor voted."""
-        return core.term == 0 and self._log.last_index == 0
+        return core.term == 0 and self._log.last_index == 0 and self._refilled is None
+
+    def _leave_passivity(self, core: Raft, passivity: Passivity) -> None:
+        """Once storage has come so far, too: behind that lies what made others count this member out."""
+        known = self._members.get(self._member_id)
+        stays_learner = self._refilled is not None and known is not None and known.is_learner
+        if self._feed.applied >= core.conf.index and passivity.is_over(core.conf, stays_learner=stays_learner):
+            self._logger.info("this member learns again" if core.is_learner else "this member has a vote again")
+            self._passivity = None
+            if self._refilled is not None:
+                self._refilled()
+                self._refilled = None
 
     def _asked_to_rejoin(self, core: Raft, sender: int, question: m.Rejoin, now: int) -> None:
         if self._passivity is not None:
@@ -540,6 +557,8 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     config = node.config
     conf = m.ConfState(tuple(sorted(member.id for member in node.bootstrap)))
     in_memory = config.storage == "memory"
+    member_dir = Path(node.wal_dir).parent
+    refilling = not in_memory and refill.is_begun(member_dir)
     log: LogPort = MemoryLog(conf) if in_memory else Wal(node.wal_dir, node.limits, conf)
     links = PeerLinks(
         mailbox,
@@ -568,8 +587,9 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         cluster_id=node.cluster_id,
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
+        refilled=(lambda: refill.complete(member_dir)) if refilling else None,
         outer_gauges=lambda: [*(log.gauges() if isinstance(log, Wal) else ()), *links.gauges()],
-        anchors=None if in_memory else AnchorFile(Path(node.wal_dir).with_name("clock"), boot_id()),
+        anchors=None if in_memory else AnchorFile(member_dir / "clock", boot_id()),
         doors=node.doors,
     )
     links.set_members(node.peers)

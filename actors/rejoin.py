@@ -17,6 +17,9 @@ at a time keep quorums overlapping, thesis 4.1); and whatever votes it may have 
 configuration whose majorities the new one overlaps without it. The price: a cluster in memory first starts when all
 its members are there.
 
+**One that is refilled** (refill.py) has forgotten in the same way, but its fellows have not, and it never says that it
+is as new as they may be: it waits to be a learner, and to vote again.
+
 **One whose disk is empty** is new, or somebody has removed its data and started it under its old name. So it asks,
 and takes no part at all until, with itself, a majority is not aware that it has been here before (members write their
 names into the log once they work). A member that is known ends, as etcd's do: it must be removed and added
@@ -54,10 +57,13 @@ class Passivity:
         self._learner_as_of: int | None = None
         self._ask_at = 0
 
-    def is_over(self, conf: ConfState) -> bool:
+    def is_over(self, conf: ConfState, *, stays_learner: bool = False) -> bool:
+        """`stays_learner`: nobody means to give it a vote; then it is enough that it knows itself to be one."""
         others = set(conf.voters) - {self._member}
         if conf.index == 0 and self._member in conf.voters and others <= self._fresh:
             return True
+        if stays_learner and self._learner_as_of is not None and self._member in conf.learners:
+            return conf.index >= self._learner_as_of
         return self._learner_as_of is not None and conf.index > self._learner_as_of and self._member in conf.voters
 
     def may_step(self, message: Message) -> bool:
@@ -79,10 +85,11 @@ class Passivity:
         if answer.learner_as_of is not None:
             self._learner_as_of = max(self._learner_as_of or 0, answer.learner_as_of)
 
-    def ask(self, conf: ConfState, now: int, *, fresh: bool) -> None:
+    def ask(self, conf: ConfState, leader: int, now: int, *, fresh: bool) -> None:
+        """The leader, too, whom one that is joining may hear of before it knows the configuration."""
         if now >= self._ask_at:
             self._ask_at = now + ASK_MS
-            for member in {*conf.voters, *conf.voters_outgoing} - {self._member}:
+            for member in {*conf.voters, *conf.voters_outgoing, leader} - {self._member, 0}:
                 self._post_peer(member, Rejoin(self._incarnation, fresh))
 
 

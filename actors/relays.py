@@ -1,5 +1,7 @@
 """Mail between a member's lease actor or gateway and the lease actor of the leader, over raft's connections.
 
+And between the storages of members that compare what they hold (auditor.py).
+
     gateway -> lease ->  Relay -> raft ... raft -> lease      keep-alives, to the leader
                          raft ... raft <- Relay <- lease      their answers, to the gateway that asked
                gateway <- raft
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 ALLOWED: Final[dict[str, tuple[type, ...]]] = {
     "lease": (m.LeaseRequests,),
+    "storage": (m.HashWanted, m.HashIs, m.DigestsWanted, m.DigestsAre),
     "gateway": (m.GatewayAnswers, m.Refused, m.Hello),
     "grpc": (m.GatewayAnswers, m.Refused, m.Hello),
 }

@@ -5,7 +5,8 @@ One turn of it, in the order of what hurts most when it waits:
     apply      all entries that have come, as one engine batch; answers, events and the new place go out
     reads      those whose index is applied; small ones are answered at once, the rest become flows
     flows      a few steps of the answers under way (big ranges, hashes), for clients that have room for more
-    background a step of compaction, of a slice of history for watchers, a chunk for a member that needs a snapshot
+    background a step of compaction, of a slice of history for watchers, a chunk for a member that needs a snapshot,
+               a step of what is compared with other members (auditor.py)
 
 so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
 thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
+from zkv.actors import refill
+from zkv.actors.auditor import Auditor, Checks
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.housekeeper import Housekeeper
@@ -36,7 +39,7 @@ from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.errors import RequestError, StreamLost, TooManyRequests
 from zkv.gauges import Histogram
-from zkv.mailbox import Mailbox, Stop
+from zkv.mailbox import Mailbox, Stop, monotonic_ms
 from zkv.version import VERSION
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -138,7 +141,11 @@ class StorageActor:
         post: Callable[[str, NamedTuple], bool],
         quota_bytes: int = 0,
         auto_compaction: AutoCompaction | None = None,
+        checks: Checks = Checks(),  # noqa: B008 - a record that nobody can change
+        fence: Callable[[], None] = lambda: None,
+        now: int = 0,
     ) -> None:
+        """`fence`: this member holds other data than the majority; raises, unless it is being refilled."""
         self.finished = False
         self._store = store
         self._limits = limits
@@ -158,6 +165,8 @@ class StorageActor:
         self._say_at: int | None = None  # ... when it is told at the latest
         self._must_begin = False  # raft's queue was full when it was to be told where the store stands
         self._defragmenter = Defragmenter()
+        self._auditor = Auditor(member_id, checks, post, self._machine, now)
+        self._fence = fence
         self._housekeeper = Housekeeper(member_id, quota_bytes, auto_compaction or AutoCompaction("periodic", 0), post)
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._lease_feed = LeaseFeed(self._machine, post)
@@ -178,7 +187,7 @@ class StorageActor:
     def _begin(self) -> None:
         """Tell raft where the store stands: it will be fed from there."""
         at = m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place)
-        self._must_begin = not self._post("raft", at)
+        self._must_begin = not (self._auditor.is_starting or self._post("raft", at))
         self._tell_members()
 
     def _tell_members(self) -> None:
@@ -205,7 +214,9 @@ class StorageActor:
                 self._mail(message, now)
         if entries:
             self._apply(entries, term, now)
-        while self._waiting and self._waiting[0].at <= self._machine.applied:
+        if self._auditor.is_starting:
+            self._audit_start(now)
+        while self._waiting and self._waiting[0].at <= self._machine.applied and not self._auditor.is_starting:
             self._read(heapq.heappop(self._waiting).read, now)
         self._step_flows(now)
         if self._machine.compaction.is_due(self._machine.store.compacted):
@@ -213,6 +224,7 @@ class StorageActor:
             self._release_held()
         self._feed.step()
         self._lease_feed.step(now)
+        self._auditor.step(self._machine, now)
         self._tend_flush(now)
         self._housekeeper.tend(self._machine, now)
         for asked in self._defragmenter.done():
@@ -229,7 +241,7 @@ class StorageActor:
         machine = self._machine
         if machine.compaction.is_due(machine.store.compacted) or any(self._can_step(flow) for flow in self._flows):
             return now
-        if self._feed.can_step:
+        if self._feed.can_step or self._auditor.can_step:
             return now
         wakeups = [flow.heard + FLOW_PATIENCE_MS for flow in self._flows]
         leases_at = self._lease_feed.wakeup()
@@ -237,8 +249,7 @@ class StorageActor:
             wakeups.append(leases_at)
         if self._flushing is not None or self._stopping:
             wakeups.append(now + FLUSH_POLL_MS)
-        if (look_at := self._housekeeper.wakeup()) is not None:
-            wakeups.append(look_at)
+        wakeups += [at for at in (self._housekeeper.wakeup(), self._auditor.wakeup()) if at is not None]
         if self._defragmenter.is_running:
             wakeups.append(now + POLL_MS)
         if self._say_at is not None:
@@ -293,6 +304,9 @@ class StorageActor:
                 self._lease_feed.restart()
             case m.LeaderIs(leader=leader):
                 self._housekeeper.leader_is(leader, now)
+                self._auditor.leader_is(leader, now)
+            case m.HashWanted() | m.HashIs() | m.DigestsWanted() | m.DigestsAre():
+                self._auditor.mail(message, self._machine, now)
             case m.Hello(actor="gateway" | "grpc" as door):
                 self._flows = deque(flow for flow in self._flows if m.door_of(flow.incarnation) != door)
                 self._held = [answered for answered in self._held if m.door_of(answered.incarnation) != door]
@@ -302,6 +316,12 @@ class StorageActor:
                 self._stopping = True
             case _:
                 raise AssertionError(f"unexpected mail {type(message).__name__}")
+
+    def _audit_start(self, now: int) -> None:
+        """Nothing is served, and raft not told to begin, before this member has been compared with the others."""
+        self._auditor.step(self._machine, now)
+        if not self._auditor.is_starting:
+            self._begin()
 
     # --- writes ----------------------------------------------------------------------------------
 
@@ -331,6 +351,8 @@ class StorageActor:
         self._answer(outcome.answers)
         if outcome.members_changed:
             self._tell_members()
+        if machine.alarms.is_fenced(self._member_id):
+            self._fence()
         self._unsaid_bytes += size
         if self._unsaid_bytes >= self._limits.feed_bytes_max // 4:
             self._say(now)
@@ -493,6 +515,7 @@ class StorageActor:
         self._machine = self._open()
         self._feed.serve(self._machine)
         self._lease_feed.serve(self._machine)
+        self._auditor.restarted()
         self._durable = self._machine.applied
         self._unflushed_bytes = 0
         self._release_held()
@@ -543,6 +566,9 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         flusher=ThreadFlusher(),
         post=mailbox.post,
         quota_bytes=node.config.quota_backend_bytes,
+        checks=Checks(*node.config.corruption_checks()),
+        fence=lambda: refill.fence(Path(node.wal_dir).parent),
+        now=monotonic_ms(),
         auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),
     )
     for neighbour in (*node.doors, "watch", "lease"):

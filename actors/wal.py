@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from zkv.actors import refill
 from zkv.actors import wal_format as fmt
 from zkv.actors.disk import Directory, Disk
 from zkv.core.raft.log import LogCompacted
@@ -55,7 +56,7 @@ CACHED_ENTRY_BYTES = 300  # what an entry costs in memory besides its body
 READ_BYTES = 1 << 20  # one read from disk takes about this much of the log
 _PLACE_SHIFT = 36  # a place is segment << 36 | offset
 _OFFSET_MASK = (1 << _PLACE_SHIFT) - 1
-REMEDY = "the log of this member cannot be trusted: remove its data directory and let it join the cluster again"
+REMEDY = f"the log of this member cannot be trusted: {refill.REMEDY}"
 
 
 class Wal:

@@ -58,6 +58,7 @@ COMMANDS = {
     "member add": "zkv.ctl.member:ADD",
     "member list": "zkv.ctl.member:LIST",
     "member promote": "zkv.ctl.member:PROMOTE",
+    "member refill": "zkv.ctl.member:REFILL",
     "member remove": "zkv.ctl.member:REMOVE",
     "member update": "zkv.ctl.member:UPDATE",
     "move-leader": "zkv.ctl.member:MOVE_LEADER",

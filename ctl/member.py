@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
+from zkv.errors import ConfigError
 from zkv.wire import messages as m
 
 
@@ -110,6 +111,22 @@ def _move_leader(call: Call) -> int:
     return 0
 
 
+def _refill(call: Call) -> int:
+    from zkv.actors import datadir, refill
+
+    data_dir = call.values.text("data-dir")
+    if call.arguments or not data_dir:
+        raise CommandError("member refill needs --data-dir, and nothing else", EXIT_BAD_ARGS)
+    try:
+        with datadir.stopped(data_dir) as member_dir:
+            refill.want(member_dir)
+    except (ConfigError, OSError) as error:
+        text = error.detail if isinstance(error, ConfigError) else error.strerror or str(error)
+        raise CommandError(f"could not mark {data_dir} to be refilled: {text}") from None
+    call.out.write(f"{data_dir} will be refilled from the other members when its server is started next\n".encode())
+    return 0
+
+
 _PEER_URLS = Flag("peer-urls", "text", "", "comma separated peer URLs of the member")
 
 ADD = Command(
@@ -143,6 +160,18 @@ PROMOTE = Command(
     description="Promotes a non-voting learner member to a voting one in the cluster.",
     example="zkv member promote 8e9e05c52164694d",
     run=_promote,
+)
+
+REFILL = Command(
+    usage="--data-dir DIR",
+    summary="Has a member that does not run get its data anew from the others",
+    description="""\
+For one whose data are damaged, or other than the others' (alarm CORRUPT). It stays a member, under its id: when its
+server is started next, its data are set aside, the others send it theirs, and until it holds them it counts for
+nothing. What was set aside is removed then. Where the others are not reached, nothing is touched.""",
+    example="zkv member refill --data-dir /var/lib/zkv/data",
+    run=_refill,
+    flags=(Flag("data-dir", "text", "", "data directory of the member, not in use by zkv", file=True),),
 )
 
 REMOVE = Command(

@@ -41,6 +41,10 @@ HELP: dict[str, dict[str, str]] = {
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
         "quota_backend_bytes": "Raise an alarm when so many bytes are in use (0: 2 GiB; below 0: never).",
         "auto_compaction_mode": "What the retention counts: 'periodic' (time) or 'revision'.",
+        "experimental_initial_corrupt_check": "Compare the data with the other members' before serving.",
+        "experimental_corrupt_check_time": "How often the leader compares the data of all members (0s: never).",
+        "experimental_compact_hash_check_enabled": "Compare the members after compactions, too.",
+        "experimental_compact_hash_check_time": "How often the leader looks whether there was a compaction.",
         "auto_compaction_retention": "History kept: a time (8h, 30m; plain numbers are hours), or revisions; 0: all.",
     },
     "Clustering": {

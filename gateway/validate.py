@@ -420,6 +420,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.LEASE_LIST): _lease_list,
     int(m.Op.LEASE_RENEW): _members_only,
     int(m.Op.LEASE_EXPIRE): _members_only,
+    int(m.Op.FENCE): _members_only,
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,

@@ -68,6 +68,14 @@ class NodeConfig:
     """`periodic`: keep what was superseded within the retention. `revision`: keep so many revisions."""
     auto_compaction_retention: str = "0"
     """A time ("8h", "30m"; hours without a unit), or a number of revisions; 0: history is kept for ever."""
+    experimental_initial_corrupt_check: bool = False
+    """Compare this member's data with the others' before it serves; it does not start where they differ."""
+    experimental_corrupt_check_time: str = "0s"
+    """How often the leader compares the data of all members; 0: never."""
+    experimental_compact_hash_check_enabled: bool = False
+    """Have the leader compare, after compactions, what they left on all members."""
+    experimental_compact_hash_check_time: str = "1m"
+    """How often it looks whether there was one."""
     log_level: str = "info"
     """debug, info, warn, error, panic or fatal."""
     cert_file: str = ""
@@ -132,6 +140,7 @@ class NodeConfig:
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         _one_of("--auto-compaction-mode", self.auto_compaction_mode, ("periodic", "revision"))
         self.compaction_retention()
+        self.corruption_checks()
         if self.heartbeat_interval < 1:
             raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
         _at_least("--snapshot-count", self.snapshot_count, 1)
@@ -299,12 +308,18 @@ class NodeConfig:
         text = self.auto_compaction_retention
         if text.isascii() and text.isdecimal():
             return int(text) * (3_600_000 if self.auto_compaction_mode == "periodic" else 1)
-        parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text)
-        if self.auto_compaction_mode == "revision" or not text or parts is None:
-            wanted = "a number of revisions" if self.auto_compaction_mode == "revision" else "a time like 8h or 1h30m"
-            raise ConfigError(f"--auto-compaction-retention must be {wanted}, not {text!r}")
-        hours, minutes, seconds, milliseconds = (int(part or 0) for part in parts.groups())
-        return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
+        if self.auto_compaction_mode == "revision":
+            raise ConfigError(f"--auto-compaction-retention must be a number of revisions, not {text!r}")
+        return _milliseconds("--auto-compaction-retention", text)
+
+    def corruption_checks(self) -> tuple[bool, int, int]:
+        """At the start; how often (ms, 0: never); how often after compactions. Raises ConfigError."""
+        periodic = _milliseconds("--experimental-corrupt-check-time", self.experimental_corrupt_check_time)
+        compact = _milliseconds("--experimental-compact-hash-check-time", self.experimental_compact_hash_check_time)
+        if self.experimental_compact_hash_check_enabled and not compact:
+            raise ConfigError("--experimental-compact-hash-check-time must be >0 (set to 0s)")
+        enabled = self.experimental_compact_hash_check_enabled
+        return self.experimental_initial_corrupt_check, periodic, compact if enabled else 0
 
     def limits(self) -> Limits:
         return Limits(
@@ -318,6 +333,14 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")
 SCHEMES = ("tcp", "curve", "http", "https")
 PORT_MAX = 65_535
 ELECTION_TIMEOUT_MS_MAX = 50_000  # etcd's
+
+
+def _milliseconds(flag: str, text: str) -> int:
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", text)
+    if not text or parts is None:
+        raise ConfigError(f"{flag} must be a time like 8h or 1h30m, not {text!r}")
+    hours, minutes, seconds, milliseconds = (int(part or 0) for part in parts.groups())
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds
 
 
 def _assigned(name: str, urls: list[str]) -> str:

@@ -32,6 +32,7 @@ KINDS: dict[int, type[NamedTuple]] = dict(
                 m.MembersAre, m.RejoinAnswer,
                 m.WatchNeeds, m.HistoryWanted, m.History, m.WatchWords, m.WatchOut, m.LeaseRequests, m.LeaseNews,
                 m.Relay, m.Newcomer, m.NewcomerAnswer, m.Dismissed, m.Join, m.JoinAnswer, m.Gauges,
+                m.HashWanted, m.HashIs, m.DigestsWanted, m.DigestsAre,
             ),
         ),
         start=1,

@@ -276,3 +276,43 @@ class SnapshotTaken(NamedTuple):
     member: int
     ack: SnapshotAck
     installed: SnapshotMeta | None = None
+
+
+class HashWanted(NamedTuple):
+    """storage -> another member's storage, by Relay: the hash of all your events up to `revision`, once you have them.
+
+    `asker` is to be told; `ticket` comes back with the answer.
+    """
+
+    asker: int
+    ticket: int
+    revision: int
+
+
+class HashIs(NamedTuple):
+    """The answer. Hashes can be compared where `compacted` is the same."""
+
+    member: int
+    ticket: int
+    revision: int
+    compacted: int
+    hash: int
+
+
+class DigestsWanted(NamedTuple):
+    """storage of the leader -> another member's storage, by Relay: what did entries first .. last write with you?"""
+
+    asker: int
+    first: int
+    last: int
+
+
+class DigestsAre(NamedTuple):
+    """The answer: a checksum for each entry from `first` on; UNKNOWN_DIGEST where it is not known (any more)."""
+
+    member: int
+    first: int
+    digests: tuple[int, ...]
+
+
+UNKNOWN_DIGEST = -1

@@ -37,6 +37,7 @@ class Op(IntEnum):
     SNAPSHOT = 22
     DEFRAGMENT = 23
     ALARM = 24
+    FENCE = 60  # by members only
 
 
 class SortOrder(IntEnum):
@@ -176,6 +177,13 @@ class Alarm(NamedTuple):
     alarm: int = AlarmType.NONE
 
 
+class Fence(NamedTuple):
+    """The leader's storage logs that `member_id` holds other data than the majority, as of `revision`."""
+
+    member_id: int
+    revision: int
+
+
 class Defragment(NamedTuple):
     """Give back to the disk, on the member that is asked, what is not used of it; answered when that is done."""
 
@@ -285,6 +293,7 @@ Request: TypeAlias = (
     | Snapshot
     | Defragment
     | Alarm
+    | Fence
     | MemberList
     | MemberAdd
     | MemberRemove
@@ -326,6 +335,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.SNAPSHOT: Snapshot,
     Op.DEFRAGMENT: Defragment,
     Op.ALARM: Alarm,
+    Op.FENCE: Fence,
 }
 
 
@@ -499,6 +509,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.SNAPSHOT: StorePart,
     Op.DEFRAGMENT: DefragmentAnswer,
     Op.ALARM: AlarmAnswer,
+    Op.FENCE: AlarmAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:

@@ -61,6 +61,24 @@ def test_it_takes_entries_but_has_no_say_in_elections() -> None:
 def test_it_asks_all_others_and_not_at_every_turn() -> None:
     posted: list[tuple[int, NamedTuple]] = []
     member = passive(posted)
-    member.ask(BOOTSTRAP, 1000, fresh=True)
-    member.ask(BOOTSTRAP, 1001, fresh=True)
+    member.ask(BOOTSTRAP, 2, 1000, fresh=True)
+    member.ask(BOOTSTRAP, 2, 1001, fresh=True)
     assert posted == [(2, Rejoin(77, fresh=True)), (3, Rejoin(77, fresh=True))]
+
+
+def test_one_that_does_not_know_the_members_asks_who_leads() -> None:
+    posted: list[tuple[int, NamedTuple]] = []
+    member = passive(posted)
+    member.ask(ConfState(()), 0, 1000, fresh=False)
+    assert not posted
+    member.ask(ConfState(()), 3, 2000, fresh=False)
+    assert posted == [(3, Rejoin(77))]
+
+
+def test_one_that_is_to_stay_a_learner_need_not_wait_for_a_vote() -> None:
+    member = passive()
+    member.answered(2, RejoinAnswer(fresh=False, learner_as_of=7))
+    learning = ConfState((2, 3), (1,), index=7)
+    assert not member.is_over(learning)
+    assert member.is_over(learning, stays_learner=True)
+    assert not member.is_over(learning._replace(index=6), stays_learner=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zkv.client.ticket import Ticket
 
 TEXT = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text()
-MEMBERS_ONLY = {m.Op.PUBLISH, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE}
+MEMBERS_ONLY = {m.Op.PUBLISH, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE, m.Op.FENCE}
 RECORDS = (
     *(m.REQUEST_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),
     *dict.fromkeys(m.ANSWER_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),

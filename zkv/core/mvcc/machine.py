@@ -16,6 +16,7 @@ come in the background. Who made a frame only decides who answers it.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv import errors
@@ -40,6 +41,8 @@ PENDING_MAX: Final = 256
 """Keys a scan merges at most with what the engine holds."""
 PREFETCH_KEYS: Final = 256
 """Records read ahead in one go."""
+DIGESTS_KEPT: Final = 4096
+"""Entries: the auditor (actors/auditor.py) asks each second for those that came since."""
 
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_PUT: Final = int(m.Op.PUT)
@@ -119,6 +122,8 @@ class StateMachine:
         self._head_of_answers = (cluster_id, member_id)
         self._reading = Reading(self.store, self.members, self.compaction, self.alarms, limits=limits, version=version)
         self._members_changed = False
+        self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
+        """Of the entries applied last: index, and a checksum of what each has written; to be compared among members."""
 
     # --- the place in the log ---
 
@@ -180,14 +185,18 @@ class StateMachine:
                 continue
             assert entry.index == self.applied + 1, "entries come without a gap"
             now = max(self._time, entry.time)
-            if not self._begun:
+            whole = not self._begun
+            if whole:
                 self._begun = 1
                 self._sessions.expire(now)
             if entry.kind == m.EntryKind.CONF_CHANGE:
                 self._members_changed |= self.members.change(decode_conf_change(entry.body), entry.index)
+                self.alarms.unfence(self.members.conf.learners)
             elif entry.body:
                 self._apply_groups(entry, now, answers)
             self.applied, self._begun, self._term, self._time = entry.index, 0, entry.term, now
+            digest = self.store.take_digest()
+            self.digests.append((entry.index, digest if whole else m.UNKNOWN_DIGEST))
         self._commit()
         events, self.store.events = self.store.events, []
         news, self.store.leases.news = self.store.leases.news, {}
@@ -346,6 +355,9 @@ class StateMachine:
             return True, self._change_leases(op, fields, entry.term)
         if op == m.Op.ALARM:
             return True, (self.alarms.change(m.Alarm(*fields)),)
+        if op == m.Op.FENCE:
+            self.alarms.fence(m.Fence(*fields).member_id)
+            return True, ((),)
         if op == _OP_RANGE:
             return False, store.range(m.Range(*fields)) if mine else None
         if op == m.Op.MEMBER_LIST:

@@ -16,8 +16,9 @@ far (as of `revision` + 1), as in etcd (mvcc.storeTxnWrite.Range).
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
@@ -55,6 +56,8 @@ class Store:
         """Events carry what they superseded: it costs a look at the whole record."""
         self.events: list[tuple[int, tuple[Event, ...]]] = []
         self._written: list[tuple[bytes, bytes]] = []
+        self._digest = 0  # of what was written since it was last taken, up to `_digested` of what is pending
+        self._digested = 0
         self._sub = 0
         self._undo: list[tuple[dict[Any, Any], Any, object]] = []
         self.leases = Leases(engine, self._undo)
@@ -71,6 +74,7 @@ class Store:
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         """Write what is pending, and the caller's pairs with it, as one batch."""
+        self._extend_digest()
         gone = list(deletes)
         writes = self._written
         writes.extend(puts)
@@ -84,8 +88,21 @@ class Store:
         self.pending = {}
         self.fetched = {}
         self._written = []
+        self._digested = 0
         self._undo.clear()
         self.committed_revision = self.revision
+
+    def take_digest(self) -> int:
+        """A checksum of the events and history written since the last call: the same on all members."""
+        self._extend_digest()
+        digest, self._digest = self._digest, 0
+        return digest
+
+    def _extend_digest(self) -> None:
+        written = self._written
+        if self._digested < len(written):
+            self._digest = crc32(b"".join(chain.from_iterable(written[self._digested :])), self._digest)
+            self._digested = len(written)
 
     def begin(self) -> None:
         self._sub = 0

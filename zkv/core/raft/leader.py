@@ -156,7 +156,10 @@ class Leadership:
             case MessageKind.HEARTBEAT_ANSWER:
                 progress.read_round = max(progress.read_round, message.context)
                 progress.alive(self._replica.log.last_index)
-            case MessageKind.SNAPSHOT if progress.match == 0 and progress.state is not State.SNAPSHOT:
+            case MessageKind.SNAPSHOT if progress.state is not State.SNAPSHOT:
+                progress.match = (
+                    0  # of what it once held it knows nothing now (or the word is old, and costs a snapshot)
+                )
                 self._need_snapshot(message.sender, progress)
             case MessageKind.READ_INDEX:
                 self.reads.add(message.sender, message.context)

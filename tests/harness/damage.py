@@ -1,0 +1,66 @@
+"""What disks, and people, do to a member's data while it does not run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zkv.actors.rocks_engine import RocksEngine
+from zkv.core.mvcc import layout
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+
+def flip(path: Path, offset: int, size: int = 1) -> None:
+    """Other bits in `size` bytes of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        data = file.read(size)
+        file.seek(offset)
+        file.write(bytes(byte ^ 0x55 for byte in data))
+
+
+def flip_tables(data_dir: Path, rng: random.Random) -> int:
+    """Bytes in each of RocksDB's tables; how many tables there were."""
+    tables = sorted((data_dir / "member" / "snap" / "db").glob("*.sst"))
+    for table in tables:
+        size = table.stat().st_size
+        for _ in range(20):
+            flip(table, rng.randrange(size), 4)
+    return len(tables)
+
+
+def change_value(data_dir: Path, key: bytes, value: bytes) -> None:
+    """Another value for a key, in all records of it that a client can see, and no checksum tells."""
+    engine = RocksEngine(data_dir / "member" / "snap" / "db", create=False)
+    try:
+        record = engine.get(layout.CURRENT + key)
+        assert record is not None
+        head = record[: layout.CURRENT_HEAD_BYTES]
+        revision, sub, *_ = layout.CURRENT_HEAD.unpack(head)
+        name = layout.event_key(revision, sub)
+        event = engine.get(name)
+        assert event is not None
+        puts = [
+            (layout.CURRENT + key, head + value),
+            (name, event[: layout.EVENT_HEAD_BYTES + len(key)] + value),
+        ]
+        engine.write(puts, ())
+        engine.flush()
+    finally:
+        engine.close()
+
+
+def change_version(data_dir: Path, key: bytes) -> None:
+    """The key counts its versions otherwise, which its next put will write into history."""
+    engine = RocksEngine(data_dir / "member" / "snap" / "db", create=False)
+    try:
+        record = engine.get(layout.CURRENT + key)
+        assert record is not None
+        revision, sub, create, version, lease = layout.CURRENT_HEAD.unpack_from(record)
+        head = layout.CURRENT_HEAD.pack(revision, sub, create, version + 5, lease)
+        engine.write([(layout.CURRENT + key, head + record[layout.CURRENT_HEAD_BYTES :])], ())
+        engine.flush()
+    finally:
+        engine.close()

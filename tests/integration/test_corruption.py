@@ -1,0 +1,211 @@
+"""Damaged and differing data are found, fenced, never served, and made good, with clients writing all the while."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.ctl import Step, play_zkv
+from tests.harness.damage import change_value, change_version, flip, flip_tables
+from tests.harness.processes import alive, wait_until
+from tests.harness.writers import Writers
+from zkv.errors import Corrupt
+from zkv.testing import LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SECOND = ("--experimental-corrupt-check-time=1s",)
+
+
+def follower(cluster: LocalCluster) -> int:
+    return next(number for number in range(cluster.nodes) if number != cluster.leader())
+
+
+def member_id(cluster: LocalCluster, number: int) -> int:
+    with cluster.client() as kv:
+        return next(member.id for member in kv.members().members if member.name == f"n{number + 1}")
+
+
+def alarms(cluster: LocalCluster, number: int) -> str:
+    return play_zkv(cluster.endpoints[number], Step("alarm list")).stdout
+
+
+def refill(cluster: LocalCluster, home: Path, number: int) -> None:
+    """As an operator does it; then all is well: a vote, no alarm, the same data everywhere, nothing left over."""
+    directory = home / f"n{number + 1}"
+    done = play_zkv("", Step(f"member refill --data-dir {directory}"))
+    said = f"{directory} will be refilled from the other members when its server is started next\n"
+    assert (done.code, done.stdout) == (0, said), done.stderr
+    cluster.start(number)
+    wait_until(lambda: not (directory / "member" / "refill").exists(), "it counts again")
+    wait_until(lambda: not alarms(cluster, number), "the alarm is over")
+    with cluster.client() as kv:
+        assert not any(member.is_learner for member in kv.members().members)
+    assert_same(cluster)
+    wait_until(lambda: not (directory / "member" / "refilled-from").exists(), "what was set aside is gone")
+    cluster.stop(number)  # and it is a member like any other
+    cluster.start(number)
+
+
+def assert_same(cluster: LocalCluster) -> None:
+    with cluster.client() as kv:
+        revision = kv.put("same", "?").revision
+    hashes = set()
+    for endpoint, number in zip(cluster.endpoints, range(cluster.nodes), strict=True):
+        wait_until(lambda number=number: cluster.revision(number) >= revision, "it has that revision")  # type: ignore[misc]
+        hashes.add(play_zkv(endpoint, Step(f"endpoint hashkv --rev {revision}")).stdout.split()[-1])
+    assert len(hashes) == 1
+
+
+def damage_after_a_stop(cluster: LocalCluster, number: int, damage: Callable[[], object]) -> None:
+    cluster.stop(number)
+    damage()
+    cluster.start(number, wait=False)
+
+
+def assert_fenced(cluster: LocalCluster, number: int, others: Writers) -> None:
+    """It has ended and will not start, the alarm names it, and the others go on."""
+    member = member_id(cluster, number)
+    assert cluster.wait_exit(number, 30) != 0
+    assert "holds other data than the majority (alarm CORRUPT)" in cluster.log(number)
+    assert alarms(cluster, cluster.leader()) == f"memberID:{member} alarm:CORRUPT \n"
+    others.wait_for(20)
+    cluster.start(number, wait=False)
+    assert cluster.wait_exit(number) != 0
+    others.wait_for(5)
+
+
+def test_a_member_that_differs_is_found_fenced_and_refilled(tmp_path: Path) -> None:
+    """By the periodic check; no client is told what it held, and no write fails."""
+    with LocalCluster(3, data_dir=tmp_path, arguments=SECOND) as cluster, cluster.client() as kv:
+        kv.put("a", "right")
+        with Writers(cluster.client, count=2) as writers:
+            writers.wait_for(20)
+            number = follower(cluster)
+            damage_after_a_stop(cluster, number, lambda: change_value(tmp_path / f"n{number + 1}", b"a", b"wrong"))
+            assert_fenced(cluster, number, writers)
+            refill(cluster, tmp_path, number)
+            writers.wait_for(20)
+        verdict = writers.verdict()
+        verdict.assert_clean()
+        assert not verdict.errors
+        record = kv.get("a")
+        assert record is not None
+        assert record.value == b"right"
+
+
+def test_a_leader_that_differs_is_fenced_too_and_found_at_the_entry_that_shows_it(tmp_path: Path) -> None:
+    """Nobody asked for checks: the entries' digests give it away, and the log of who leads names the entry."""
+    with LocalCluster(3, data_dir=tmp_path) as cluster, cluster.client() as kv:
+        kv.put("a", "1")
+        member_ids = {number: member_id(cluster, number) for number in range(3)}
+        number = cluster.leader()
+        damage_after_a_stop(cluster, number, lambda: change_version(tmp_path / f"n{number + 1}", b"a"))
+        cluster.wait_ready()
+        kv.move_leader(member_ids[number], timeout=20)
+        with Writers(cluster.client, count=1) as writers:
+            writers.wait_for(5)
+            kv.put("a", "2")
+            assert_fenced(cluster, number, writers)
+        assert "an entry has written other data on a member" in cluster.log(number)
+        writers.verdict().assert_clean()
+
+
+@pytest.mark.parametrize("by", ["at start", "after compaction"])
+def test_a_member_that_differs_is_found(by: str, tmp_path: Path) -> None:
+    """At its start it is not even let in; after a compaction it is fenced."""
+    compact = ["--experimental-compact-hash-check-enabled", "--experimental-compact-hash-check-time=1s"]
+    arguments = ["--experimental-initial-corrupt-check"] if by == "at start" else compact
+    with LocalCluster(3, data_dir=tmp_path, arguments=arguments) as cluster, cluster.client() as kv:
+        kv.put("a", "right")
+        number = follower(cluster)
+        damage_after_a_stop(cluster, number, lambda: change_value(tmp_path / f"n{number + 1}", b"a", b"wrong"))
+        if by == "after compaction":
+            kv.compact(kv.put("b", "1").revision)
+        assert cluster.wait_exit(number, 30) != 0
+        found = "found data inconsistency with peers" if by == "at start" else "holds other data than the majority"
+        assert found in cluster.log(number)
+        kv.put("a", "again")
+
+
+def test_two_that_differ_refuse_as_nobody_knows_who_is_right(tmp_path: Path) -> None:
+    """With etcd's error."""
+    with LocalCluster(2, data_dir=tmp_path, arguments=SECOND) as cluster, cluster.client() as kv:
+        kv.put("a", "right")
+        number = follower(cluster)
+        damage_after_a_stop(cluster, number, lambda: change_value(tmp_path / f"n{number + 1}", b"a", b"wrong"))
+        cluster.wait_ready()
+
+        def refused() -> bool:
+            try:
+                kv.put("b", "1")
+            except Corrupt as error:
+                return str(error) == "etcdserver: corrupt cluster"
+            return False
+
+        wait_until(refused, "the split is noticed")
+        with pytest.raises(Corrupt):
+            kv.get("a")
+        assert "alarm:CORRUPT" in alarms(cluster, number)
+
+
+@pytest.mark.parametrize("where", ["store", "log"])
+def test_flipped_bytes_stop_the_member_and_are_never_served(where: str, tmp_path: Path) -> None:
+    """In RocksDB's tables, or in the raft log: it says so and ends; one command later it is whole again."""
+    with LocalCluster(3, data_dir=tmp_path) as cluster, Writers(cluster.client, count=2) as writers:
+        writers.wait_for(300)
+        number = follower(cluster)
+        directory = tmp_path / f"n{number + 1}"
+        cluster.stop(number)
+        if where == "store":
+            assert flip_tables(directory, random.Random(4))
+        else:
+            [segment] = (directory / "member" / "wal").glob("*.wal")
+            flip(segment, 20_000, 4)
+        cluster.start(number, wait=False)
+
+        def ended_or_reads() -> bool:
+            """A table that nobody has read yet may be damaged: so all of it is read."""
+            play_zkv(cluster.endpoints[number], Step("get w/ --prefix --consistency=s --dial-timeout 300ms"))
+            return not alive(cluster.pid(number))
+
+        wait_until(ended_or_reads, "the damage is found")
+        assert cluster.wait_exit(number) != 0
+        log = cluster.log(number)
+        assert "node stopped" in log
+        assert "Corruption" in log or "cannot be trusted: refill it from the others" in log
+        writers.wait_for(20)
+        refill(cluster, tmp_path, number)
+        writers.wait_for(20)
+        writers.stop()
+        verdict = writers.verdict()
+        verdict.assert_clean()
+        assert not verdict.errors
+
+
+def test_a_refill_without_the_others_touches_nothing(tmp_path: Path) -> None:
+    """And what is no data directory, or in use, is told so."""
+    with LocalCluster(1, data_dir=tmp_path) as cluster, cluster.client() as kv:
+        kv.put("a", "1")
+        for line, said in (
+            (f"member refill --data-dir {tmp_path}/nothing", "is no data directory of zkv"),
+            (f"member refill --data-dir {tmp_path}/n1", "is in use by another process"),
+            ("member refill", "member refill needs --data-dir"),
+        ):
+            refused = play_zkv("", Step(line))
+            assert refused.code != 0
+            assert refused.stderr.startswith("Error: ")
+            assert said in refused.stderr
+            assert refused.stderr.count("\n") == 1
+        cluster.stop(0)
+        assert play_zkv("", Step(f"member refill --data-dir {tmp_path}/n1")).code == 0
+        cluster.start(0, wait=False)
+        assert cluster.wait_exit(0) != 0
+        assert "nobody to refill this member from" in cluster.log(0)
+        (tmp_path / "n1" / "member" / "refill").unlink()
+        cluster.start(0)
+        assert kv.get("a") is not None
