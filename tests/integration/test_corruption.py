@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.agreement import same_on_all
 from tests.harness.ctl import Step, play_zkv
 from tests.harness.damage import change_value, change_version, flip, flip_tables
 from tests.harness.processes import alive, wait_until
@@ -45,20 +46,10 @@ def refill(cluster: LocalCluster, home: Path, number: int) -> None:
     wait_until(lambda: not alarms(cluster, number), "the alarm is over")
     with cluster.client() as kv:
         assert not any(member.is_learner for member in kv.members().members)
-    assert_same(cluster)
+    same_on_all(cluster)
     wait_until(lambda: not (directory / "member" / "refilled-from").exists(), "what was set aside is gone")
     cluster.stop(number)  # and it is a member like any other
     cluster.start(number)
-
-
-def assert_same(cluster: LocalCluster) -> None:
-    with cluster.client() as kv:
-        revision = kv.put("same", "?").revision
-    hashes = set()
-    for endpoint, number in zip(cluster.endpoints, range(cluster.nodes), strict=True):
-        wait_until(lambda number=number: cluster.revision(number) >= revision, "it has that revision")  # type: ignore[misc]
-        hashes.add(play_zkv(endpoint, Step(f"endpoint hashkv --rev {revision}")).stdout.split()[-1])
-    assert len(hashes) == 1
 
 
 def damage_after_a_stop(cluster: LocalCluster, number: int, damage: Callable[[], object]) -> None:
