@@ -108,7 +108,7 @@ _COMPACT = _shapes(m.Compact, int, bool)
 _HASH_KV = _shapes(m.HashKV, int)
 _STATUS = _shapes(m.Status)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
-_LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int)
+_LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int, int)
 _LEASE_REVOKE = _shapes(m.LeaseRevoke, int)
 _LEASE_KEEP_ALIVE = _shapes(m.LeaseKeepAlive, int)
 _LEASE_TIME_TO_LIVE = _shapes(m.LeaseTimeToLive, int, bool)
@@ -355,13 +355,16 @@ def _lease_grant(fields: tuple[Any, ...], _limits: Limits) -> int:
     _check_int64(fields)
     if len(fields) > 2 and fields[2]:
         raise InvalidRequest("the least TTL is the member's to say")
+    if len(fields) > 3 and fields[3] < 0:
+        raise InvalidRequest("a lease has no less than nothing left")
     return WRITE | FILLED
 
 
 def filled(op: int, fields: tuple[Any, ...], limits: Limits) -> tuple[Any, ...]:
     """The fields that a checked request whose way is FILLED goes on with."""
     assert op == m.Op.LEASE_GRANT, "nothing else is to be filled in"
-    return m.LeaseGrant(*fields)._replace(ttl_min=limits.lease_ttl_min)
+    grant = m.LeaseGrant(*fields)._replace(ttl_min=limits.lease_ttl_min)
+    return grant if grant.remaining else grant[:3]  # as members have it that know no more
 
 
 def _lease_revoke(fields: tuple[Any, ...], _limits: Limits) -> int:

@@ -48,9 +48,16 @@ class AsyncCoordination:
 
     # --- leases ----------------------------------------------------------------------------------
 
-    async def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> GrantResult:  # noqa: A002
+    async def grant(
+        self,
+        ttl: int,
+        *,
+        id: int = 0,  # noqa: A002
+        remaining: int = 0,
+        timeout: float | None = None,
+    ) -> GrantResult:
         """See `Client.grant`."""
-        return await self._call(calls.grant(ttl, id), timeout)
+        return await self._call(calls.grant(ttl, id, remaining), timeout)
 
     async def revoke(self, lease: SupportsIndex, *, timeout: float | None = None) -> RevokeResult:
         """See `Client.revoke`."""

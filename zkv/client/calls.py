@@ -177,9 +177,10 @@ def members(*, linearizable: bool) -> Call[MembersResult]:
 # --- leases --------------------------------------------------------------------------------------
 
 
-def grant(ttl: int, id_: int = 0) -> Call[GrantResult]:
+def grant(ttl: int, id_: int = 0, remaining: int = 0) -> Call[GrantResult]:
     return Call(
-        m.LeaseGrant(ttl, id_), lambda ticket: GrantResult(ticket.header, *cast("m.LeaseGrantAnswer", ticket.answer))
+        m.LeaseGrant(ttl, id_, remaining=remaining) if remaining else m.LeaseGrant(ttl, id_),
+        lambda ticket: GrantResult(ticket.header, *cast("m.LeaseGrantAnswer", ticket.answer)),
     )
 
 

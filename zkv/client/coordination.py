@@ -47,12 +47,21 @@ class Coordination:
 
     # --- leases ----------------------------------------------------------------------------------
 
-    def grant(self, ttl: int, *, id: int = 0, timeout: float | None = None) -> GrantResult:  # noqa: A002 (as in etcd)
+    def grant(
+        self,
+        ttl: int,
+        *,
+        id: int = 0,  # noqa: A002 (as in etcd)
+        remaining: int = 0,
+        timeout: float | None = None,
+    ) -> GrantResult:
         """A lease of `ttl` seconds (or the shortest there is), which nobody keeps alive. `id` 0: one is chosen.
+
+        `remaining`: it has only so many seconds left until it is kept alive, as one that comes from another cluster.
 
         Raises LeaseExists, LeaseTTLTooLarge.
         """
-        return self._call(calls.grant(ttl, id), timeout)
+        return self._call(calls.grant(ttl, id, remaining), timeout)
 
     def revoke(self, lease: SupportsIndex, *, timeout: float | None = None) -> RevokeResult:
         """End a lease, and delete its keys. Raises LeaseNotFound."""

@@ -16,7 +16,8 @@ up to t + ttl, and the answer may leave as soon as no leader, now or ever after,
 Renewals and expiries are void unless their entry is of the term they were proposed in; expiries also if `until` is
 another by then. A record was *made*, by the clock of the leader of then, at `until - SLACK - ttl`: that is the time of
 a grant's entry, or of the keep-alive that was logged. It is *own* if made after `since`, the time by its own clock when
-this process learned that its member leads this term.
+this process learned that its member leads this term. (One granted with less than its ttl left seems made earlier than
+it was; so it may be taken for another's, and end at `until`, which is never too early.)
 
     deadline of an own record       as it came, ttl after that; with each answer, ttl after that; never beyond until
     deadline of any other record    until

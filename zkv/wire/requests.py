@@ -233,11 +233,15 @@ class Publish(NamedTuple):
 
 
 class LeaseGrant(NamedTuple):
-    """A lease of `ttl` seconds. `id` 0: one is chosen. `ttl_min` is the door's: a client's must be 0."""
+    """A lease of `ttl` seconds. `id` 0: one is chosen. `ttl_min` is the door's: a client's must be 0.
+
+    `remaining`: it has so many seconds left, as one that was granted before, elsewhere; 0: all of them.
+    """
 
     ttl: int
     id: int = 0
     ttl_min: int = 0
+    remaining: int = 0
 
 
 class LeaseRevoke(NamedTuple):

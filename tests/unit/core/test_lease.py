@@ -54,6 +54,22 @@ class Desk:
         return [proposal.leases for proposal in self.at(now) if isinstance(proposal, LeaseExpire)]
 
 
+def test_a_lease_that_began_with_less_left_ends_when_that_is_over_and_not_before() -> None:
+    """Its record seems made before this leadership, so the log's word counts; a keep-alive is logged."""
+    desk = Desk()
+    desk.hear((7, TTL, until := AHEAD + 4_000 + LEASE_SLACK_MS))
+    assert desk.expiries(4_000 + LEASE_SLACK_MS - 1) == []
+    assert desk.expiries(4_000 + LEASE_SLACK_MS) == [((7, until),)]
+    desk = Desk()
+    desk.hear((7, TTL, until))
+    desk.now = 1_000
+    assert desk.ask(7) == []
+    renewed = AHEAD + 1_000 + TTL * 1000 + LEASE_SLACK_MS
+    assert LeaseRenew(3, ((7, renewed),)) in desk.at(1_000)
+    desk.hear((7, TTL, renewed))
+    assert desk.settled() == [(7, TTL)]
+
+
 # --- keep-alives -----------------------------------------------------------------------------------
 
 

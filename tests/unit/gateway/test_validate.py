@@ -102,6 +102,7 @@ def test_the_way_of_a_request(request_: Request, way: int) -> None:
         m.Status(),
         m.MemberList(),
         m.LeaseGrant(5),
+        m.LeaseGrant(5, remaining=3),
         m.LeaseTimeToLive(5),
     ],
 )
@@ -173,7 +174,7 @@ def test_requests_that_etcd_refuses(request_: Request, error: type[errors.Reques
         (Op.PUT, (b"a", b"v", 7, False, False, False, 1)), (Op.PUT, (b"a", b"v", 0, False, False, True, 1)),
         (Op.PUT, (b"a", b"v", 0, False, False, False, INT64_MAX + 1)),
         (Op.TXN, ((), ((2, (b"a", b"v", 7, False, False, False, 1)),), ())), (Op.TXN, ((), ((10, (1,)),), ())),
-        (Op.LEASE_GRANT, ()), (Op.LEASE_GRANT, (5, 0, 1)), (Op.LEASE_GRANT, (5, INT64_MAX + 1)),
+        (Op.LEASE_GRANT, ()), (Op.LEASE_GRANT, (5, 0, 0, -1)), (Op.LEASE_GRANT, (5, 0, 1)), (Op.LEASE_GRANT, (5, INT64_MAX + 1)),
         (Op.LEASE_GRANT, (b"5",)), (Op.LEASE_GRANT, (5, True)), (Op.LEASE_REVOKE, ()), (Op.LEASE_REVOKE, (1, 1)),
         (Op.LEASE_REVOKE, (INT64_MAX + 1,)), (Op.LEASE_TIME_TO_LIVE, (1, 1)), (Op.LEASE_TIME_TO_LIVE, ()),
         (Op.LEASE_LIST, (1,)), (Op.LEASE_KEEP_ALIVE, ()), (Op.LEASE_KEEP_ALIVE, (True,)), (Op.LEASE_KEEP_ALIVE, (7, 7)),

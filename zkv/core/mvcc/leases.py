@@ -116,9 +116,12 @@ class Leases:
 
     # --- changing ---
 
-    def grant(self, lease: int, ttl: int) -> tuple[int, int]:
-        """A new lease: its id (one that is free, if `lease` is 0) and seconds. Raises LeaseTTLTooLarge, LeaseExists."""
-        if type(lease) is not int or not ~_INT64_MAX <= lease <= _INT64_MAX:
+    def grant(self, lease: int, ttl: int, remaining: int = 0) -> tuple[int, int]:
+        """A new lease: its id (one that is free, if `lease` is 0) and seconds; `remaining` of them are left, or (0) all.
+
+        Raises LeaseTTLTooLarge, LeaseExists.
+        """
+        if type(lease) is not int or type(remaining) is not int or not ~_INT64_MAX <= lease <= _INT64_MAX:
             raise TypeError
         check_ttl(ttl)
         if not lease:
@@ -126,7 +129,8 @@ class Leases:
         elif self.get(lease) is not None:
             raise LeaseExists
         ttl = max(ttl, 1)
-        self._set(self._records, lease, Lease(ttl, self._until(ttl), NOT_COUNTED))
+        left = min(remaining, ttl) if remaining > 0 else ttl
+        self._set(self._records, lease, Lease(ttl, self._until(left), NOT_COUNTED))
         return lease, ttl
 
     def own(self, ttl: int) -> int:

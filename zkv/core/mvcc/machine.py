@@ -384,8 +384,8 @@ class StateMachine:
         """The answer's body. Raises as `_evaluate`."""
         store = self.store
         if op == m.Op.LEASE_GRANT:
-            ttl, lease, ttl_min = m.LeaseGrant(*fields)
-            return m.LeaseGrantAnswer(*store.leases.grant(lease, max(ttl, ttl_min)))
+            ttl, lease, ttl_min, remaining = m.LeaseGrant(*fields)
+            return m.LeaseGrantAnswer(*store.leases.grant(lease, max(ttl, ttl_min), remaining))
         if op == m.Op.LEASE_REVOKE:
             store.revoke(m.LeaseRevoke(*fields).id)
             store.end()

@@ -73,6 +73,14 @@ def test_a_ttl_below_the_least_is_raised(ttl: int, least: int, given: int) -> No
     assert Feeder().ask(LeaseGrant(ttl, 1, least)) == [(1, given)]
 
 
+@pytest.mark.parametrize(("remaining", "left"), [(4, 4), (10, 10), (11, 10), (0, 10), (-1, 10)])
+def test_a_lease_may_begin_with_less_than_its_ttl_left(remaining: int, left: int) -> None:
+    """As one that comes from another cluster; a renewal gives it all of its TTL."""
+    feeder = Feeder()
+    assert feeder.ask(LeaseGrant(10, 7, 2, remaining)) == [(7, 10)]
+    assert feeder.read(LeaseTimeToLive(7)) == (7, left, 10, ())
+
+
 def test_ids_are_chosen_positive_and_free_the_same_on_each_member() -> None:
     one, other = Feeder(), Feeder(member=2)
     requests = [LeaseGrant(10) for _ in range(50)]
