@@ -61,6 +61,7 @@ COMMANDS = {
     "member refill": "zkv.ctl.member:REFILL",
     "member remove": "zkv.ctl.member:REMOVE",
     "member update": "zkv.ctl.member:UPDATE",
+    "migrate": "zkv.ctl.migrate:MIGRATE",
     "move-leader": "zkv.ctl.member:MOVE_LEADER",
     "put": "zkv.ctl.kv:PUT",
     "recover": "zkv.ctl.recover:RECOVER",

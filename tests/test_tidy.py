@@ -31,7 +31,11 @@ PURE_CLIENT = {
     "stm", "stream", "ticket",
 }  # fmt: skip
 ENTRY_POINTS = {"zkv", "zkv.__main__", "zkv.ctl.main", "zkv.testing"}  # where users and the `zkv` command come in
-WRAPPERS = {"rocksdict": {"zkv.actors.rocks_engine"}, "msgpack": {"zkv.wire.codec", "zkv.gateway.envelope"}}
+WRAPPERS = {
+    "grpc": {"zkv.ctl.etcd_source"},
+    "rocksdict": {"zkv.actors.rocks_engine"},
+    "msgpack": {"zkv.wire.codec", "zkv.gateway.envelope"},
+}
 
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 # Written in two halves, so that this file does not name what it forbids.

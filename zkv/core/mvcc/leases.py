@@ -117,7 +117,7 @@ class Leases:
     # --- changing ---
 
     def grant(self, lease: int, ttl: int, remaining: int = 0) -> tuple[int, int]:
-        """A new lease: its id (one that is free, if `lease` is 0) and seconds; `remaining` of them are left, or (0) all.
+        """A new lease: its id (one that is free, if `lease` is 0) and seconds; `remaining` of them are left (0: all).
 
         Raises LeaseTTLTooLarge, LeaseExists.
         """
