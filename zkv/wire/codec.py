@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgpack
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # One number per class, for ever. Append only.
 KINDS: dict[int, type[NamedTuple]] = dict(
@@ -40,12 +43,8 @@ KINDS: dict[int, type[NamedTuple]] = dict(
 )  # fmt: skip
 KIND_OF: dict[type, int] = {cls: kind for kind, cls in KINDS.items()}
 
-_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-
-
-def pack(value: object) -> bytes:
-    """Any tree of tuples, bytes, text, ints, bools and None as msgpack."""
-    return cast("bytes", _pack(value))
+pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+"""Any tree of tuples, bytes, text, ints, bools and None as msgpack."""
 
 
 def unpack(data: bytes | memoryview) -> Any:

@@ -77,12 +77,15 @@ class Outcome(NamedTuple):
 
 
 class _Group(NamedTuple):
+    """`keys`: those of its puts and deletes, to be read ahead."""
+
     mine: bool
     incarnation: int
     gid: int
     session: bytes
     floor: int
     requests: tuple[tuple[int, int, Any], ...]
+    keys: list[bytes]
 
 
 class StateMachine:
@@ -228,9 +231,8 @@ class StateMachine:
             for gid, payload in frame.groups:
                 try:
                     _, _, session, floor, requests = unpack(payload)[:5]
-                    group = _Group(mine, frame.incarnation, gid, session, floor, requests)
-                    _check(group)
-                    groups.append(group)
+                    keys = _checked(session, floor, requests)
+                    groups.append(_Group(mine, frame.incarnation, gid, session, floor, requests, keys))
                 except (errors.CorruptionError, *MALFORMED):
                     if mine:
                         part = failed(0, errors.InvalidRequest("not a message"), self.store.revision)
@@ -241,11 +243,7 @@ class StateMachine:
         """Read ahead for groups from `at` on; up to which?"""
         keys: list[bytes] = []
         while at < len(groups) and len(keys) < PREFETCH_KEYS:
-            keys += [
-                fields[0]
-                for _, op, fields in groups[at].requests
-                if op in {_OP_PUT, _OP_DELETE} and fields and type(fields[0]) is bytes
-            ]
+            keys += groups[at].keys
             at += 1
         self.store.prefetch(keys)
         return at
@@ -259,17 +257,18 @@ class StateMachine:
                 session = self._sessions.of(group.session, group.floor, index, now)
             except (errors.SessionExpired, errors.TooManyRequests) as error:
                 return [failed(request, error, store.revision) for request, _, _ in group.requests], 0
+        limits = self._limits
         for request, op, fields in group.requests:
             number += 1
             if session is not None:
-                known = session.answers.get(request)
-                if known is not None:
-                    parts.append(known)
+                answered = session.answers
+                if request in answered:
+                    parts.append(answered[request])
                     continue
                 if request < session.floor:
                     parts.append(failed(request, errors.SessionExpired(str(index)), store.revision))
                     continue
-                if len(session.answers) >= self._limits.session_answers_max and op not in _READS:
+                if len(answered) >= limits.session_answers_max and op not in _READS:
                     parts.append(failed(request, errors.TooManyRequests("session"), store.revision))
                     continue
             if number <= skip:
@@ -278,7 +277,7 @@ class StateMachine:
             if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
                 part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
                 if session is not None:
-                    session.remember(request, part, store.revision, self._limits)
+                    session.remember(request, part, store.revision, limits)
                 parts.append(part)
                 continue
             if op != _OP_PUT and len(store.pending) > 0:
@@ -440,13 +439,20 @@ def _is_plain(fields: Any) -> bool:
     return (len(fields) == 2 or fields[2:] == _NO_OPTIONS) and type(fields[0]) is type(fields[1]) is bytes
 
 
-def _check(group: _Group) -> None:
-    """Raises TypeError or ValueError unless it is made as a group is, up to the fields of its requests."""
-    if type(group.session) is not bytes or len(group.session) not in {0, 16} or type(group.floor) is not int:
+def _checked(session: Any, floor: Any, requests: Any) -> list[bytes]:
+    """The keys that a group puts and deletes.
+
+    Raises TypeError or ValueError unless it is made as a group is, up to the fields of its requests.
+    """
+    if type(session) is not bytes or len(session) not in {0, 16} or type(floor) is not int:
         raise TypeError
-    for request, op, fields in group.requests:
+    keys = []
+    for request, op, fields in requests:
         if type(request) is not int or type(op) is not int or type(fields) is not tuple:
             raise TypeError
+        if (op == _OP_PUT or op == _OP_DELETE) and fields and type(fields[0]) is bytes:  # noqa: PLR1714, SIM109 - fast
+            keys.append(fields[0])
+    return keys
 
 
 def _is_write(op: int, fields: Any) -> bool:

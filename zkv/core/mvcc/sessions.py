@@ -64,10 +64,12 @@ class Session:
 
     def remember(self, request: int, answer: bytes, revision: int, limits: Limits) -> None:
         """Keep an answer for retries; of one too large only that it was given."""
-        if len(answer) > limits.session_answer_bytes_max or self.held + len(answer) > limits.session_bytes_max:
+        size = len(answer)
+        if size > limits.session_answer_bytes_max or self.held + size > limits.session_bytes_max:
             answer = pack((request, AnswerLost.code, revision, ()))
+            size = len(answer)
         self.answers[request] = answer
-        self.held += len(answer)
+        self.held += size
 
     def raise_floor(self, floor: int) -> None:
         self.floor = floor

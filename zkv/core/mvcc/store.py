@@ -50,13 +50,14 @@ class Store:
         """What the engine holds; the history of later revisions is pending."""
         self.pending: dict[bytes, bytes | None] = {}
         self.fetched: dict[bytes, bytes | None] = {}
-        """Current records as read ahead by `prefetch`, by engine key."""
+        """Current records as read ahead by `prefetch`."""
         self.want_events = False
         self.want_prev_kv = False
         """Events carry what they superseded: it costs a look at the whole record."""
         self.events: list[tuple[int, tuple[Event, ...]]] = []
-        self._written: list[tuple[bytes, bytes]] = []
-        self._digest = 0  # of what was written since it was last taken, up to `_digested` of what is pending
+        self._written: list[tuple[bytes, bytes]] = []  # events, and ...
+        self._history: list[tuple[bytes, bytes]] = []  # ... their history entries: apart, so that neighbours stay so
+        self._digest = 0  # of the events since it was last taken, up to `_digested` of those pending
         self._digested = 0
         self._sub = 0
         self._undo: list[tuple[dict[Any, Any], Any, object]] = []
@@ -69,31 +70,30 @@ class Store:
     def prefetch(self, keys: Iterable[bytes]) -> None:
         """Read the current records of `keys` in one go, for the writes to come."""
         pending = self.pending
-        wanted = list({CURRENT + key for key in keys if key not in pending})
-        self.fetched = dict(zip(wanted, self.engine.get_many(wanted), strict=True))
+        wanted = [key for key in keys if key not in pending]
+        self.fetched = dict(zip(wanted, self.engine.get_many([CURRENT + key for key in wanted]), strict=True))
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         """Write what is pending, and the caller's pairs with it, as one batch."""
         self._extend_digest()
         gone = list(deletes)
+        gone += [CURRENT + key for key, record in self.pending.items() if record is None]
         writes = self._written
-        writes.extend(puts)
-        for key, record in self.pending.items():
-            if record is None:
-                gone.append(CURRENT + key)
-            else:
-                writes.append((CURRENT + key, record))
+        writes += self._history
+        writes += [(CURRENT + key, record) for key, record in self.pending.items() if record is not None]
+        writes += puts
         self.leases.flush(writes, gone)
         self.engine.write(writes, gone)
         self.pending = {}
         self.fetched = {}
         self._written = []
+        self._history = []
         self._digested = 0
         self._undo.clear()
         self.committed_revision = self.revision
 
     def take_digest(self) -> int:
-        """A checksum of the events and history written since the last call: the same on all members."""
+        """A checksum of the events since the last call, which history follows from: the same on all members."""
         self._extend_digest()
         digest, self._digest = self._digest, 0
         return digest
@@ -128,7 +128,7 @@ class Store:
                 del table[key]
             else:
                 table[key] = before
-        del self._written[self._written_before :]
+        del self._written[self._written_before :], self._history[self._written_before :]
         self._events_now = []
         self._sub = 0
         self.leases.idle.clear()
@@ -140,9 +140,8 @@ class Store:
         pending = self.pending
         if key in pending:
             return pending[key]
-        name = CURRENT + key
         fetched = self.fetched
-        return fetched[name] if name in fetched else self.engine.get(name)
+        return fetched[key] if key in fetched else self.engine.get(CURRENT + key)
 
     def view(self) -> Present:
         """The present, pending writes included."""
@@ -201,13 +200,9 @@ class Store:
             self.leases.move(key, kept_lease, lease)
         revision, sub, version = self.revision + 1, self._sub, version + 1
         self._set(key, CURRENT_HEAD.pack(revision, sub, create, version, lease) + value)
-        self._written += (
-            (
-                EVENT_KEY.pack(EVENT, revision, sub),
-                EVENT_HEAD.pack(layout.PUT_FLAG, create, version, lease, before, before_sub, len(key)) + key + value,
-            ),
-            (layout.history_key(key, revision, sub), layout.PUT_MARK),
-        )
+        head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, lease, before, before_sub, len(key))
+        self._written.append((EVENT_KEY.pack(EVENT, revision, sub), b"".join((head, key, value))))
+        self._history.append((layout.history_key(key, revision, sub), layout.PUT_MARK))
         self._sub = sub + 1
         previous = None
         if record is not None and (prev_kv or self.want_prev_kv):
@@ -222,7 +217,13 @@ class Store:
 
         Returns its revision.
         """
-        record = self.current(key)
+        pending, fetched = self.pending, self.fetched
+        if key in pending:
+            record = pending[key]
+        elif key in fetched:
+            record = fetched[key]
+        else:
+            record = self.engine.get(CURRENT + key)
         revision = self.revision = self.revision + 1
         if record is None:
             before = before_sub = 0
@@ -233,11 +234,10 @@ class Store:
             if kept_lease:
                 self.leases.move(key, kept_lease, 0)
                 self.leases.settle()
-        self.pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
+        pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
         head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, 0, before, before_sub, len(key))
-        written = self._written
-        written.append((EVENT_KEY.pack(EVENT, revision, 0), b"".join((head, key, value))))
-        written.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
+        self._written.append((EVENT_KEY.pack(EVENT, revision, 0), b"".join((head, key, value))))
+        self._history.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
         if self.want_events:
             previous = layout.current_kv(key, record) if self.want_prev_kv and record is not None else None
             put = Event(False, KeyValue(key, create, revision, version, value, 0), previous)
@@ -269,13 +269,9 @@ class Store:
             self.leases.move(key, lease, 0)
         revision, sub = self.revision + 1, self._sub
         self._set(key, None)
-        self._written += (
-            (
-                EVENT_KEY.pack(EVENT, revision, sub),
-                EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key)) + key,
-            ),
-            (layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK),
-        )
+        head = EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key))
+        self._written.append((EVENT_KEY.pack(EVENT, revision, sub), head + key))
+        self._history.append((layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK))
         self._sub = sub + 1
         if self.want_events:
             gone = KeyValue(key, 0, revision, 0, b"", 0)
@@ -317,8 +313,8 @@ class Store:
 
     def _delete_all(self, keys: list[bytes]) -> None:
         pending, fetched = self.pending, self.fetched
-        unknown = [CURRENT + key for key in keys if key not in pending and CURRENT + key not in fetched]
-        fetched.update(zip(unknown, self.engine.get_many(unknown), strict=True))
+        unknown = [key for key in keys if key not in pending and key not in fetched]
+        fetched.update(zip(unknown, self.engine.get_many([CURRENT + key for key in unknown]), strict=True))
         for key in keys:
             record = self.current(key)
             assert record is not None, "who is attached is alive"
