@@ -61,6 +61,12 @@ class Defragmenter:
         asked, self._asked = self._asked, []
         return asked
 
+    def give_up(self) -> list[Asked]:
+        """Who waited for one that failed."""
+        self._error = None
+        asked, self._asked = self._asked, []
+        return asked
+
     def wait(self) -> None:
         """Until none runs: an engine in use cannot be closed."""
         if self._thread is not None:

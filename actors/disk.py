@@ -4,18 +4,19 @@ The port is small so that its twin can be honest about what disks do: what is no
 any byte, and a new, renamed or removed name is not safe before `sync_directory`
 (tests/harness/faulty_disk.py; Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014).
 
-Every refusal of the disk is a DiskError that says which file and what was tried. None is ever retried: after a failed
-fsync Linux may drop the dirty pages and report success the next time (Rebello et al., "Can Applications Recover
-from fsync Failures?", ATC 2020).
+Every refusal of the disk is a DiskError that says which file and what was tried. None but DiskFull is ever retried:
+after a failed fsync Linux may drop the dirty pages and report success the next time (Rebello et al., "Can
+Applications Recover from fsync Failures?", ATC 2020).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from zkv.errors import DiskError
+from zkv.errors import DiskError, DiskFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,10 @@ class Disk(Protocol):
     def open(self, name: str) -> int: ...
 
     def create(self, name: str, size: int) -> int:
-        """A new file of `size` zero bytes whose blocks are reserved. It must not exist."""
+        """A new file of `size` zero bytes whose blocks are reserved. It must not exist.
+
+        Raises DiskFull, and has then left nothing behind.
+        """
 
     def close(self, file: int) -> None: ...
 
@@ -93,9 +97,11 @@ class Directory:
             file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
             try:
                 os.posix_fallocate(file, 0, size)
-            except OSError:
+            except OSError as error:
                 os.close(file)
                 os.unlink(name, dir_fd=self._directory)
+                if error.errno == errno.ENOSPC:
+                    raise DiskFull(f"create {self.where(name)}: {os.strerror(errno.ENOSPC)}") from error
                 raise
             return file
 

@@ -5,6 +5,9 @@ themselves for the leader for a moment.
 
 The alarm goes by the bytes that are in use on the leader (what a defragmentation would leave). It goes on above the
 quota, and off by itself below CLEAR_PERCENT of it, so that it does not flutter; etcd's must be disarmed by hand.
+
+It goes on, too, when the leader's disk is short of space (space.py), but only once it has handed the leadership over
+and got it back: for who has more room may lead. Members that are no leaders and have no room fall behind.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zkv.actors.space import Space
     from zkv.core.auto_compaction import AutoCompaction
     from zkv.core.mvcc.machine import StateMachine
 
 LOOK_MS = 500
+HAND_OVER_AGAIN_MS = 60_000
+"""Who has handed over for want of space and leads again before this much has passed is not alone with that."""
 AGAIN_MS = 5_000
 """A proposal of which nothing came is made again after so long."""
 CLEAR_PERCENT = 90
@@ -31,12 +37,19 @@ class Housekeeper:
     """`quota_bytes`: 0 is etcd's default, below 0 there is none. `post` reaches raft."""
 
     def __init__(
-        self, member_id: int, quota_bytes: int, compaction: AutoCompaction, post: Callable[[str, NamedTuple], bool]
+        self,
+        member_id: int,
+        quota_bytes: int,
+        compaction: AutoCompaction,
+        post: Callable[[str, NamedTuple], bool],
+        space: Space | None = None,
     ) -> None:
         self._member_id = member_id
         self.quota = DEFAULT_QUOTA_BYTES if quota_bytes == 0 else max(quota_bytes, 0)
         self._compaction = compaction
         self._post = post
+        self._space = space
+        self._hand_over_again_at = 0
         self._leading = False
         self._look_at = 0
         self._alarm_again_at = 0
@@ -65,16 +78,29 @@ class Housekeeper:
             return
         raised = machine.alarms.find(m.Alarm(alarm=m.AlarmType.NOSPACE))
         used = machine.engine.size_in_use()
+        is_short = self._space is not None and self._space.is_short(machine.engine.size())
         proposals = []
-        if self.quota and used > self.quota and not raised:
+        if is_short and now >= self._hand_over_again_at:
+            self._hand_over_again_at = now + HAND_OVER_AGAIN_MS
+            if self._hand_over(machine):
+                return
+        if not raised and (is_short or (self.quota and used > self.quota)):
             proposals = [m.Alarm(m.AlarmAction.ACTIVATE, self._member_id, m.AlarmType.NOSPACE)]
-        elif raised and used * 100 < self.quota * CLEAR_PERCENT:
+        elif raised and not is_short and (not self.quota or used * 100 < self.quota * CLEAR_PERCENT):
             proposals = [m.Alarm(m.AlarmAction.DEACTIVATE, member, alarm) for member, alarm in raised]
         for alarm in proposals:
             self._alarm_again_at = now + AGAIN_MS
             self._propose(m.Op.ALARM, alarm)
 
-    def _propose(self, op: m.Op, request: m.Request) -> None:
+    def _hand_over(self, machine: StateMachine) -> bool:
+        """To the next of the other voters, if there is one."""
+        others = sorted(machine.members.conf.voters)
+        after = [member for member in others if member > self._member_id] + others
+        if after[0] != self._member_id:
+            self._propose(m.Op.MOVE_LEADER, m.MoveLeader(after[0]), members=True)
+        return after[0] != self._member_id
+
+    def _propose(self, op: m.Op, request: m.Request, *, members: bool = False) -> None:
         group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, int(op), request),)))
         # incarnation 0 is no gateway's: nobody waits for the answer
-        self._post("raft", m.Propose(codec.pack(m.Frame(self._member_id, 0, ((0, group),)))))
+        self._post("raft", m.Propose(codec.pack(m.Frame(self._member_id, 0, ((0, group),))), members))

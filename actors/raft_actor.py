@@ -19,12 +19,15 @@ cannot apply must neither vote nor lead. Then each turn goes
   empty begins, by rejoin.py; one that was removed is told, and ends.
 - *Leases*: mail between a member's lease actor or gateway and the leader's passes through here (`Relay`). The cluster
   clock is the core's; what this member knows of it is kept for its next life (anchor.py).
+- *A full disk*: where the log has no room for its next segment, the member falls silent, refuses writes with etcd's
+  error, and tries again; where storage has none, it is not fed, and the leadership goes to somebody else.
 - *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
   others elect one that can serve.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -45,7 +48,16 @@ from zkv.actors.wal import Wal
 from zkv.core.raft import membership
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import Raft, RaftConfig, Ready
-from zkv.errors import ConfigError, CorruptionError, NoLeader, TooManyRequests, ZkvError
+from zkv.errors import (
+    ConfigError,
+    CorruptionError,
+    DiskFull,
+    NoLeader,
+    NoSpace,
+    NotCapable,
+    TooManyRequests,
+    ZkvError,
+)
 from zkv.mailbox import Mailbox, PeerLost, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -60,7 +72,7 @@ if TYPE_CHECKING:
     from zkv.gauges import Value
 
 PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
-HANDOVER_MS = 2_000  # how long a stopping leader waits for another to take over
+HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
 
 class RaftActor:
@@ -130,6 +142,8 @@ class RaftActor:
         self._probation: Probation | None = None
         self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
+        self._sync_owed = self._log_is_full = False
+        self._hand_over_at = 0
 
     # --- the actor's face ----------------------------------------------------------------------
 
@@ -162,6 +176,15 @@ class RaftActor:
             self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
+        if self._log_is_full and not self._sync(core, now):
+            self._refuse([*proposals, *changes], NoSpace)
+            self._refuse(reads, NoLeader)
+            self.finished = self._stop_by is not None
+            return
+        if self._feed.is_full:
+            self._refuse([*proposals, *changes], NoSpace)
+            proposals, changes = [], []
+            self._hand_over(core, now)
         if changes:
             proposals += self._changes_to_log(core, changes, now)
         if self._probation is not None and self._probation.is_over(core.conf):
@@ -198,7 +221,7 @@ class RaftActor:
     def next_wakeup(self, now: int) -> int | None:
         if self._core is None:
             return None
-        if self._feed.stalled(now):
+        if self._feed.stalled(now) or self._log_is_full:
             return now + self._config.heartbeat_ms
         active = self._passivity is None and self._probation is None
         wakeup = self._core.next_wakeup() if active else now + ASK_MS
@@ -258,6 +281,7 @@ class RaftActor:
         if at.feed:
             self._storage_begins(at, now)
         self._feed.at(at.applied, at.durable, now)
+        self._feed.is_full = at.full
         if self._core is not None and (keep_from := self._feed.keep_from(self._commit)) > self._log.first_index:
             self._core.compact(keep_from)
 
@@ -294,6 +318,8 @@ class RaftActor:
         self, sender: int, message: NamedTuple, proposals: list[bytes], changes: list[bytes], now: int
     ) -> None:
         core = self._core
+        if self._log_is_full:
+            return  # nothing can be taken into the log, nor a vote given
         if type(message) is m.Relay and message.actor == "storage" and sender not in self._removed:
             self._relays.take_in(sender, message)  # storages compare what they hold before they take part in anything
             return
@@ -414,10 +440,26 @@ class RaftActor:
         """Let out what the core has to say; what rests on the disk after one sync for all of it."""
         ready = core.ready()
         self._let_out(core, ready, now)
-        while ready.must_sync:
-            self._log.sync()
+        self._sync_owed = ready.must_sync
+        self._sync(core, now)
+
+    def _sync(self, core: Raft, now: int) -> bool:
+        """Make durable what is owed, and let out what waited for it. False: there is no room on the disk."""
+        while self._sync_owed:
+            try:
+                self._log.sync()
+            except DiskFull as error:
+                if not self._log_is_full:
+                    self._logger.warning("no space left on the disk, waiting for some", reason=error.detail)
+                self._log_is_full = True
+                return False
             ready = core.synced()
             self._let_out(core, ready, now)
+            self._sync_owed = ready.must_sync
+        if self._log_is_full:
+            self._logger.info("there is space on the disk again")
+        self._log_is_full = False
+        return True
 
     def _let_out(self, core: Raft, ready: Ready, now: int) -> None:
         for message in ready.messages:
@@ -539,6 +581,13 @@ class RaftActor:
         self._readmission.asked(core, sender, question.incarnation, self._read_context, now, fresh=fresh)
 
     # --- the end -----------------------------------------------------------------------------------------
+
+    def _hand_over(self, core: Raft, now: int) -> None:
+        """Who cannot apply ought not to lead, if there is somebody else."""
+        if now >= self._hand_over_at and core.leader == self._member_id and (successor := core.successor()):
+            self._hand_over_at = now + HANDOVER_MS
+            with contextlib.suppress(NoLeader, NotCapable):  # it is under way, or has no sense any more
+                core.transfer_leadership(successor, now)
 
     def _begin_stop(self, now: int) -> None:
         self._stop_by = now

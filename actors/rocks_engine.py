@@ -16,7 +16,7 @@ removes old; `recover`, called before every opening, finishes what a crash cut o
 those renames. At each moment exactly one of db and staged is the store that counts.
 
 Errors. RocksDB tells all troubles as sentences. They become CorruptionError (damage; the node stops) or OSError, with
-ENOSPC where the disk is full.
+ENOSPC where the disk is full. After that RocksDB goes on reading, and refuses to write until it is opened anew.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def _mapped(error: Exception) -> Exception:
     if "No space left" in text:
         return OSError(errno.ENOSPC, text)
     return OSError(errno.EIO, text)
+
+
+def is_full(error: Exception) -> bool:
+    """Was there no room on the disk?"""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 class _View:
@@ -260,8 +265,12 @@ class RocksEngine:
             raise _mapped(error) from None
 
     def close(self) -> None:
-        """What is not flushed is lost, as in a crash."""
-        self._database.close()
+        """What is not flushed is lost, as in a crash. (It tries to flush, for which there may be no room.)"""
+        try:
+            self._database.close()
+        except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
+            if not is_full(refusal := _mapped(error)):
+                raise refusal from None
 
     # --- swapping in a snapshot ---
 

@@ -99,6 +99,7 @@ class SnapshotDesk:
         self._open_staging = open_staging
         self._outgoing: dict[int, OutgoingSnapshot] = {}
         self._incoming: IncomingSnapshot | None = None
+        self._takes_from = 0
 
     def wanted(
         self, member: int, stream: int, sequence: int, place: Callable[[], tuple[SnapshotMeta, Reader]]
@@ -124,6 +125,17 @@ class SnapshotDesk:
     def end_all(self) -> None:
         """Who asked for them has forgotten, or the store they are taken from goes."""
         self._outgoing.clear()
+
+    def takes_any(self, now: int) -> bool:
+        return now >= self._takes_from
+
+    def give_up_incoming(self, until: int) -> None:
+        """There was no room for it: what has come is thrown away, and nothing more is taken for a while."""
+        if self._incoming is not None:
+            self._incoming.staging.close()
+            self._incoming = None
+        self._open_staging().close()  # an empty one instead, which the next one empties again
+        self._takes_from = until
 
     def take(self, chunk: SnapshotChunk) -> tuple[SnapshotAck, Engine | None]:
         """The answer to a chunk, and, with the last one, the staging engine that holds the whole store."""

@@ -11,17 +11,22 @@ One turn of it, in the order of what hurts most when it waits:
 so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
 thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
 
+Where the disk has no room for what is to be written, nothing more is applied and raft is told so; reads go on. When
+there is room again, this process ends, so that its successor opens the engine anew: RocksDB writes no more until then.
+
 When it starts, it tells raft where the store stands, and is fed from there: entries that were applied and not flushed
 come again. When raft starts, it is told the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import heapq
 import threading
 from collections import deque
 from pathlib import Path
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
@@ -34,10 +39,11 @@ from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.node import asking_actor
 from zkv.actors.snapshots import SnapshotDesk
+from zkv.actors.space import RESERVE_BYTES_MIN, Space
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
-from zkv.errors import RequestError, StreamLost, TooManyRequests
+from zkv.errors import DiskFull, NoSpace, RequestError, StreamLost, TooManyRequests
 from zkv.gauges import Histogram
 from zkv.mailbox import Mailbox, Stop, monotonic_ms
 from zkv.version import VERSION
@@ -45,9 +51,10 @@ from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from zkv.actors.node import Node
+    from zkv.actors.rocks_engine import RocksEngine
     from zkv.core.mvcc.engine import Engine
     from zkv.core.mvcc.machine import Answered
     from zkv.core.mvcc.reading import Stream
@@ -58,6 +65,9 @@ FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
 FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
+FULL_MS = 500  # how often a full disk is looked at, ...
+FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
+SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
 SLOW_APPLY_NS = 100_000_000  # etcd's
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
 
@@ -143,6 +153,7 @@ class StorageActor:
         auto_compaction: AutoCompaction | None = None,
         checks: Checks = Checks(),  # noqa: B008 - a record that nobody can change
         fence: Callable[[], None] = lambda: None,
+        space: Space | None = None,
         now: int = 0,
     ) -> None:
         """`fence`: this member holds other data than the majority; raises, unless it is being refilled."""
@@ -167,7 +178,9 @@ class StorageActor:
         self._defragmenter = Defragmenter()
         self._auditor = Auditor(member_id, checks, post, self._machine, now)
         self._fence = fence
-        self._housekeeper = Housekeeper(member_id, quota_bytes, auto_compaction or AutoCompaction("periodic", 0), post)
+        self._housekeeper = Housekeeper(
+            member_id, quota_bytes, auto_compaction or AutoCompaction("periodic", 0), post, space
+        )
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._lease_feed = LeaseFeed(self._machine, post)
         self._waiting: list[_WaitingRead] = []
@@ -175,6 +188,8 @@ class StorageActor:
         self._flows: deque[_Flow] = deque()
         self._held: list[Answered] = []  # answers that wait for physical compaction
         self._stopping = False
+        self._space = space
+        self._full_until: int | None = None  # there was no room on the disk; when to look again
         self._applies = Histogram()
         self._slow_applies = 0
         self._begin()
@@ -186,7 +201,8 @@ class StorageActor:
 
     def _begin(self) -> None:
         """Tell raft where the store stands: it will be fed from there."""
-        at = m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place)
+        full = self._full_until is not None
+        at = m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place, full=full)
         self._must_begin = not (self._auditor.is_starting or self._post("raft", at))
         self._tell_members()
 
@@ -219,17 +235,20 @@ class StorageActor:
         while self._waiting and self._waiting[0].at <= self._machine.applied and not self._auditor.is_starting:
             self._read(heapq.heappop(self._waiting).read, now)
         self._step_flows(now)
-        if self._machine.compaction.is_due(self._machine.store.compacted):
-            self._machine.compaction_step()
-            self._release_held()
+        with self._room_needed(now):
+            if self._machine.compaction.is_due(self._machine.store.compacted) and self._full_until is None:
+                self._machine.compaction_step()
+                self._release_held()
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
-        self._tend_flush(now)
+        if self._full_until is None:
+            with self._room_needed(now):
+                self._tend_flush(now)
+        else:
+            self._tend_full_disk(now)
         self._housekeeper.tend(self._machine, now)
-        for asked in self._defragmenter.done():
-            answer = asked.gid, self._machine.defragmented(asked.request), True
-            self._post(m.door_of(asked.incarnation), m.GatewayAnswers(asked.incarnation, (answer,)))
+        self._tend_defragmentation(now)
         if self._must_begin:
             self._begin()
         if self._say_at is not None and self._say_at <= now:
@@ -239,7 +258,8 @@ class StorageActor:
 
     def next_wakeup(self, now: int) -> int | None:
         machine = self._machine
-        if machine.compaction.is_due(machine.store.compacted) or any(self._can_step(flow) for flow in self._flows):
+        compacts = machine.compaction.is_due(machine.store.compacted) and self._full_until is None
+        if compacts or any(self._can_step(flow) for flow in self._flows):
             return now
         if self._feed.can_step or self._auditor.can_step:
             return now
@@ -252,6 +272,8 @@ class StorageActor:
         wakeups += [at for at in (self._housekeeper.wakeup(), self._auditor.wakeup()) if at is not None]
         if self._defragmenter.is_running:
             wakeups.append(now + POLL_MS)
+        if self._full_until is not None:
+            wakeups.append(self._full_until)
         if self._say_at is not None:
             wakeups.append(self._say_at)
         if self._must_begin:
@@ -289,7 +311,8 @@ class StorageActor:
             case m.SnapshotWanted():
                 self._snapshot_wanted(message)
             case m.SnapshotIn():
-                self._snapshot_in(message)
+                if self._desk.takes_any(now):
+                    self._snapshot_in(message, now)
             case m.Hello(actor="raft"):
                 self._waiting.clear()  # raft's predecessor let them pass; the gateway has given them up
                 self._desk.end_all()
@@ -328,19 +351,26 @@ class StorageActor:
     def _say(self, now: int) -> None:
         """Tell raft and watch how far the store has come. Raft feeds no more than a window: it must come to know."""
         self._unsaid_bytes = 0
-        told = self._post("raft", m.StorageAt(self._machine.applied, self._durable))
+        full = self._full_until is not None
+        told = self._post("raft", m.StorageAt(self._machine.applied, self._durable, full=full))
         self._say_at = None if told else now + SAY_MS
         if self._feed.is_due:
             self._feed.say()
 
     def _apply(self, entries: list[m.Entry], term: int, now: int) -> None:
         machine = self._machine
+        if self._full_until is not None:
+            return  # they will be fed again
         if entries[0].index > machine.applied + 1:
             # What lies between was lost on the way (raft had sent it to our predecessor): have it fed again.
             self._begin()
             return
         began = monotonic_ns()
-        outcome = machine.apply(entries, term)
+        try:
+            outcome = machine.apply(entries, term)
+        except OSError as error:
+            self._no_room(error, now)
+            return
         took = monotonic_ns() - began
         self._applies.observe(took)
         self._slow_applies += took > SLOW_APPLY_NS
@@ -375,6 +405,53 @@ class StorageActor:
         if self._held:
             held, self._held = self._held, []
             self._answer(held)
+
+    # --- a full disk -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _room_needed(self, now: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._no_room(error, now)
+
+    def _no_room(self, error: OSError, now: int) -> None:
+        """Nothing is applied from here on; what was begun is forgotten. Raises the error if it is another one."""
+        if error.errno != errno.ENOSPC:
+            raise error
+        if self._full_until is None:
+            self._logger.error("no space left on the disk, this member takes no writes", reason=str(error))
+            self._full_until = now + FULL_MS_MIN
+            self._serve(self._open())  # as the engine has it: the batch that found no room is in no part there
+            self._begin()
+
+    def _tend_full_disk(self, now: int) -> None:
+        """Raises DiskFull when it is not full any more: this process ends, and the next one opens the engine anew."""
+        assert self._full_until is not None
+        if self._stopping:
+            self.finished = True  # what was not flushed, raft has
+        elif now >= self._full_until:
+            self._full_until = now + FULL_MS
+            if self._space is None or self._space.free() >= RESERVE_BYTES_MIN:
+                raise DiskFull("there is space on the disk again, and the store is to be opened anew")
+
+    def _serve(self, machine: StateMachine) -> None:
+        self._machine = machine
+        self._feed.serve(machine)
+        self._lease_feed.serve(machine)
+        self._auditor.restarted()
+
+    def _tend_defragmentation(self, now: int) -> None:
+        try:
+            done = self._defragmenter.done()
+        except OSError as error:
+            self._no_room(error, now)
+            for asked in self._defragmenter.give_up():
+                self._post(m.door_of(asked.incarnation), m.Refused(asked.incarnation, NoSpace.code, (asked.gid,)))
+            return
+        for asked in done:
+            answer = asked.gid, self._machine.defragmented(asked.request), True
+            self._post(m.door_of(asked.incarnation), m.GatewayAnswers(asked.incarnation, (answer,)))
 
     # --- reads -----------------------------------------------------------------------------------
 
@@ -491,8 +568,15 @@ class StorageActor:
         if chunk is not None:
             self._post("raft", m.SnapshotOut(wanted.member, chunk))
 
-    def _snapshot_in(self, coming: m.SnapshotIn) -> None:
-        ack, staging = self._desk.take(coming.chunk)
+    def _snapshot_in(self, coming: m.SnapshotIn, now: int) -> None:
+        try:
+            ack, staging = self._desk.take(coming.chunk)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._logger.warning("no space left on the disk for a snapshot", member=f"{coming.member:x}")
+            self._desk.give_up_incoming(now + SNAPSHOT_PAUSE_MS)
+            return
         installed = None
         if staging is not None:
             if coming.chunk.meta.index > self._machine.applied and self._flushing is None:
@@ -512,10 +596,7 @@ class StorageActor:
         self._desk.end_all()
         self._defragmenter.wait()
         self._store.swap_in(staging)
-        self._machine = self._open()
-        self._feed.serve(self._machine)
-        self._lease_feed.serve(self._machine)
-        self._auditor.restarted()
+        self._serve(self._open())
         self._durable = self._machine.applied
         self._unflushed_bytes = 0
         self._release_held()
@@ -525,7 +606,24 @@ class _DiskStore:
     def __init__(self, path: str) -> None:
         from zkv.actors.rocks_engine import RocksEngine
 
-        self._engine = RocksEngine(Path(path))
+        self._engine = self._opened(Path(path), RocksEngine)
+
+    @staticmethod
+    def _opened(path: Path, engine: type[RocksEngine]) -> RocksEngine:
+        """Opening writes a few files: where there is no room even for those, it waits for some."""
+        told = False
+        while True:
+            try:
+                return engine(path)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                if not told:
+                    structlog.get_logger().warning(
+                        "no space left on the disk to open the store, waiting for some", actor="storage", path=str(path)
+                    )
+                told = True
+                sleep(FULL_MS / 1000)
 
     @property
     def engine(self) -> Engine:
@@ -567,6 +665,7 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         post=mailbox.post,
         quota_bytes=node.config.quota_backend_bytes,
         checks=Checks(*node.config.corruption_checks()),
+        space=None if node.config.storage == "memory" else Space((node.store_dir, node.wal_dir)),
         fence=lambda: refill.fence(Path(node.wal_dir).parent),
         now=monotonic_ms(),
         auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),

@@ -31,6 +31,8 @@ class StorageFeed:
     ) -> None:
         self.applied = 0
         self.outstanding_bytes = 0
+        self.is_full = False
+        """Storage has no room on its disk: it takes nothing now, and will begin anew when it has."""
         self._log = log
         self._window_bytes = window_bytes
         self._snapshot_count = snapshot_count
@@ -61,7 +63,7 @@ class StorageFeed:
 
     def feed(self, commit: int, term: int, now: int) -> None:
         """Send what is committed, as far as the window goes."""
-        while self._fed < commit and self.outstanding_bytes < self._window_bytes:
+        while not self.is_full and self._fed < commit and self.outstanding_bytes < self._window_bytes:
             entries = self._log.entries(self._fed + 1, commit + 1, self._window_bytes // 4)
             if not self._post("storage", m.Apply(term, tuple(entries))):
                 break  # its queue is full; it will say where it stands when it has emptied it
@@ -76,7 +78,7 @@ class StorageFeed:
                 self._owes_since = now
 
     def stalled(self, now: int) -> bool:
-        return self._owes_since is not None and now - self._owes_since > STORAGE_STALL_MS
+        return not self.is_full and self._owes_since is not None and now - self._owes_since > STORAGE_STALL_MS
 
     def keep_from(self, commit: int) -> int:
         """The log may forget what is at or before this index; what it begins behind, if it is to forget nothing."""

@@ -24,7 +24,8 @@ anyone may rest on it: a process killed between write and sync leaves a frame th
 One sync of an entry of 1, 64, 256 KiB takes 0.16, 0.4, 0.7 ms at best (2 cores, ext4 on a virtual disk, segments used
 before), 0.1, 0.2, 0.5 ms of them this process's; opening 60 MiB of log takes 0.1 to 0.3 s.
 
-After a DiskError the log refuses everything: what is on the disk is not known, and only opening it again tells.
+After a DiskError the log refuses everything: what is on the disk is not known, and only opening it again tells. But
+where there is no room for another segment (DiskFull) nothing has happened, and `sync` may be called again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from zkv.actors import refill
 from zkv.actors import wal_format as fmt
 from zkv.actors.disk import Directory, Disk
 from zkv.core.raft.log import LogCompacted
-from zkv.errors import CorruptionError, DiskError
+from zkv.errors import CorruptionError, DiskError, DiskFull
 from zkv.gauges import Histogram
 from zkv.wire import codec
 from zkv.wire.messages import ConfState, Entry, HardState, SnapshotMeta
@@ -250,6 +251,8 @@ class Wal:
             self._write_frame()
             if self._dirty_base:
                 self._let_go_of_segments()
+        except DiskFull:
+            raise  # there is no next segment, and all is as it was
         except DiskError as error:
             self._failed = error
             raise

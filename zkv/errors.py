@@ -29,6 +29,7 @@
     │                               ReplayedIntroduction, WrongPurpose, WrongCurveKey, WrongAudience, WrongCluster
     ├── CorruptionError         bytes on disk or on the wire are not what was written; the node stops
     ├── DiskError               the disk refused a read, a write or a sync; the actor that asked ends
+    │   └── DiskFull                there was no room for a new file; the actor waits for some
     └── ConfigError             a setting cannot be served; says which and why
 
 Every error adds one fact: `maybe_applied`, may the write have happened? A timeout is not a failure.
@@ -464,6 +465,12 @@ class DiskError(ZkvError):
     """After a failed sync nobody knows what is on the disk, and a second sync may lie: so nobody asks twice."""
 
     text = "zkv: disk failure"
+
+
+class DiskFull(DiskError):
+    """Nothing of it was written: it may be tried again when there is space."""
+
+    text = "zkv: no space left on the disk"
 
 
 class ConfigError(ZkvError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zkv.errors import DiskError
+from zkv.errors import DiskError, DiskFull
 
 if TYPE_CHECKING:
     import random
@@ -37,6 +37,8 @@ class FaultyDisk:
         self.calls = 0
         """Changes asked for so far."""
         self.fail_at: int | None = None
+        self.is_full = False
+        """There is no room for another file."""
 
     # --- the port ------------------------------------------------------------------------------------
 
@@ -51,6 +53,8 @@ class FaultyDisk:
 
     def create(self, name: str, size: int) -> int:
         assert name not in self._names
+        if self.is_full:
+            raise DiskFull(f"create {name}")
         self._change()
         file = self._names[name] = _File(size)
         self._renames.append((None, name, file))

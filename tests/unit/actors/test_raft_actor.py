@@ -11,7 +11,7 @@ from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_feed import STORAGE_STALL_MS
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
-from zkv.errors import ConfigError, CorruptionError, NoLeader
+from zkv.errors import ConfigError, CorruptionError, DiskFull, NoLeader, NoSpace
 from zkv.limits import Limits
 from zkv.mailbox import Stop
 from zkv.wire import messages as m
@@ -35,10 +35,11 @@ class House:
         member: int = 1,
         snapshot_count: int = 1000,
         attributes: tuple[str, tuple[str, ...]] | None = None,
+        log: type[MemoryLog] = MemoryLog,
         **limits: Any,
     ) -> None:
         self.posted: list[tuple[str | int, Any]] = []
-        self.log = MemoryLog(m.ConfState(voters))
+        self.log = log(m.ConfState(voters))
         self.now = 0
         self.actor = RaftActor(
             config=RaftConfig(member), log=self.log, limits=Limits(**limits), snapshot_count=snapshot_count, seed=1,
@@ -338,3 +339,48 @@ def test_a_stopping_leader_hands_over() -> None:
     assert house.actor.finished
     (successor,) = {other.actor._stamp(0).leader for member, other in houses.items() if member != leading}
     assert successor not in {0, leading}
+
+
+class FullLog(MemoryLog):
+    """A disk has no room for what is to be synced, as long as `is_full`."""
+
+    is_full = False
+
+    def sync(self) -> None:
+        if self.is_full:
+            raise DiskFull
+        super().sync()
+
+
+def test_a_member_whose_log_has_no_room_says_nothing_and_refuses_until_it_has() -> None:
+    """What it had taken is made durable then, and goes its way."""
+    house = House(1, log=FullLog)
+    log = house.log
+    assert isinstance(log, FullLog)
+    house.begin()
+    house.stored(1)
+    house.posted.clear()
+    log.is_full = True
+    house.hear(m.Propose(frame(1)))
+    house.hear(m.Propose(frame(2)), m.Read(frame(3)), after_ms=100)
+    assert [(refused.code, refused.gids) for refused in house.take("gateway", m.Refused)] == [
+        (NoSpace.code, (2,)),
+        (NoLeader.code, (3,)),
+    ]
+    assert house.posted == []
+    log.is_full = False
+    house.hear(after_ms=100)
+    assert [entry.index for entry in house.fed()] == [2]
+
+
+def test_a_storage_without_room_is_fed_nothing_and_writes_are_refused(leader: House) -> None:
+    """Nor does the member count as stuck; when storage begins anew it is fed from where it is."""
+    leader.hear(m.Propose(frame(1)))
+    assert [entry.index for entry in leader.fed()] == [2]
+    leader.hear(m.StorageAt(1, 1, feed=True, full=True))
+    leader.hear(m.Propose(frame(2)), after_ms=2 * STORAGE_STALL_MS)
+    assert [(refused.code, refused.gids) for refused in leader.take("gateway", m.Refused)] == [(NoSpace.code, (2,))]
+    assert leader.fed() == []
+    leader.stored(1, 1, feed=True)
+    leader.hear()
+    assert [entry.index for entry in leader.fed()] == [2]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from tests.harness.kv_log import answers_of, entry, everything, group
 from tests.harness.simulated_node import Disk
-from zkv.actors.storage_actor import FLOW_PATIENCE_MS, SAY_MS, StorageActor
-from zkv.errors import Code, StreamLost, TooManyRequests
+from zkv.actors.storage_actor import FLOW_PATIENCE_MS, FULL_MS_MIN, SAY_MS, StorageActor
+from zkv.core.mvcc.engine import MemoryEngine
+from zkv.errors import Code, DiskFull, StreamLost, TooManyRequests
 from zkv.limits import Limits
 from zkv.mailbox import Stop
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from zkv.core.mvcc.engine import Engine
 
@@ -433,3 +435,38 @@ def test_opening_reads_as_much_whatever_the_store_holds(keys: int, monkeypatch: 
         post=lambda *_: True,
     )  # fmt: skip
     assert 0 < touched < 20
+
+
+class FullEngine(MemoryEngine):
+    """Its disk has no room, as long as `is_full`."""
+
+    is_full = False
+
+    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no room")
+        super().write(puts, deletes)
+
+
+def test_without_room_on_the_disk_it_applies_nothing_more_and_reads_go_on() -> None:
+    """Raft is told where it stands, that it is full, and feeds it again when there is room: to another process."""
+    house = House()
+    engine = house.disk.engine = FullEngine()
+    house.actor = StorageActor(
+        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
+        post=house._post,
+    )  # fmt: skip
+    house.write(m.Put(b"ka", b"1"))
+    house.posted.clear()
+    engine.is_full = True
+    house.write(m.Put(b"ka", b"2"))
+    (at,) = house.take("raft", m.StorageAt)
+    assert (at.applied, at.feed, at.full) == (1, True, True)
+    assert house.answers() == []
+    house.write(m.Put(b"ka", b"3"))
+    house.read(ALL)
+    [(_, [(revision, body)], _)] = house.answers()
+    assert (revision, body[0][0][4]) == (2, b"1")
+    engine.is_full = False
+    with pytest.raises(DiskFull, match="space on the disk again"):
+        house.hear(after_ms=FULL_MS_MIN)

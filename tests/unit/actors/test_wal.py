@@ -16,7 +16,7 @@ from zkv.actors import wal_format
 from zkv.actors.wal import Wal
 from zkv.config import Limits
 from zkv.core.raft.log import LogCompacted, LogPort, MemoryLog
-from zkv.errors import CorruptionError, DiskError
+from zkv.errors import CorruptionError, DiskError, DiskFull
 from zkv.wire.messages import ConfState, Entry, HardState, SnapshotMeta
 
 if TYPE_CHECKING:
@@ -174,6 +174,24 @@ class _Recorder:
         self._durable.append(aim)
         call()
         self._durable[:] = [aim]
+
+
+def test_a_log_without_room_for_its_next_segment_takes_a_sync_later() -> None:
+    """Nothing is lost or doubled by trying again, nor by a crash meanwhile."""
+    disk = FaultyDisk(random.Random(1))
+    log = wal(disk)
+    disk.is_full = True
+    log.append([entry(1, 1, bytes(SEGMENT_BYTES))])
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            log.sync()
+    log.append([entry(2)])
+    whole = picture(log)
+    disk.is_full = False
+    log.sync()
+    assert picture(log) == whole
+    disk.restart()
+    assert picture(wal(disk)) == whole
 
 
 # --- damage ------------------------------------------------------------------------------------------
