@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import zmq
 
-from zkv.actors.peers import ask, connecting, listening
+from zkv.actors.peers import ask, connecting, listening, shared_keys
 from zkv.errors import ConfigError, CorruptionError
 from zkv.mailbox import monotonic_ms
+from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire.messages import Join, JoinAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zkv.actors.meeting import Meeting
+    from zkv.actors.peers import PeerCurve
     from zkv.config import NodeConfig
     from zkv.wire.messages import Member
 
@@ -98,12 +101,25 @@ def _child(config: NodeConfig, others: Sequence[str], writer: int) -> NoReturn:
 def _ask(config: NodeConfig, others: Sequence[str]) -> JoinAnswer | None:
     own = frozenset(config.initial_advertise_peer_urls)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    key_file = config.peer_curve_secret_key
-    door = listening(context, config.listen_peer_urls, key_file, ANSWER_BYTES_MAX)
-    peers = [connecting(context, url, key_file, immediate=False) for url in others]
+    meeting: Meeting | None = None
+    curve: PeerCurve | None = None
+    if config.peers_are_introduced:
+        from zkv.actors.meeting import Meeting
+
+        meeting = Meeting(config)
+        curve = meeting.curve
+    elif config.peer_curve_secret_key:
+        curve = shared_keys(config.peer_curve_secret_key)
+    door = listening(context, config.listen_peer_urls, curve, ANSWER_BYTES_MAX)
+    peers: dict[str, zmq.Socket[bytes]] = {}
     give_up = monotonic_ms() + PATIENCE_MS
     while monotonic_ms() < give_up:
-        for peer in peers:
+        for url in others:
+            if url not in peers and meeting is not None and socket_endpoint(url).secure:
+                meeting.meet(url)
+            if url not in peers and (socket := connecting(context, url, curve, immediate=False)) is not None:
+                peers[url] = socket
+        for peer in peers.values():
             ask(peer, Join(tuple(sorted(own))))
         if door.poll(ASK_MS):
             with contextlib.suppress(CorruptionError):

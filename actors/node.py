@@ -46,6 +46,12 @@ class Node:
         return ("gateway", "grpc") if self.config.etcd_client_urls else ("gateway",)
 
     @property
+    def has_usher(self) -> bool:
+        """A process introduces keys, and looks after certificates."""
+        config = self.config
+        return config.client_security.is_given or config.peers_are_introduced
+
+    @property
     def reports(self) -> bool:
         """Its processes are to tell an insight process of themselves."""
         return bool(self.config.listen_metrics_urls)

@@ -4,8 +4,10 @@ Raft tolerates loss, so a peer that is down or slow simply misses messages: `sen
 onto completed connections (ZMQ_IMMEDIATE). Every message is two frames, a fixed header (who, to whom, in
 which cluster) and the encoded message. What is not for this member of this cluster is dropped; the log says so once.
 
-With `curve://` peer urls all members share one CURVE key pair: whoever does not hold it gets no byte in
-(the listening socket's ZAP domain allows this one key only).
+With `curve://` (or `https://`) peer urls the listening socket lets in only the CURVE keys it knows (`PeerCurve`).
+Either all members share one key pair. Or each process makes its own, and the ushers of the members introduce them to
+each other by certificates: then a link waits until its other end is known, is made anew when that has another key, and
+what comes in by a key that was dismissed is dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 import zmq
@@ -26,8 +28,9 @@ from zkv.wire import codec
 from zkv.wire.messages import Dismissed, Join
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
+    from zkv.actors.acquaintances import Acquaintances
     from zkv.gauges import Value
     from zkv.mailbox import Mailbox
     from zkv.wire.messages import Member
@@ -36,8 +39,17 @@ _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv1"
 _NOBODY = (0, 0, 0)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
+HANDSHAKE_MS = 5_000
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
 DOOR = "peers"
+
+
+class PeerCurve(NamedTuple):
+    """How a member's CURVE sockets know the others. `key_of`: the key of who listens at a url, if it is known."""
+
+    keys: identity.KeyPair
+    allow: Container[bytes]
+    key_of: Callable[[str], bytes | None]
 
 
 class PeerMessage(NamedTuple):
@@ -45,26 +57,42 @@ class PeerMessage(NamedTuple):
     message: NamedTuple
 
 
+def shared_keys(key_file: str) -> PeerCurve:
+    """All members have this pair. Raises ConfigError."""
+    keys = identity.load_secret(key_file)
+    return PeerCurve(keys, frozenset({keys.public}), lambda _: keys.public)
+
+
 def listening(
-    context: zmq.Context[zmq.Socket[bytes]], urls: Sequence[str], key_file: str, message_bytes_max: int
+    context: zmq.Context[zmq.Socket[bytes]], urls: Sequence[str], curve: PeerCurve | None, message_bytes_max: int
 ) -> zmq.Socket[bytes]:
     """A socket bound to `urls`. Raises zmq.ZMQError when a port is taken."""
     socket = context.socket(zmq.PULL)
     socket.maxmsgsize = message_bytes_max
     socket.ipv6 = True
+    socket.handshake_ivl = HANDSHAKE_MS
     if any(socket_endpoint(url).secure for url in urls):
-        assert key_file, "checked with the configuration"
-        identity.secure_server(socket, key_file, identity.only_key_of(key_file))
+        assert curve is not None, "checked with the configuration"
+        identity.secure_server(socket, curve.keys, curve.allow)
     for url in urls:
         socket.bind(socket_endpoint(url).address)
     return socket
 
 
 def connecting(
-    context: zmq.Context[zmq.Socket[bytes]], url: str, key_file: str, *, immediate: bool
-) -> zmq.Socket[bytes]:
-    """A socket towards a peer; unless `immediate`, what is sent before it is connected waits in its queue."""
+    context: zmq.Context[zmq.Socket[bytes]], url: str, curve: PeerCurve | None, *, immediate: bool
+) -> zmq.Socket[bytes] | None:
+    """A socket towards a peer; unless `immediate`, what is sent before it is connected waits in its queue.
+
+    None where nobody knows yet who is there.
+    """
     endpoint = socket_endpoint(url)
+    server_key = None
+    if endpoint.secure:
+        assert curve is not None, "checked with the configuration"
+        server_key = curve.key_of(url)
+        if server_key is None:
+            return None
     socket = context.socket(zmq.PUSH)
     socket.immediate = immediate
     socket.sndhwm = SEND_QUEUE_MESSAGES
@@ -74,9 +102,8 @@ def connecting(
     socket.reconnect_ivl_max = 500
     socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
     socket.heartbeat_timeout = 3000
-    if endpoint.secure:
-        assert key_file, "checked with the configuration"
-        identity.secure_client(socket, identity.load_public(key_file), key_file)
+    if curve is not None and server_key is not None:
+        identity.secure_client(socket, server_key, curve.keys)
     socket.connect(endpoint.address)
     return socket
 
@@ -96,15 +123,18 @@ class PeerLinks:
         *,
         member_id: int,
         cluster_id: int,
-        key_file: str,
+        curve: PeerCurve | None,
         message_bytes_max: int,
+        acquaintances: Acquaintances | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._member_id = member_id
         self._cluster_id = cluster_id
-        self._key_file = key_file
+        self._curve = curve
+        self._acquaintances = acquaintances
         self._message_bytes_max = message_bytes_max
         self._log = structlog.get_logger().bind(actor="raft")
+        self._wanted: dict[int, tuple[str, ...]] = {}  # all other members
         self._links: dict[int, tuple[tuple[str, ...], zmq.Socket[bytes]]] = {}
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
@@ -112,21 +142,51 @@ class PeerLinks:
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
-        self._mailbox.add_door(DOOR, listening(self._mailbox.context, urls, self._key_file, self._message_bytes_max))
+        socket = listening(self._mailbox.context, urls, self._curve, self._message_bytes_max)
+        self._mailbox.add_door(DOOR, socket, certified=self._acquaintances is not None)
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
         wanted = {member.id: member.peer_urls for member in members if member.id != self._member_id}
         for member_id in [known for known, (urls, _) in self._links.items() if wanted.get(known) != urls]:
             self._mailbox.forget(self._links.pop(member_id)[1])
-        for member_id, urls in wanted.items():
-            if member_id not in self._links and urls:
-                self._links[member_id] = (urls, self._connect(member_id, urls[0]))
+        self._wanted = wanted
+        if self._acquaintances is not None:
+            self._acquaintances.wanted(urls[0] for urls in wanted.values() if urls)
+        for member_id in wanted:
+            self._link(member_id)
 
-    def _connect(self, member_id: int, url: str, *, immediate: bool = True) -> zmq.Socket[bytes]:
-        socket = connecting(self._mailbox.context, url, self._key_file, immediate=immediate)
+    def _link(self, member_id: int) -> None:
+        """Where there is none, and it is known who is there."""
+        urls = self._wanted.get(member_id)
+        if member_id not in self._links and urls:
+            self._connect(member_id, urls)
+
+    def _connect(self, member_id: int, urls: tuple[str, ...], *, immediate: bool = True) -> bool:
+        socket = connecting(self._mailbox.context, urls[0], self._curve, immediate=immediate)
+        if socket is None:
+            return False
         self._mailbox.watch_connection(f"{member_id}", socket)
-        return socket
+        self._links[member_id] = (urls, socket)
+        return True
+
+    def lost(self, member_id: int) -> None:
+        """Its connection: it may be another process by now, with another key."""
+        link = self._links.get(member_id)
+        if self._acquaintances is not None and link is not None:
+            self._acquaintances.lost(link[0][0])
+
+    def from_usher(self, message: object) -> None:
+        """What it says of keys, of others' and of our own."""
+        assert self._acquaintances is not None
+        url = self._acquaintances.heard(message)
+        if url is None:
+            return
+        for member_id in [known for known, (urls, _) in self._links.items() if urls[0] == url]:
+            self._mailbox.forget(self._links.pop(member_id)[1])
+        for member_id, urls in self._wanted.items():
+            if urls and urls[0] == url:
+                self._link(member_id)
 
     def dismiss(self, member: Member) -> None:
         """Tell a former member that it is one. Its link lives for as long as the word takes; now and then is enough."""
@@ -137,8 +197,7 @@ class PeerLinks:
         link = self._links.pop(member.id, None)
         if link is not None:
             self._mailbox.forget(link[1])
-        if member.peer_urls:
-            self._links[member.id] = (member.peer_urls, self._connect(member.id, member.peer_urls[0], immediate=False))
+        if member.peer_urls and self._connect(member.id, member.peer_urls, immediate=False):
             self.send(member.id, Dismissed())
 
     def send(self, member_id: int, message: NamedTuple) -> bool:
@@ -165,8 +224,13 @@ class PeerLinks:
         ]
         return [("peers", "", len(self._links)), *counts]
 
-    def receive(self, frames: Sequence[bytes]) -> PeerMessage | None:
+    def receive(self, frames: Sequence[Any]) -> PeerMessage | None:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
+        if self._acquaintances is not None:
+            frames, key = frames[:-1], frames[-1]
+            if not self._acquaintances.is_guest(key):
+                self._refuse(0, 0, "is not believed any more")
+                return None
         try:
             header, payload = frames
             protocol, cluster_id, sender, receiver = _HEADER.unpack(header)

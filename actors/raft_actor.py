@@ -29,16 +29,18 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import structlog
 
 from zkv.actors import refill
+from zkv.actors.acquaintances import USHER, Acquaintances
 from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
-from zkv.actors.peers import DOOR, PeerLinks, PeerMessage
+from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.relays import Relays
@@ -602,8 +604,14 @@ class RaftActor:
 
 def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
-    mailbox = Mailbox(node.rundir, "raft", ("storage", *node.doors, "lease"), reports=node.reports)
     config = node.config
+    neighbours = ("storage", *node.doors, "lease")
+    introduced = config.peers_are_introduced
+    mailbox = Mailbox(node.rundir, "raft", (*neighbours, USHER) if introduced else neighbours, reports=node.reports)
+    acquaintances = Acquaintances(partial(mailbox.post, USHER)) if introduced else None
+    curve = acquaintances.curve if acquaintances is not None else None
+    if config.peer_curve_secret_key:
+        curve = shared_keys(config.peer_curve_secret_key)
     conf = m.ConfState(tuple(sorted(member.id for member in node.bootstrap)))
     in_memory = config.storage == "memory"
     member_dir = Path(node.wal_dir).parent
@@ -613,8 +621,9 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
         mailbox,
         member_id=node.member_id,
         cluster_id=node.cluster_id,
-        key_file=config.peer_curve_secret_key,
+        curve=curve,
         message_bytes_max=2 * node.limits.uncommitted_bytes_max,
+        acquaintances=acquaintances,
     )
     actor = RaftActor(
         config=RaftConfig(
@@ -643,13 +652,18 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     )
     links.set_members(node.peers)
     links.listen(config.listen_peer_urls)
-    for neighbour in ("storage", *node.doors, "lease"):
+    for neighbour in neighbours:
         mailbox.post(neighbour, m.Hello("raft", incarnation))
     return _AtTheDoor(actor, links), mailbox  # type: ignore[return-value]
 
 
+_USHERS_WORDS = frozenset({m.Admit, m.Dismiss, m.PeerKeyIs, m.Hello})
+
+
 class _AtTheDoor:
-    """Between the mailbox and the actor: raw frames of the peers' door become messages, or are refused."""
+    """Between the mailbox and the actor: raw frames of the peers' door become messages, or are refused; what the usher
+    says is about links.
+    """
 
     def __init__(self, actor: RaftActor, links: PeerLinks) -> None:
         self._actor = actor
@@ -668,7 +682,15 @@ class _AtTheDoor:
     def handle(self, inbox: Sequence[tuple[str, Any]], now: int) -> None:
         opened: list[tuple[str, object]] = []
         for source, item in inbox:
-            message = self._links.receive(item) if source == DOOR else item
-            if message is not None:
-                opened.append((source, message))
+            message = item
+            if source == DOOR:
+                message = self._links.receive(item)
+                if message is None:
+                    continue
+            elif source == "monitor":
+                self._links.lost(int(item.door))
+            elif type(item) in _USHERS_WORDS and (type(item) is not m.Hello or item.actor == USHER):
+                self._links.from_usher(item)
+                continue
+            opened.append((source, message))
         self._actor.handle(opened, now)

@@ -5,7 +5,8 @@
                 ├─ lease      who expires when
                 ├─ watch      who is owed which event
                 ├─ gateway    the clients that speak the native protocol
-                ├─ grpc       those that speak etcd's API, where an http:// client url is given
+                ├─ grpc       those that speak etcd's API, where an http:// or https:// client url is given
+                ├─ usher      who may come in by a certificate, where certificates are given
                 └─ insight    health and metrics, where --listen-metrics-urls is given
 
 Actors are forked, not spawned: what is imported here is shared memory in all of them, and a dead one is
@@ -58,10 +59,19 @@ SERVED_S = 1.0
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 4.5
 
+
+def _start_usher(node: Node, incarnation: int) -> tuple[object, object]:
+    """What reads certificates is not even imported where there are none."""
+    from zkv.actors import usher_actor
+
+    return usher_actor.start(node, incarnation)
+
+
 # In the order they start; they stop in the order of STOP_ORDER, each tuple together.
 ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
     "storage": storage_actor.start,
     "raft": raft_actor.start,
+    "usher": _start_usher,  # where certificates are
     "lease": lease_actor.start,
     "watch": watch_actor.start,
     "gateway": native.start,
@@ -69,13 +79,15 @@ ACTORS: dict[str, Callable[[Node, int], tuple[object, object]]] = {
     INSIGHT: insight_actor.start,  # where it is wanted
 }
 FORGETFUL = ("raft", "storage")  # what --storage memory keeps in memory
-DISPENSABLE = (INSIGHT, "grpc")  # one that keeps dying is no reason to stop serving by the native door
-STOP_ORDER = (("gateway", "grpc"), ("raft",), ("storage", "lease", "watch", INSIGHT))
+DISPENSABLE = (INSIGHT, "grpc", "usher")  # one that keeps dying is no reason to stop serving by the native door
+STOP_ORDER = (("gateway", "grpc", "usher"), ("raft",), ("storage", "lease", "watch", INSIGHT))
 
 
 def _is_wanted(name: str, node: Node) -> bool:
     if name in {"gateway", "grpc"}:
         return name in node.doors
+    if name == "usher":
+        return node.has_usher
     return name != INSIGHT or node.reports
 
 

@@ -294,23 +294,27 @@ def values_of(name: str, values: Values) -> Values:
 
 def make_plan(values: Values, *, total: int, rate: int = 0) -> Plan:
     """Raises CommandError, and ConfigError for an endpoint or a key file that is none."""
-    from zkv.client.transport import load_curve, normalize
+    from zkv.client.transport import curves_of, normalize
     from zkv.ctl.bench_engine import Plan
     from zkv.ctl.bench_loads import positive
+    from zkv.ctl.command import certificates
 
     clients = positive(values, "clients")
-    endpoints = tuple(normalize(endpoint) for endpoint in values.list("endpoints"))
+    files = certificates(values)
+    scheme = "curve" if files.are_given else "tcp"
+    endpoints = tuple(normalize(endpoint, scheme) for endpoint in values.list("endpoints"))
     server_key = values.text("curve-server-key")
-    if any(endpoint.startswith("curve://") for endpoint in endpoints) and not server_key:
-        raise CommandError("curve:// endpoints need --curve-server-key", EXIT_BAD_ARGS)
+    if any(endpoint.startswith("curve://") for endpoint in endpoints) and not (server_key or files.are_given):
+        raise CommandError("curve:// endpoints need --cacert, or --curve-server-key", EXIT_BAD_ARGS)
+    dial_timeout = values.number("dial-timeout") / SECOND_NS
     return Plan(
         endpoints=endpoints,
-        curve=load_curve(server_key, values.text("curve-key") or None) if server_key else None,
+        curves=curves_of(endpoints, server_key, values.text("curve-key") or None, files, dial_timeout),
         conns=min(positive(values, "conns"), clients),
         clients=clients,
         total=total,
         rate=max(0, rate),
-        dial_timeout=values.number("dial-timeout") / SECOND_NS,
+        dial_timeout=dial_timeout,
         sample=values.is_on("sample"),
     )
 

@@ -20,7 +20,7 @@ from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from zkv.client.transport import Curve
     from zkv.wire import messages as m
@@ -53,10 +53,10 @@ class Workload:
 
 
 class Plan(NamedTuple):
-    """One run. `endpoints` with their scheme; `curve` for those that are curve://."""
+    """One run. `endpoints` with their scheme; `curves` for those that are curve://."""
 
     endpoints: tuple[str, ...]
-    curve: Curve | None
+    curves: Mapping[str, Curve]
     conns: int
     clients: int
     total: int
@@ -99,7 +99,7 @@ class Engine:
         self._by_name = {connection.name: connection for connection in self._connections}
         for client in range(plan.clients):
             self._connections[client % plan.conns].idle += 1
-        self._lines = Lines(plan.endpoints, plan.curve)
+        self._lines = Lines(plan.endpoints, plan.curves)
         self._pace = Pace(plan.rate, plan.rate * RATE_BURST_S)
         self._asked = 0
         self._done = 0

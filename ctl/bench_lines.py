@@ -18,7 +18,7 @@ from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from zkv.client.transport import Curve
 
@@ -28,12 +28,12 @@ DRAIN_MESSAGES = 256
 class Lines:
     """A context manager. Each line, named by its routing id, has a TCP stream and a CURVE handshake of its own.
 
-    `endpoints` with their scheme; `curve` for those that are curve://. Lines are dealt round robin over them.
+    `endpoints` with their scheme; `curves` for those that are curve://. Lines are dealt round robin over them.
     """
 
-    def __init__(self, endpoints: Sequence[str], curve: Curve | None) -> None:
+    def __init__(self, endpoints: Sequence[str], curves: Mapping[str, Curve]) -> None:
         self._endpoints = endpoints
-        self._curve = curve
+        self._curves = curves
         self._names: list[bytes] = []
         self._context = zmq.Context()
         self._context.max_sockets = 100_000  # libzmq counts sessions of its own among them
@@ -62,9 +62,9 @@ class Lines:
             endpoint = dialled[name] = self._endpoints[len(self._names) % len(self._endpoints)]
             self._names.append(name)
             if endpoint.startswith("curve://"):
-                assert self._curve is not None
-                socket.curve_serverkey = self._curve.server
-                socket.curve_publickey, socket.curve_secretkey = self._curve.public, self._curve.secret
+                curve = self._curves[endpoint]
+                socket.curve_serverkey = curve.server
+                socket.curve_publickey, socket.curve_secretkey = curve.public, curve.secret
             socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
             socket.connect("tcp://" + endpoint.partition("://")[2])
             socket.send_multipart((name, ping))

@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zkv.ctl.bench_loads import no_arguments, positive, value_of
 from zkv.ctl.bench_report import Results, Section
@@ -84,9 +84,14 @@ def stm(job: Job) -> list[Section]:
     no_arguments("stm", job.arguments)
     values = job.values
     plan = job.plan(total=positive(values, "total"), rate=values.number("rate"))
-    keys = (values.text("curve-server-key") or None, values.text("curve-key") or None)
+    options = {
+        "server_key": values.text("curve-server-key") or None,
+        "client_key": values.text("curve-key") or None,
+        **{name: values.text(name) for name in ("cacert", "cert", "key")},
+        "insecure_skip_tls_verify": values.is_on("insecure-skip-tls-verify"),
+    }
     with Progress(plan.total, "txn") as progress:
-        results = asyncio.run(_Run(plan, shape(values), progress.show).run(*keys))
+        results = asyncio.run(_Run(plan, shape(values), progress.show).run(options))
     return [Section("stm", "", results)]
 
 
@@ -99,7 +104,7 @@ class _Run:
         self._next_at = 0.0
         self._results = Results()
 
-    async def run(self, server_key: str | None, client_key: str | None) -> Results:
+    async def run(self, options: dict[str, Any]) -> Results:
         from zkv import AsyncClient
 
         plan = self._plan
@@ -110,8 +115,7 @@ class _Run:
                 kv = AsyncClient(
                     plan.endpoints[at:] + plan.endpoints[:at],
                     timeout=TIMEOUT_S,
-                    server_key=server_key,
-                    client_key=client_key,
+                    **options,
                 )
                 connections.append(await stack.enter_async_context(kv))
                 await kv.status(timeout=plan.dial_timeout)

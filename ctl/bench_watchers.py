@@ -140,7 +140,7 @@ class Watchers:
         self.plan = plan
         self.streams = [Stream(number) for number in range(streams)]
         self.connections = [Connection(number) for number in range(plan.conns)]
-        self.lines = Lines(plan.endpoints, plan.curve)
+        self.lines = Lines(plan.endpoints, plan.curves)
         self._streams = {stream.name: stream for stream in self.streams}
         self._connections = {connection.name: connection for connection in self.connections}
         self._told = told

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zkv.client.client import Client
+    from zkv.client.transport import Files
     from zkv.ctl.connection import Connection
     from zkv.ctl.printers import Printer
 
@@ -44,6 +45,13 @@ class Streams(NamedTuple):
     stdin: IO[bytes]
     out: IO[bytes]
     err: IO[bytes]
+
+
+def certificates(values: Values) -> Files:
+    from zkv.client.transport import Files
+
+    given = [values.text(name) for name in ("cacert", "cert", "key")]
+    return Files(given[0], given[1], given[2], values.is_on("insecure-skip-tls-verify"))
 
 
 class Call:
@@ -94,16 +102,21 @@ class Call:
             timeout=self.values.number("command-timeout") / SECOND_NS,
             server_key=self.values.text("curve-server-key") or None,
             client_key=self.values.text("curve-key") or None,
+            cacert=self.values.text("cacert"),
+            cert=self.values.text("cert"),
+            key=self.values.text("key"),
+            insecure_skip_tls_verify=self.values.is_on("insecure-skip-tls-verify"),
         )
 
     def _checked(self, endpoints: Sequence[str] = ()) -> Sequence[str]:
         endpoints = endpoints or self.values.list("endpoints")
         if not endpoints:
             raise CommandError("no endpoints available: name some with --endpoints or ZKV_ENDPOINTS")
-        if any(each.startswith("curve://") for each in endpoints) and not self.values.text("curve-server-key"):
+        known = self.values.text("curve-server-key") or certificates(self.values).are_given
+        if any(each.startswith("curve://") for each in endpoints) and not known:
             raise CommandError(
-                "curve:// endpoints need the server's public key: name its file with --curve-server-key "
-                "or ZKV_CURVE_SERVER_KEY (see `zkv keys --help`)"
+                "curve:// endpoints need a CA, or the server's public key: name its file with --cacert or ZKV_CACERT, "
+                "or with --curve-server-key or ZKV_CURVE_SERVER_KEY (see `zkv cert init --help`)"
             )
         return endpoints
 

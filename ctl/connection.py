@@ -16,12 +16,13 @@ import zmq
 from zkv.client.session import Session
 from zkv.client.ticket import FOREVER, State
 from zkv.client.transport import Transport
+from zkv.ctl.command import certificates
 from zkv.ctl.go_text import duration
 from zkv.errors import DeadlineExceeded
 from zkv.wire.messages import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -52,13 +53,14 @@ class Connection:
         self.endpoints = endpoints
         self._dial_ns = values.number("dial-timeout")
         self._command_ms = values.number("command-timeout") // MILLISECOND_NS
-        self._transport = Transport(
-            endpoints, values.text("curve-server-key") or None, values.text("curve-key") or None
-        )
+        keys = (values.text("curve-server-key") or None, values.text("curve-key") or None)
+        self._transport = Transport(endpoints, *keys, certificates(values))
         self._session = Session(len(endpoints), os.urandom(16), int.from_bytes(os.urandom(32), "big"), now=now_ms())
         self._poller = zmq.Poller()
         for socket in (*self._transport.sockets, *self._transport.monitors):
             self._poller.register(socket, zmq.POLLIN)
+        if self._transport.introductions_fd is not None:
+            self._poller.register(self._transport.introductions_fd, zmq.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +141,7 @@ class Connection:
     def _explain(self, ticket: Ticket) -> None:
         """Where nobody answered, say where that was and what may be wrong. A CURVE server does not answer strangers."""
         if isinstance(ticket.error, NoConnection):
-            ticket.error = no_connection(self.endpoints, self._dial_ns)
+            ticket.error = no_connection(self.endpoints, self._dial_ns, self._transport.reasons)
 
     def _carry(self, until: int) -> None:
         """Send what is to be sent, sleep until something comes (or `until`, ms), and take it in."""
@@ -152,6 +154,7 @@ class Connection:
         if not session.news():
             wakeup = session.next_wakeup()
             self._poller.poll(max(0, min(until, FOREVER if wakeup is None else wakeup) - now_ms()))
+        transport.attend()
         now = now_ms()
         for endpoint in range(len(self.endpoints)):
             transport.drain(endpoint, session, now)
@@ -163,8 +166,11 @@ class NoConnection(DeadlineExceeded):
     maybe_applied = False
 
 
-def no_connection(endpoints: Sequence[str], dial_ns: int) -> NoConnection:
-    """Says what was tried, and what to look at."""
+def no_connection(endpoints: Sequence[str], dial_ns: int, reasons: Mapping[int, str] | None = None) -> NoConnection:
+    """Says what was tried, and what to look at; or, where certificates are the reason, why."""
+    if reasons:
+        told = "; ".join(f"{endpoints[at]}: {reason}" for at, reason in sorted(reasons.items()))
+        return NoConnection(f"no connection within {duration(dial_ns)} to {told}")
     curve = any(endpoint.startswith("curve://") for endpoint in endpoints)
     keys = ", with --curve-server-key's key, and does it let --curve-key's in" if curve else ""
     return NoConnection(

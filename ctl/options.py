@@ -78,6 +78,8 @@ def switch(name: str, help_text: str, short: str = "") -> Flag:
 WRITE_OUTS = ("fields", "json", "simple", "table")
 
 GLOBAL_FLAGS = (
+    Flag("cacert", "text", "", "verify certificates of servers at curve:// endpoints using this CA bundle", file=True),
+    Flag("cert", "text", "", "identify client at curve:// endpoints using this certificate file", file=True),
     Flag("command-timeout", "duration", "5s", "timeout for short running command (excluding dial timeout)"),
     Flag("curve-key", "text", "", "CURVE key file of this client, for curve:// endpoints", file=True),
     Flag("curve-server-key", "text", "", "CURVE public key file of the servers, for curve:// endpoints", file=True),
@@ -86,6 +88,11 @@ GLOBAL_FLAGS = (
     Flag("endpoints", "list", "127.0.0.1:2378", "where zkv listens: host:port, tcp://host:port or curve://host:port"),
     switch("help", "help for this command", "h"),
     switch("hex", "print byte strings as hex encoded strings"),
+    switch(
+        "insecure-skip-tls-verify",
+        "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)",
+    ),
+    Flag("key", "text", "", "identify client at curve:// endpoints using this key file", file=True),
     Flag("write-out", "text", "simple", "set the output format (fields, json, simple, table)", "w", WRITE_OUTS),
 )
 

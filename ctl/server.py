@@ -23,7 +23,7 @@ import click
 from zkv.config import NodeConfig
 from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
-from zkv.urls import socket_endpoint
+from zkv.urls import introductions_port, socket_endpoint
 
 # (group, fields of NodeConfig): help texts are the fields' own docstrings' first lines, kept here in one table.
 HELP: dict[str, dict[str, str]] = {
@@ -280,8 +280,12 @@ def _section(path: str, section: str, names: dict[str, str], content: Any) -> di
 def check_ports(config: NodeConfig) -> None:
     """Raises ConfigError, before anything is touched, when an address to listen on is taken or is not ours."""
     with contextlib.ExitStack() as stack:
-        for url in (*config.listen_peer_urls, *config.listen_client_urls, *config.listen_metrics_urls):
-            endpoint = socket_endpoint(url)
+        urls = (*config.listen_peer_urls, *config.listen_client_urls, *config.listen_metrics_urls)
+        introduced = (*config.introduced_peer_urls, *config.introduced_client_urls)
+        for endpoint in (
+            *map(socket_endpoint, urls),
+            *(socket_endpoint(url)._replace(port=introductions_port(url)) for url in introduced),
+        ):
             host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             trial = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))

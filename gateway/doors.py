@@ -1,4 +1,5 @@
-"""The sockets that native clients come in by: a ROUTER for tcp:// urls, and another one for curve:// urls.
+"""The sockets that native clients come in by: a ROUTER for tcp:// urls, and another one for curve:// urls, of which
+there are two kinds: with key files, and with certificates that introduce keys.
 
 What arrives there comes to the gateway as (door, [routing id, payload]); `post` takes answers to a `Client`. All
 queues are bounded: a client that sends faster than it is served is held back by TCP, and of one that does not read, the
@@ -22,13 +23,16 @@ from zkv import identity
 
 if TYPE_CHECKING:
     from zkv.config import Limits
+    from zkv.guests import Guests
     from zkv.mailbox import Mailbox
 
-Client: TypeAlias = tuple[str, bytes]
-"""Where a client is: its door, and its routing id there."""
+Client: TypeAlias = tuple[str, bytes] | tuple[str, bytes, str]
+"""Where a client is: its door, and its routing id there; at the door where keys are introduced, its key too: who it is.
+Routing ids are the clients' to choose, and may be another's a moment later; a key with it cannot."""
 
 PLAIN_DOOR: Final = "client"
 CURVE_DOOR: Final = "client-curve"
+CERTIFIED_DOOR: Final = "client-certified"
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """A message this much larger than request_bytes_max still comes in, and is told so; beyond, its connection is cut."""
 QUEUED_IN_MAX: Final = 32
@@ -67,16 +71,28 @@ class Doors:
             socket = self._router()
             try:
                 allow = identity.AllowList(allowed) if allowed else None
-                identity.secure_server(socket, secret_key_file, allow)
+                identity.secure_server(socket, identity.load_secret(secret_key_file), allow)
             except BaseException:
                 socket.close(linger=0)
                 raise
             self._add(CURVE_DOOR, socket)
         self._sockets[CURVE_DOOR].bind(address)
 
-    def _add(self, name: str, socket: zmq.Socket[bytes]) -> None:
+    def listen_certified(self, address: str, keys: identity.KeyPair, guests: Guests | None) -> None:
+        """Where certificates introduce `keys`, and (with `guests`) the clients'. Raises zmq.ZMQError when it is taken.
+
+        Without guests nobody is asked who he is: it is like any other CURVE door.
+        """
+        name = CURVE_DOOR if guests is None else CERTIFIED_DOOR
+        if name not in self._sockets:
+            socket = self._router()
+            identity.secure_server(socket, keys, guests)
+            self._add(name, socket, certified=guests is not None)
+        self._sockets[name].bind(address)
+
+    def _add(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
         self._sockets[name] = socket
-        self._mailbox.add_door(name, socket)
+        self._mailbox.add_door(name, socket, certified=certified)
 
     def _router(self) -> zmq.Socket[bytes]:
         socket = self._mailbox.context.socket(zmq.ROUTER)
@@ -95,10 +111,9 @@ class Doors:
         """False when the queue is full or the client gone: nothing was sent."""
         if isinstance(address, str):
             return self._mailbox.post(address, message)
-        door, routing_id = address
-        socket = self._sockets[door]
+        socket = self._sockets[address[0]]
         try:
-            socket.send(routing_id, _MORE)
+            socket.send(address[1], _MORE)
         except zmq.ZMQError as error:
             if error.errno not in {errno.EAGAIN, errno.EHOSTUNREACH}:
                 raise

@@ -22,7 +22,6 @@ from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line
 from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
-from zkv.gateway.tls_door import TlsDoor
 from zkv.loop_mailbox import IDLE_TICK_S, LoopMailbox
 from zkv.mailbox import Stop, monotonic_ms
 from zkv.urls import socket_endpoint
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.actors.node import Node
+    from zkv.gateway.tls_door import TlsDoor
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """A message this much larger than request_bytes_max still comes in, and is told so (etcd:grpcOverheadBytes)."""
@@ -230,7 +230,11 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         endpoint = socket_endpoint(url)
         host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
         addresses.append((host, endpoint.port, endpoint.secure))
-    tls = TlsDoor(config) if any(secure for _, _, secure in addresses) else None
+    tls = None
+    if any(secure for _, _, secure in addresses):
+        from zkv.gateway.tls_door import TlsDoor  # what reads certificates is not even imported where there are none
+
+        tls = TlsDoor(config)
     mailbox = LoopMailbox(node.rundir, "grpc", NEIGHBOURS, reports=node.reports)
     desk = EtcdDesk(
         limits=node.limits,

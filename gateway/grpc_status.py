@@ -42,6 +42,7 @@ STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.NoSpace: Status.RESOURCE_EXHAUSTED,
     errors.Corrupt: Status.DATA_LOSS,
     errors.PermissionDenied: Status.PERMISSION_DENIED,
+    errors.NotIntroduced: Status.UNAUTHENTICATED,
     errors.NoLeader: Status.UNAVAILABLE,
     errors.TooManyRequests: Status.RESOURCE_EXHAUSTED,
     errors.Stopped: Status.UNAVAILABLE,

@@ -33,12 +33,14 @@ Nothing here touches a socket: `post` takes mail for the other actors, and bytes
 from __future__ import annotations
 
 from collections import Counter, deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
-from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR, Client, Doors
+from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.tally import WRITES, Tally
+from zkv.gateway.threshold import USHER, Threshold
 from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
@@ -63,7 +65,7 @@ LEADERS_LEASE: Final = "leader's lease"
 """As such says Hello, from another member, the lease actor that has this gateway's keep-alives."""
 CREDIT_MAX: Final = 1 << 16
 """Chunks a client may ask for at once: no stream is as long."""
-_DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR})
+_DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR, CERTIFIED_DOOR})
 
 
 class _Group:
@@ -97,6 +99,7 @@ class NativeGateway:
         leaderless_ms: int = 3_000,
         post: Callable[[Any, Any], bool],
         tallies: bool = False,
+        threshold: Threshold | None = None,
     ) -> None:
         self.finished = False
         self.counts: Counter[str] = Counter()
@@ -108,6 +111,7 @@ class NativeGateway:
         self._incarnation = incarnation
         self._timeout_ms = request_timeout_ms
         self._post = post
+        self._threshold = threshold
         self._groups: dict[int, _Group] = {}
         self._bytes = 0
         self._last_gid = 0
@@ -138,8 +142,8 @@ class NativeGateway:
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
-        `inbox` holds (door, [routing id, payload]) from clients, ("node", message) from raft, storage and watch, and
-        ("supervisor", Stop()).
+        `inbox` holds (door, [routing id, payload]) from clients (with their key behind it, at CERTIFIED_DOOR),
+        ("node", message) from raft, storage, watch and the usher, and ("supervisor", Stop()).
         """
         requests: list[tuple[str, Any]] = []
         for source, message in inbox:
@@ -170,7 +174,13 @@ class NativeGateway:
     # --- from clients --------------------------------------------------------------------------------
 
     def _message(self, door: str, frames: Sequence[bytes], now: int) -> None:
-        client = door, frames[0]
+        client: Client = door, frames[0]
+        if door == CERTIFIED_DOOR:
+            assert self._threshold is not None
+            client, frames = self._threshold.crossed(door, frames)
+            if not self._threshold.is_guest(client, now):
+                self._refuse(client, {0: errors.NotIntroduced()})
+                return
         if len(frames) != 2:
             self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
@@ -270,6 +280,11 @@ class NativeGateway:
                 if self._neighbours.get(actor) != incarnation:
                     self._neighbours[actor] = incarnation
                     self._neighbour_restarted(actor)
+            case m.Admit() | m.Dismiss():
+                assert self._threshold is not None
+                gone = self._threshold.heard(message)
+                if gone:
+                    self._watches.end_those(lambda client: client[2:] == (gone,), errors.NotIntroduced())
             case _:
                 raise AssertionError(f"unexpected mail {type(message).__name__}")
 
@@ -290,6 +305,8 @@ class NativeGateway:
             self._settle_all(errors.Unavailable(), lambda _: True)
         elif actor in {"lease", LEADERS_LEASE}:
             self._settle_all(errors.Unavailable(), lambda group: group.way == LEASE)
+        elif actor == USHER and self._threshold is not None:
+            self._threshold.introduce()
         elif actor == "raft":
             self._settle_all(errors.Unavailable(), lambda group: not group.started and group.way & ~STREAMED != LOCAL)
 
@@ -401,11 +418,17 @@ LEADERLESS_ELECTIONS: Final = 3
 def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
     """The door on its sockets, for `mailbox.run`."""
     config = node.config
-    mailbox = Mailbox(node.rundir, "gateway", NEIGHBOURS, reports=node.reports)
+    introduced = bool(config.introduced_client_urls)
+    neighbours = (*NEIGHBOURS, USHER) if introduced else NEIGHBOURS
+    mailbox = Mailbox(node.rundir, "gateway", neighbours, reports=node.reports)
+    threshold = Threshold(partial(mailbox.post, USHER)) if introduced else None
     doors = Doors(mailbox, node.limits)
     for url in config.native_client_urls:
         endpoint = socket_endpoint(url)
-        if endpoint.secure:
+        if endpoint.secure and threshold is not None:
+            guests = threshold.guests if config.client_security.verifies else None
+            doors.listen_certified(endpoint.address, threshold.keys, guests)
+        elif endpoint.secure:
             doors.listen_curve(endpoint.address, config.curve_secret_key, config.curve_allow_dir)
         else:
             doors.listen_plain(endpoint.address)
@@ -418,6 +441,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=doors.post,
         tallies=node.reports,
+        threshold=threshold,
     )
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("gateway", incarnation))

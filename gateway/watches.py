@@ -208,6 +208,11 @@ class Watches:
         """Nothing of what it was told is certain to have reached it, or to be known to it any more."""
         self._end_all(errors.StreamLost())
 
+    def end_those(self, which: Callable[[Client], bool], error: errors.ZkvError) -> None:
+        """Of clients that are to hear nothing more."""
+        for stream in [stream for stream in self._by_number.values() if which(stream.client)]:
+            self._end(stream, error)
+
     def leader_is(self, leader: int) -> None:
         if leader or self._leads:  # an election that fails begins another one, not another wait
             self._leaderless_since = None

@@ -299,6 +299,13 @@ class SlowWatcher(RetryableError):
     text = "zkv: watch events were not taken in time"
 
 
+class NotIntroduced(RetryableError):
+    """Its certificate has ended or is revoked, or it must be shown anew."""
+
+    code = 212
+    text = "zkv: this client's certificate is not believed any more, it must be introduced anew"
+
+
 class SessionError(ZkvError):
     """The cluster no longer knows the session well enough to repeat an answer."""
 

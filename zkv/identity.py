@@ -151,12 +151,27 @@ def only_key_of(path: str) -> frozenset[bytes]:
 # --- sockets -------------------------------------------------------------------------------------
 
 
-def secure_server(socket: zmq.Socket[bytes], secret_key_file: str, allow: Container[bytes] | None) -> None:
+def new_keys() -> KeyPair:
+    """For a process that introduces itself: they live no longer than it."""
+    return KeyPair(*zmq.curve_keypair())
+
+
+def raw(key: bytes) -> bytes:
+    """A key without its spelling in Z85."""
+    return z85.decode(key)
+
+
+def spelled(key: bytes) -> bytes:
+    """A key of 32 bytes, in Z85."""
+    return z85.encode(key)
+
+
+def secure_server(socket: zmq.Socket[bytes], keys: KeyPair, allow: Container[bytes] | None) -> None:
     """Make `socket` a CURVE server, before it is bound: clients not in `allow` are refused (None: let in all).
 
-    One server with an allow list per context. Raises ConfigError for a bad key file.
+    What comes from one that is on the list says so: its frames have the key as `User-Id`. One server with an allow list
+    per context.
     """
-    keys = load_secret(secret_key_file)
     if allow is not None:
         _answer_zap(socket.context, allow)
         socket.zap_domain = _ZAP_DOMAIN
@@ -165,12 +180,8 @@ def secure_server(socket: zmq.Socket[bytes], secret_key_file: str, allow: Contai
     socket.curve_server = True
 
 
-def secure_client(socket: zmq.Socket[bytes], server_public: bytes, secret_key_file: str | None) -> None:
-    """Make `socket` a CURVE client, before it connects: it talks only to who holds `server_public`'s secret.
-
-    Without a key file it uses a key made up here, which no allow list holds. Raises ConfigError for a bad key file.
-    """
-    keys = load_secret(secret_key_file) if secret_key_file else KeyPair(*zmq.curve_keypair())
+def secure_client(socket: zmq.Socket[bytes], server_public: bytes, keys: KeyPair) -> None:
+    """Make `socket` a CURVE client, before it connects: it talks only to who holds `server_public`'s secret."""
     socket.curve_serverkey = server_public
     socket.curve_publickey = keys.public
     socket.curve_secretkey = keys.secret
@@ -190,6 +201,6 @@ def _serve_zap(questions: zmq.Socket[bytes], allow: Container[bytes]) -> None:
             # version, request id, domain, address, routing id, mechanism, credentials; all but the key are libzmq's own
             question = questions.recv_multipart()
             version, request_id = question[:2]
-            known = len(question) == 7 and question[5] == b"CURVE" and z85.encode(question[6]) in allow
-            status = (b"200", b"OK") if known else (b"400", b"Unknown key")
-            questions.send_multipart((version, request_id, *status, b"", b""))
+            key = z85.encode(question[6]) if len(question) == 7 and question[5] == b"CURVE" else b""
+            answer = (b"200", b"OK", key) if key in allow else (b"400", b"Unknown key", b"")
+            questions.send_multipart((version, request_id, *answer, b""))

@@ -43,7 +43,7 @@ from zkv.errors import (
     WrongCurveKey,
     WrongPurpose,
 )
-from zkv.trust import CHAIN_MAX, Identity, Purpose, Trust, check_allowed, check_host
+from zkv.trust import CHAIN_MAX, Identity, Purpose, Trust, check_allowed, check_host, check_own
 from zkv.wire import codec
 
 if TYPE_CHECKING:
@@ -103,15 +103,18 @@ class Expectations(NamedTuple):
     allowed_cn: str = ""
     allowed_hostname: str = ""
     speaks: int = VERSION
+    newcomers: bool = False
+    """Who does not know the cluster yet may say so, by "": a member that is about to join."""
 
 
 class Introduced(NamedTuple):
-    """Who is behind `curve_key`, believed until `identity.until`."""
+    """Who is behind `curve_key`, believed until `identity.until`. `chain`: the certificates (DER) it has shown."""
 
     identity: Identity
     purpose: Purpose
     curve_key: bytes
     cluster: str
+    chain: tuple[bytes, ...] = ()
 
 
 def introduce(statement: CurveStatement, credentials: Credentials) -> bytes:
@@ -126,8 +129,8 @@ def introduce(statement: CurveStatement, credentials: Credentials) -> bytes:
     return introduction
 
 
-def verify(introduction: bytes, trust: Trust, now_ms: int, expected: Expectations) -> Introduced:
-    """Who the other side is.
+def verify(introduction: bytes, trust: Trust | None, now_ms: int, expected: Expectations) -> Introduced:
+    """Who the other side is. Without `trust` (that is what --auto-tls means) who it says it is.
 
     Raises NotTrusted, the class of which says why not. What is cheap is checked first, and nothing costs more than a
     few signatures, whoever sends it.
@@ -138,12 +141,16 @@ def verify(introduction: bytes, trust: Trust, now_ms: int, expected: Expectation
     _check_time(statement, now_ms)
     certificates = [parse(der) for der in chain]
     _check_signature(certificates[0].public_key(), signature, _signed_bytes(packed, chain))
-    identity = trust.verify(certificates, expected.purpose, now_ms)
+    if trust is None:
+        identity = check_own(certificates[0], expected.purpose, now_ms)
+    else:
+        identity = trust.verify(certificates, expected.purpose, now_ms)
     if expected.host is not None:
         check_host(identity, expected.host)
     check_allowed(identity, expected.allowed_cn, expected.allowed_hostname)
     until = min(identity.until, statement.not_after)
-    return Introduced(identity._replace(until=until), expected.purpose, statement.curve_key, statement.cluster)
+    introduced = identity._replace(until=until)
+    return Introduced(introduced, expected.purpose, statement.curve_key, statement.cluster, chain)
 
 
 def try_out(credentials: Credentials, trust: Trust, purpose: Purpose, now_ms: int) -> Identity:
@@ -232,6 +239,8 @@ def _check_expected(statement: CurveStatement, expected: Expectations) -> None:
         raise WrongAudience
     if statement.nonce != expected.nonce:
         raise ReplayedIntroduction
+    if expected.newcomers and not statement.cluster:
+        return
     if expected.cluster is not None and statement.cluster != expected.cluster:
         raise WrongCluster(f"{statement.cluster!r}, not {expected.cluster!r}")
 

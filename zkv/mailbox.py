@@ -24,7 +24,8 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import structlog
 import zmq
@@ -86,6 +87,18 @@ def _has_more(socket: zmq.Socket[bytes]) -> bool:
     return bool(cast("int", socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
+def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
+    """The frames of a message, and whose key its connection has shown."""
+    first = socket.recv(flags)
+    frames: list[Any] = [first]
+    last: zmq.Frame | None = None
+    while socket.rcvmore:
+        last = socket.recv(flags, copy=False)
+        frames.append(last.bytes)
+    frames.append(last.get("User-Id") if last is not None else "")
+    return frames
+
+
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -101,6 +114,7 @@ class Mailbox:
         self.name = name
         self._poller = zmq.Poller()
         self._doors: dict[zmq.Socket[bytes], str] = {}
+        self._certified: set[zmq.Socket[bytes]] = set()
         self._connections: set[zmq.Socket[bytes]] = set()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
         self._inbox = self.context.socket(zmq.PULL)
@@ -117,9 +131,14 @@ class Mailbox:
             outbox.connect(_inbox_of(rundir, neighbour))
             self._outboxes[neighbour] = outbox
 
-    def add_door(self, name: str, socket: zmq.Socket[bytes]) -> None:
-        """What arrives at `socket` comes to the actor as (name, list of frames)."""
+    def add_door(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
+        """What arrives at `socket` comes to the actor as (name, list of frames).
+
+        `certified`: behind them comes, as text, the CURVE key that the handshake has shown (`identity.secure_server`).
+        """
         self._doors[socket] = name
+        if certified:
+            self._certified.add(socket)
         self._poller.register(socket, zmq.POLLIN)
 
     def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
@@ -133,6 +152,7 @@ class Mailbox:
         """Close a door or an outgoing connection, and its monitor."""
         if socket in self._doors:
             del self._doors[socket]
+            self._certified.discard(socket)
             self._poller.unregister(socket)
         self._connections.discard(socket)
         monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
@@ -219,13 +239,15 @@ class Mailbox:
 
     def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         name = self._doors[socket]
-        receive = socket.recv_multipart
+        receive, last = socket.recv_multipart, -1
+        if socket in self._certified:
+            receive, last = partial(_receive_certified, socket), -2
         size = 0
         try:
             for taken in range(DRAIN_MESSAGES):
                 frames = receive(zmq.NOBLOCK)
                 received.append((name, frames))
-                size += len(frames[-1])
+                size += len(frames[last])
                 if size > DRAIN_BYTES or (taken == 0 and not _has_more(socket)):
                     break
         except zmq.Again:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zkv.client.client import Client
 from zkv.errors import ZkvError
+from zkv.urls import INTRODUCTIONS_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,8 @@ class ClusterError(RuntimeError):
 class LocalCluster:
     """`nodes` members on loopback.
 
-    `curve` encrypts and authenticates clients and peers with keys made for the occasion. `storage` "memory" keeps
+    `curve` encrypts and authenticates clients and peers with keys made for the occasion, `certificates` (True, or a
+    directory that `zkv cert init` has made) by certificates, at all doors. `storage` "memory" keeps
     nothing on disk, and is fast. `data_dir` keeps the members' data, keys and logs where you say, for another
     LocalCluster to go on with; without it they lie in a temporary directory that is removed at the end. `arguments`
     are added to each member's command line, `member_arguments` to that of the member so numbered. With `wait` False
@@ -60,6 +62,7 @@ class LocalCluster:
         nodes: int = 3,
         *,
         curve: bool = False,
+        certificates: bool | str | os.PathLike[str] = False,
         storage: Literal["disk", "memory"] = "disk",
         data_dir: str | os.PathLike[str] | None = None,
         arguments: Sequence[str] = (),
@@ -71,6 +74,8 @@ class LocalCluster:
         self._etcd_api = etcd_api
         self._etcd_ports: list[int] = []
         self._curve = curve
+        self._certificates = certificates
+        self._secure = curve or bool(certificates)
         self._storage = storage
         self._data_dir = data_dir
         self._arguments = tuple(arguments)
@@ -98,6 +103,8 @@ class LocalCluster:
             self._client_ports, self._peer_ports = ports[: self.nodes], ports[self.nodes :]
             if self._curve:
                 self._make_keys()
+            if self._certificates is True:
+                self._make_certificates()
             if self._etcd_api:
                 self._etcd_ports = free_ports(self.nodes)
             for number in range(self.nodes):
@@ -138,17 +145,25 @@ class LocalCluster:
     @property
     def endpoints(self) -> list[str]:
         """Where clients connect: one native url for each member."""
-        scheme = "curve" if self._curve else "tcp"
+        scheme = "curve" if self._secure else "tcp"
         return [f"{scheme}://127.0.0.1:{port}" for port in self._client_ports]
 
     @property
     def etcd_endpoints(self) -> list[str]:
-        """Where etcd's clients connect, one http url for each member, if the cluster was made with `etcd_api`."""
-        return [f"http://127.0.0.1:{port}" for port in self._etcd_ports]
+        """Where etcd's clients connect, one url for each member, if the cluster was made with `etcd_api`."""
+        return [f"{'https' if self._certificates else 'http'}://127.0.0.1:{port}" for port in self._etcd_ports]
+
+    @property
+    def pki(self) -> Path:
+        """Where the certificates are."""
+        return self._home / "pki" if self._certificates is True else Path(self._certificates or ".").absolute()
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """What a client of this cluster needs besides the endpoints: the keys, if there are any."""
+        """What a client of this cluster needs besides the endpoints: the files, if there are any."""
+        if self._certificates:
+            files = {"cacert": "ca.pem", "cert": "client.pem", "key": "client-key.pem"}
+            return {name: self.pki / file for name, file in files.items()}
         if not self._curve:
             return {}
         return {"server_key": self._home / "server.key", "client_key": self._home / "client.key_secret"}
@@ -288,8 +303,21 @@ class LocalCluster:
         allowed.mkdir(exist_ok=True)
         shutil.copy(self._home / "client.key", allowed)
 
+    def _make_certificates(self) -> None:
+        if self.pki.exists():
+            return
+        made = subprocess.run(
+            [sys.executable, "-m", "zkv", "cert", "init", "--hosts", "127.0.0.1,localhost", "--dir", str(self.pki)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(),
+        )
+        if made.returncode:
+            raise ClusterError(made.stderr)
+
     def _peer_url(self, port: int) -> str:
-        return f"{'curve' if self._curve else 'tcp'}://127.0.0.1:{port}"
+        return f"{'curve' if self._secure else 'tcp'}://127.0.0.1:{port}"
 
     def _command(self, number: int) -> list[str]:
         peers = [self._peer_url(port) for port in self._peer_ports]
@@ -312,6 +340,13 @@ class LocalCluster:
                 "curve-allow-dir": str(self._home / "allowed"),
                 "peer-curve-secret-key": str(self._home / "peer.key_secret"),
             }
+        if self._certificates:
+            for prefix, name in (("", "server"), ("peer-", "peer")):
+                flags |= {
+                    f"{prefix}cert-file": str(self.pki / f"{name}.pem"),
+                    f"{prefix}key-file": str(self.pki / f"{name}-key.pem"),
+                    f"{prefix}trusted-ca-file": str(self.pki / "ca.pem"),
+                }
         options = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
         extra = (*self._arguments, *self.member_arguments.get(number, ()))
         return [sys.executable, "-m", "zkv", "server", *options, *extra]
@@ -377,14 +412,15 @@ def _environment() -> dict[str, str]:
 
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on, below those the system gives to outgoing connections: while a member is down, none of
-    those takes its port.
+    those takes its port. Nor does anybody at those where keys would be introduced.
     """
     found: list[int] = []
     with contextlib.ExitStack() as held:
-        for port in random.sample(range(PORTS_FROM, _ephemeral_ports_from()), k=PORTS_TRIED):
-            holder = held.enter_context(socket.socket())
+        for port in random.sample(range(PORTS_FROM, _ephemeral_ports_from() - INTRODUCTIONS_UP), k=PORTS_TRIED):
+            holders = [held.enter_context(socket.socket()) for _ in range(2)]
             with contextlib.suppress(OSError):
-                holder.bind(("127.0.0.1", port))
+                for holder, taken in zip(holders, (port, port + INTRODUCTIONS_UP), strict=True):
+                    holder.bind(("127.0.0.1", taken))
                 found.append(port)
             if len(found) == count:
                 return found
@@ -396,4 +432,4 @@ def _ephemeral_ports_from() -> int:
         lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except OSError:  # not Linux: as IANA has it
         lowest = 49152
-    return max(lowest, PORTS_FROM + PORTS_TRIED)
+    return max(lowest, PORTS_FROM + PORTS_TRIED + INTRODUCTIONS_UP)

@@ -27,8 +27,9 @@ def _greets(keys: dict[str, str], server_key: str, client: str | None, allow: Co
     monitor = door.get_monitor_socket(failed | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
     try:
         door.linger = guest.linger = 0
-        identity.secure_server(door, keys["server"], allow)
-        identity.secure_client(guest, identity.load_public(keys[server_key]), client and keys[client])
+        identity.secure_server(door, identity.load_secret(keys["server"]), allow)
+        own = identity.load_secret(keys[client]) if client else identity.new_keys()
+        identity.secure_client(guest, identity.load_public(keys[server_key]), own)
         port = door.bind_to_random_port("tcp://127.0.0.1", 23150, 23199)
         guest.connect(f"tcp://127.0.0.1:{port}")
         guest.send(b"hello")

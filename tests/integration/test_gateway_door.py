@@ -75,7 +75,7 @@ class House:
         client.linger = 0
         client.rcvtimeo = client.sndtimeo = PATIENCE_MS
         if keys:
-            identity.secure_client(client, identity.load_public(keys[0]), keys[1])
+            identity.secure_client(client, identity.load_public(keys[0]), identity.load_secret(keys[1]))
         client.connect(f"tcp://127.0.0.1:{self.curve_port if keys else self.port}")
         self.clients.append(client)
         return client

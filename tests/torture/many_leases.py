@@ -76,8 +76,9 @@ def zkv(leases: int, ttl: int) -> Found:
     with tempfile.TemporaryDirectory(prefix="zkv-leases-") as directory, zkv_load.cluster(Path(directory)) as cluster:
         options = cluster.client_options
         curve = load_curve(options["server_key"], options["client_key"])
-        plan = Plan(tuple(map(normalize, cluster.endpoints)), curve, CONNS, CLIENTS, leases)
-        with NativeLines(plan.endpoints[:1], plan.curve) as lines:
+        endpoints = tuple(map(normalize, cluster.endpoints))
+        plan = Plan(endpoints, dict.fromkeys(endpoints, curve), CONNS, CLIENTS, leases)
+        with NativeLines(plan.endpoints[:1], plan.curves) as lines:
             lines.connect([b"watch"], 10.0)
             watch = m.Watches((m.Watch(1, PREFIX, PREFIX_END, no_put=True),))
             lines.send(b"watch", pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH, *watch)))

@@ -48,7 +48,7 @@ class Grants(Workload):
 
 def load(endpoints: Sequence[str], workload: Workload, total: int) -> float:
     """So many requests a second."""
-    plan = Plan(tuple(map(normalize, endpoints)), None, min(10, total), min(200, total), total)
+    plan = Plan(tuple(map(normalize, endpoints)), {}, min(10, total), min(200, total), total)
     with Engine(plan, workload) as engine:
         (results,) = engine.run(lambda _: None)
     if results.errors:
@@ -111,7 +111,7 @@ def put_watched(watchers: Watchers, arrivals: Arrivals, keys: Sequence[bytes]) -
 def watch(cluster: LocalCluster, watches: int, streams: int) -> int:
     """Have so many watches for a while, and put beside them, and what they watch; bytes that the member held."""
     keys = [watched_key(number * watches // TOLD) for number in range(min(TOLD, watches))]
-    plan = Plan(tuple(map(normalize, cluster.endpoints)), None, 1, 1, len(keys))
+    plan = Plan(tuple(map(normalize, cluster.endpoints)), {}, 1, 1, len(keys))
     arrivals = Arrivals()
     with Watchers(plan, min(streams, watches), arrivals.told) as watchers:
         print(f"{watches:,} watches begun: {begin(watchers, watches):,.0f}/s")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from os import fspath
 from typing import TYPE_CHECKING, TypeVar
 
 from zkv.client import calls, ops
@@ -22,7 +23,7 @@ from zkv.client.keeper import Keeper
 from zkv.client.observation import AsyncObservation
 from zkv.client.session import Session
 from zkv.client.ticket import Ticket
-from zkv.client.transport import Transport
+from zkv.client.transport import Files, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -69,12 +70,19 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
         timeout: float = TIMEOUT_S,
         server_key: KeyFile | Mapping[str, KeyFile] | None = None,
         client_key: KeyFile | None = None,
+        cacert: KeyFile | None = None,
+        cert: KeyFile | None = None,
+        key: KeyFile | None = None,
+        insecure_skip_tls_verify: bool = False,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._transport = Transport([endpoints] if isinstance(endpoints, str) else endpoints, server_key, client_key)
+        given = [fspath(file or "") for file in (cacert, cert, key)]
+        files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
+        wanted = [endpoints] if isinstance(endpoints, str) else endpoints
+        self._transport = Transport(wanted, server_key, client_key, files)
         self._session = Session(
             len(self.endpoints),
             os.urandom(16),
@@ -83,6 +91,7 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
             limits=limits,
             retry=retry,
         )
+        self._session.reasons = self._transport.reasons
         self._keeper = Keeper()
         self._closed = False
         self._turn: asyncio.Handle | None = None
@@ -91,6 +100,9 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
             for socket in sockets:
                 self._loop.add_reader(socket.fileno(), self._drain, endpoint)
             self._drain(endpoint)
+        introductions = self._transport.introductions_fd
+        if introductions is not None:
+            self._loop.add_reader(introductions, self._attend)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -119,6 +131,9 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
                 handle.cancel()
         for socket in (*self._transport.sockets, *self._transport.monitors):
             self._loop.remove_reader(socket.fileno())
+        introductions = self._transport.introductions_fd
+        if introductions is not None:
+            self._loop.remove_reader(introductions)
         self._transport.close(self._session.outgoing(now_ms()))
 
     # --- keys ------------------------------------------------------------------------------------
@@ -320,6 +335,12 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
             # There may be more than one turn's worth, and the descriptor will not say so again.
             self._loop.call_soon(self._drain_again, endpoint)
             self._soon()
+
+    def _attend(self) -> None:
+        """Endpoints have been introduced. What connects them may swallow what their descriptors would say."""
+        self._transport.attend()
+        for endpoint in range(len(self.endpoints)):
+            self._drain(endpoint)
 
     def _drain_again(self, endpoint: int) -> None:
         if not self._closed:

@@ -15,6 +15,7 @@ import contextlib
 import os
 import threading
 from collections import deque
+from os import fspath
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import zmq
@@ -27,7 +28,7 @@ from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
 from zkv.client.observation import Observation
 from zkv.client.session import Session
-from zkv.client.transport import Transport
+from zkv.client.transport import Files, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,8 +67,10 @@ class Client(Administration, Coordination, Observation):
             kv.get("a").value
 
     `endpoints`: members' native addresses, "tcp://host:port" or "curve://host:port"; one is used at a time, the others
-    when it fails. curve:// needs `server_key`, a file with the server's public key (or one for each endpoint), and
-    `client_key`, a file with this client's key pair, if the server keeps a list of those it knows.
+    when it fails. curve:// needs `cacert`, the file of the CA that the servers' certificates are signed by, and `cert`
+    and `key`, this client's own, if the servers want to be shown one; a file that changes is read again. Or, with key
+    files, `server_key`, the server's public one (or one for each endpoint), and `client_key`, this client's key pair,
+    if the server keeps a list of those it knows.
 
     `timeout`, in seconds, is the deadline of each call that does not bring its own. Whatever a call raises is a
     `zkv.errors.ZkvError`, whose `maybe_applied` says whether a write may have happened all the same.
@@ -80,11 +83,18 @@ class Client(Administration, Coordination, Observation):
         timeout: float = TIMEOUT_S,
         server_key: KeyFile | Mapping[str, KeyFile] | None = None,
         client_key: KeyFile | None = None,
+        cacert: KeyFile | None = None,
+        cert: KeyFile | None = None,
+        key: KeyFile | None = None,
+        insecure_skip_tls_verify: bool = False,
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.timeout = timeout
-        self._transport = Transport([endpoints] if isinstance(endpoints, str) else endpoints, server_key, client_key)
+        given = [fspath(file or "") for file in (cacert, cert, key)]
+        files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
+        wanted = [endpoints] if isinstance(endpoints, str) else endpoints
+        self._transport = Transport(wanted, server_key, client_key, files)
         self._session = Session(
             len(self.endpoints),
             os.urandom(16),
@@ -93,6 +103,7 @@ class Client(Administration, Coordination, Observation):
             limits=limits,
             retry=retry,
         )
+        self._session.reasons = self._transport.reasons
         self._keeper = Keeper()
         self._lock = threading.Lock()
         self._asleep = False
@@ -330,6 +341,9 @@ class Client(Administration, Coordination, Observation):
             for socket in sockets:
                 poller.register(socket, zmq.POLLIN)
                 owners[socket] = endpoint
+        introductions = transport.introductions_fd
+        if introductions is not None:
+            poller.register(introductions, zmq.POLLIN)
         while True:
             with self._lock:
                 if self._closing:
@@ -343,6 +357,8 @@ class Client(Administration, Coordination, Observation):
                 for socket, _ in ready:
                     if socket in owners:
                         transport.drain(owners[socket], self._session, now)
+                    elif socket == introductions:
+                        transport.attend()
                     else:
                         os.read(self._wake_reader, 4096)
 

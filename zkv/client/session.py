@@ -49,6 +49,7 @@ from zkv.errors import (
     CorruptionError,
     DeadlineExceeded,
     LeaderChanged,
+    NotIntroduced,
     RequestTimeout,
     RequestTooLarge,
     RetryableError,
@@ -65,7 +66,7 @@ from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from zkv.client.feed import Feed
     from zkv.client.watching import Watching
@@ -125,6 +126,10 @@ class Session:
         self._special: list[Ticket] = []  # queued too, but not for whichever endpoint: retries, and pinned ones
         self._delayed: dict[Ticket, None] = {}  # retries that wait for their time
         self._sent: dict[int, Ticket] = {}  # by id; a read that was retried is here under several
+        self.reasons: Mapping[int, str] = {}
+        """Why endpoints are not connected, as far as it is known."""
+        self.stranger_to: set[int] = set()
+        """Endpoints that do not know us any more, since the transport has looked last."""
         self._controls: list[tuple[int, bytes]] = []  # credits and cancels to go out
         self._news: list[Ticket | Feed] = []
         self._wake = FOREVER
@@ -248,6 +253,8 @@ class Session:
                 if ticket is None:
                     if id_ == 0 and code == UnsupportedVersion.code:
                         raise UnsupportedVersion(_detail(body))  # noqa: TRY301
+                    if id_ == 0 and code == NotIntroduced.code:
+                        raise NotIntroduced  # noqa: TRY301
                     continue
                 if type(revision) is not int:
                     raise TypeError("revision")  # noqa: TRY301 (one way out for nonsense)
@@ -260,6 +267,9 @@ class Session:
                     self._special_reply(ticket, Reply(id_, code, revision, body, endpoint, origin), now)
             if len(message) > 6 and self._watching is not None:
                 self._watching.received(endpoint, origin, message[6], len(data), now)
+        except NotIntroduced as error:
+            self.stranger_to.add(endpoint)
+            self._fail_over(endpoint, now, Unavailable(str(error)))
         except (CorruptionError, UnsupportedVersion) as error:
             self._fail_over(endpoint, now, error)
         except (TypeError, ValueError, LookupError) as error:
@@ -541,8 +551,12 @@ class Session:
     def _excuse(self, ticket: Ticket) -> str:
         connected = self._endpoints.connected
         if ticket.pinned is not None:
-            return "" if connected[ticket.pinned] else "the endpoint is not connected"
-        return "" if any(connected) else "no endpoint is connected"
+            return "" if connected[ticket.pinned] else self._reason("the endpoint is not connected", ticket.pinned)
+        return "" if any(connected) else self._reason("no endpoint is connected", *self.reasons)
+
+    def _reason(self, text: str, *endpoints: int) -> str:
+        told = dict.fromkeys(self.reasons[at] for at in endpoints if at in self.reasons)
+        return "; ".join((text, *told))
 
     # --- chunks ----------------------------------------------------------------------------------
 

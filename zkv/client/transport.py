@@ -1,5 +1,8 @@
 """The sockets of a client: one ZeroMQ DEALER per endpoint, and a monitor beside each that tells when it is connected.
 
+Where certificates are given, curve:// endpoints are first introduced to us, and we to them (`introductions.py`): their
+sockets connect, and connect again, only with a key that has just been.
+
 What libzmq does here: connect and reconnect, CURVE, heartbeats (a peer that vanished without a word is noticed within
 HEARTBEAT_TIMEOUT_MS). With ZMQ_IMMEDIATE nothing is queued for an endpoint that is not connected, and what was
 queued is dropped when the connection is lost: the session, not the socket, decides what is sent again.
@@ -9,6 +12,7 @@ Not thread-safe: whoever made it drives it.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import TypeAlias
 
+    from zkv.client.introductions import Introductions
     from zkv.client.session import Session
 
     KeyFile: TypeAlias = str | PathLike[str]
@@ -37,6 +42,19 @@ DRAIN_MESSAGES = 256
 """Messages taken from one socket before the others, and the callers, have their turn."""
 
 _EVENT = struct.Struct("=HI")
+
+
+class Files(NamedTuple):
+    """As etcdctl's flags name them. `insecure`: whoever answers is believed, as with --insecure-skip-tls-verify."""
+
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+    insecure: bool = False
+
+    @property
+    def are_given(self) -> bool:
+        return bool(self.cacert or self.cert or self.key or self.insecure)
 
 
 class Curve(NamedTuple):
@@ -64,11 +82,11 @@ def load_curve(server_key: KeyFile, client_key: KeyFile | None) -> Curve:
     return Curve(server, public, secret)
 
 
-def normalize(endpoint: str) -> str:
-    """An endpoint with its scheme: tcp:// unless another one is given. Raises ConfigError."""
+def normalize(endpoint: str, default: str = "tcp") -> str:
+    """An endpoint with its scheme: `default` unless one is given. Raises ConfigError."""
     scheme, separator, address = endpoint.partition("://")
     if not separator:
-        scheme, address = "tcp", endpoint
+        scheme, address = default, endpoint
     host, colon, port = address.rpartition(":")
     if scheme not in {"tcp", "curve"} or not (colon and host and port.isdecimal()):
         raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port or curve://host:port")
@@ -81,23 +99,74 @@ class Transport:
         endpoints: Iterable[str],
         server_key: KeyFile | Mapping[str, KeyFile] | None = None,
         client_key: KeyFile | None = None,
+        files: Files = Files(),  # noqa: B008 - it cannot be changed
     ) -> None:
-        """Connect to all endpoints. `server_key`: one for all, or by endpoint. Raises ConfigError."""
-        self.endpoints = tuple(normalize(endpoint) for endpoint in endpoints)
+        """Connect to all endpoints. `server_key`: one for all, or by endpoint; else `files`. Raises ConfigError."""
+        self._scheme = "curve" if files.are_given else "tcp"
+        self.endpoints = tuple(normalize(endpoint, self._scheme) for endpoint in endpoints)
         if not self.endpoints:
             raise ConfigError("no endpoint given")
-        curves = [_curve_of(endpoint, server_key, client_key) for endpoint in self.endpoints]
+        self.reasons: dict[int, str] = {}
+        """Why an endpoint is not connected, where certificates say so."""
+        introduced: list[tuple[int, str]] = []
+        curves: list[Curve | None] = []
+        for number, endpoint in enumerate(self.endpoints):
+            if endpoint.startswith("curve://") and server_key is None and files.are_given:
+                introduced.append((number, endpoint))
+                curves.append(None)
+            else:
+                curves.append(_curve_of(endpoint, server_key, client_key))
+        self._introductions: Introductions | None = None
+        self._keys: dict[int, bytes] = {}  # of the introduced endpoints that are connected, or about to be
+        if introduced:
+            from zkv.client.introductions import Introductions
+
+            self._introductions = Introductions(introduced, files)
         self._context = zmq.Context()
         self.sockets: list[zmq.Socket[bytes]] = []
         self.monitors: list[zmq.Socket[bytes]] = []
         try:
-            for endpoint, curve in zip(self.endpoints, curves, strict=True):
-                self._connect(endpoint, curve)
+            for number, (endpoint, curve) in enumerate(zip(self.endpoints, curves, strict=True)):
+                self._connect(endpoint, curve, introduced=(number, endpoint) in introduced)
         except zmq.ZMQError as error:
             self.close()
             raise ConfigError(f"cannot connect to {endpoint}: {error}") from None
 
-    def _connect(self, endpoint: str, curve: Curve | None) -> None:
+    @property
+    def introductions_fd(self) -> int | None:
+        """Readable when `attend` has something to do; None: never."""
+        return None if self._introductions is None else self._introductions.reader
+
+    def attend(self) -> None:
+        """Connect to those who have been introduced."""
+        if self._introductions is None:
+            return
+        for news in self._introductions.take():
+            if not news.key:
+                self.reasons[news.endpoint] = news.reason
+            elif self._keys.get(news.endpoint) != news.key:
+                self.reasons.pop(news.endpoint, None)
+                self._connect_introduced(news.endpoint, news.key)
+
+    def _connect_introduced(self, endpoint: int, key: bytes) -> None:
+        assert self._introductions is not None
+        socket = self.sockets[endpoint]
+        address = "tcp://" + self.endpoints[endpoint].partition("://")[2]
+        if endpoint in self._keys:  # to another one, which was not lost yet
+            with contextlib.suppress(zmq.ZMQError):
+                socket.disconnect(address)
+        self._keys[endpoint] = key
+        socket.curve_serverkey = key
+        socket.connect(address)
+
+    def _lost(self, endpoint: int) -> None:
+        """Of an introduced endpoint: whoever is there now is to be asked who he is."""
+        if self._introductions is not None and self._keys.pop(endpoint, None) is not None:
+            with contextlib.suppress(zmq.ZMQError):  # it is gone by itself
+                self.sockets[endpoint].disconnect("tcp://" + self.endpoints[endpoint].partition("://")[2])
+            self._introductions.again(endpoint)
+
+    def _connect(self, endpoint: str, curve: Curve | None, *, introduced: bool) -> None:
         socket = self._context.socket(zmq.DEALER)
         self.sockets.append(socket)
         socket.linger = 0
@@ -114,13 +183,21 @@ class Transport:
             socket.curve_serverkey = curve.server
             socket.curve_publickey = curve.public
             socket.curve_secretkey = curve.secret
-        self.monitors.append(socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED))
-        socket.connect("tcp://" + endpoint.partition("://")[2])
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        if introduced:
+            assert self._introductions is not None
+            socket.curve_publickey = self._introductions.keys.public
+            socket.curve_secretkey = self._introductions.keys.secret
+            socket.setsockopt(zmq.RECONNECT_IVL, -1)
+            events |= zmq.EVENT_CLOSED  # nobody was there
+        self.monitors.append(socket.get_monitor_socket(events))
+        if not introduced:
+            socket.connect("tcp://" + endpoint.partition("://")[2])
 
     def index(self, endpoint: str) -> int:
         """Which of the endpoints this is. Raises ConfigError when it is none."""
         try:
-            return self.endpoints.index(normalize(endpoint))
+            return self.endpoints.index(normalize(endpoint, self._scheme))
         except ValueError:
             raise ConfigError(f"{endpoint} is none of this client's endpoints") from None
 
@@ -152,7 +229,13 @@ class Transport:
                 session.connected(endpoint, now)
             else:
                 session.disconnected(endpoint, now)
+                self._lost(endpoint)
             found = True
+        if session.stranger_to:
+            for stranger in session.stranger_to:
+                if self._introductions is not None and stranger in self._keys:
+                    self._introductions.again(stranger)
+            session.stranger_to.clear()
         return found
 
     def close(self, last_words: Iterable[tuple[int, bytes]] = ()) -> None:
@@ -161,6 +244,8 @@ class Transport:
         for endpoint, data in last_words:
             if self.send(endpoint, data):
                 lingers[endpoint] = FAREWELL_MS
+        if self._introductions is not None:
+            self._introductions.close()
         for socket in self.sockets:
             socket.disable_monitor()
         for monitor in self.monitors:
@@ -168,6 +253,26 @@ class Transport:
         for socket, linger in zip(self.sockets, lingers, strict=True):
             socket.close(linger=linger)
         self._context.term()
+
+
+def curves_of(
+    endpoints: Iterable[str], server_key: str, client_key: str | None, files: Files, timeout: float
+) -> dict[str, Curve]:
+    """For who opens sockets of his own: the keys for those of `endpoints` that are curve://.
+
+    Waits until they are introduced; they stay so for as long as this process lives. Raises ConfigError, and
+    ConnectionFailed.
+    """
+    secure = [endpoint for endpoint in dict.fromkeys(endpoints) if endpoint.startswith("curve://")]
+    if not secure:
+        return {}
+    if server_key:
+        return dict.fromkeys(secure, load_curve(server_key, client_key))
+    from zkv.client.introductions import Introductions
+
+    introductions = Introductions(list(enumerate(secure)), files)
+    own = introductions.keys
+    return {secure[at]: Curve(key, own.public, own.secret) for at, key in introductions.wait(timeout).items()}
 
 
 def _curve_of(
@@ -179,5 +284,5 @@ def _curve_of(
     if isinstance(key, Mapping):
         key = {normalize(name): path for name, path in key.items()}.get(endpoint)
     if key is None:
-        raise ConfigError(f"{endpoint} needs the server's public key")
+        raise ConfigError(f"{endpoint} needs the file of a CA, or the server's public key")
     return load_curve(key, client_key)

@@ -318,3 +318,47 @@ class DigestsAre(NamedTuple):
 
 
 UNKNOWN_DIGEST = -1
+
+
+class CurveKeyIs(NamedTuple):
+    """gateway, raft -> usher: the CURVE key (32 bytes) of the socket of this process, to be introduced."""
+
+    actor: str
+    key: bytes
+
+
+class Admit(NamedTuple):
+    """usher -> gateway, raft: let in who holds this key, for so long. To be answered by `Admitted`, with the ticket."""
+
+    ticket: int
+    key: bytes
+    common_name: str
+    address: str
+    lasts_ms: int
+
+
+class Admitted(NamedTuple):
+    """gateway, raft -> usher. `is_in` False: there are too many."""
+
+    ticket: int
+    is_in: bool
+
+
+class Dismiss(NamedTuple):
+    """usher -> gateway, raft: nobody with this key is let in, or heard, any more."""
+
+    key: bytes
+
+
+class Acquaint(NamedTuple):
+    """raft -> usher: the peer urls whose owners it wants to speak to. `lost`: of these, where a connection was lost."""
+
+    urls: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+
+
+class PeerKeyIs(NamedTuple):
+    """usher -> raft: who listens at a peer url has shown this CURVE key to be its own; or (no key) is not believed."""
+
+    url: str
+    key: bytes

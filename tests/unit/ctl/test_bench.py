@@ -225,7 +225,7 @@ def test_curve_endpoints_need_the_servers_key() -> None:
 @given(st.integers(1, 50), st.integers(1, 200), st.integers(1, 10_000), st.integers(1, 8))
 def test_shares_of_a_plan_make_up_the_whole(conns: int, clients: int, total: int, parts: int) -> None:
     """Several processes send each request once, from all the clients, each over no more connections than clients."""
-    plan = Plan(("a", "b", "c"), None, min(conns, clients), clients, total)
+    plan = Plan(("a", "b", "c"), {}, min(conns, clients), clients, total)
     shares = [plan.share(part, min(parts, plan.conns)) for part in range(min(parts, plan.conns))]
     assert sum(share.clients for share in shares) == clients
     assert [index for share in shares for index in range(share.first, share.first + share.total)] == list(range(total))
