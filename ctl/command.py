@@ -108,6 +108,11 @@ class Call:
             insecure_skip_tls_verify=self.values.is_on("insecure-skip-tls-verify"),
         )
 
+    def elsewhere(self, endpoints: Sequence[str], flags: Mapping[str, str]) -> Call:
+        """The same call to another cluster, where each of `flags` has the value of another flag."""
+        values = self.values.renamed(flags, endpoints=tuple(endpoints))
+        return Call(values, self.arguments, Streams(self.stdin, self.out, self.err), self.environment)
+
     def _checked(self, endpoints: Sequence[str] = ()) -> Sequence[str]:
         endpoints = endpoints or self.values.list("endpoints")
         if not endpoints:

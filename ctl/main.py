@@ -55,6 +55,7 @@ COMMANDS = {
     "lease revoke": "zkv.ctl.lease:REVOKE",
     "lease timetolive": "zkv.ctl.lease:TIMETOLIVE",
     "lock": "zkv.ctl.lock:LOCK",
+    "make-mirror": "zkv.ctl.mirror:MAKE_MIRROR",
     "member add": "zkv.ctl.member:ADD",
     "member list": "zkv.ctl.member:LIST",
     "member promote": "zkv.ctl.member:PROMOTE",

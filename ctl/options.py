@@ -116,6 +116,10 @@ class Values:
         taken = {flag.name: other._values[flag.name] for flag in flags}
         return Values({**self._values, **taken}, self.given | (other.given & taken.keys()), self.at_dash)
 
+    def renamed(self, flags: Mapping[str, str], **others: object) -> Values:
+        """These, but that each of `flags` has the value of another flag, and `others` theirs."""
+        return Values({**self._values, **{name: self._values[other] for name, other in flags.items()}, **others})
+
     def is_on(self, name: str) -> bool:
         value = self._values[name]
         assert isinstance(value, bool)
