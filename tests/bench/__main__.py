@@ -63,6 +63,12 @@ ROWS = (
     Row(Load("events to 1000 watchers, 10 streams", "watch", 100, 10, 3_000, streams=10, per_stream=100), 1.0),
     Row(Load("events to 1000 watchers, 1000 streams", "watch", 100, 100, 1_000, streams=1_000, per_stream=1), 1.0),
     Row(Load("watch latency, 10 watchers, 100 puts/s", "watch-latency", 10, 10, 1_000, rate=100), 1.5, latency=True),
+    Row(Load("etcd's API: put, 1000 / 100", "put", 1000, 100, 60_000, etcd_door=True), 1.5),
+    Row(Load("etcd's API: put, 100 / 10", "put", 100, 10, 30_000, etcd_door=True), 1.5),
+    Row(Load("etcd's API: put, 1 client", "put", 1, 1, 2_000, target_leader=True, etcd_door=True), 1.3, latency=True),
+    Row(Load("etcd's API: get, 1000 / 100", "l", 1000, 100, 100_000, etcd_door=True), 1.5),
+    Row(Load("etcd's API: get, 100 / 10", "l", 100, 10, 60_000, etcd_door=True), 1.0),
+    Row(Load("etcd's API: get, 1 client", "l", 1, 1, 3_000, target_leader=True, etcd_door=True), 1.3, latency=True),
 )
 WARM_UP = Load("warm-up", "put", 100, 10, 3_000)
 
@@ -158,6 +164,7 @@ def _summary(found: dict[str, list[Round]], options: Options) -> list[dict[str, 
             "of": "p50 latency" if row.latency else "rate",
             "bar": row.bar,
             "etcd_driver": etcd_load.driver(row.load, options.etcd_benchmark),
+            "zkv_driver": zkv_load.driver(row.load),
         }
         for side, rounds in found.items():
             measures = [each.measures[number] for each in rounds]
@@ -196,7 +203,7 @@ def _print_drivers(records: list[dict[str, object]], sides: list[str]) -> None:
         parts = []
         for side in sides:
             measure = Measure(**record[side])  # type: ignore[arg-type] # as `_summary` made it
-            tool = record["etcd_driver"] if side == "etcd" else "zkv benchmark"
+            tool = record[f"{side}_driver"]
             parts.append(f"{side} by {tool}: {measure.load_cores:.2f}")
         print(f"{record['load']:40}{', '.join(parts)}")
 

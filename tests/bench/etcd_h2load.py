@@ -1,4 +1,4 @@
-"""Driving etcd with h2load: gRPC calls prepared once, posted as fast as etcd takes them.
+"""Driving etcd, and zkv through the same API, with h2load: gRPC calls prepared once, posted as fast as etcd takes them.
 
 A gRPC unary call is an HTTP/2 POST whose body is a five-byte prefix and a protobuf message. h2load (nghttp2, C) posts
 such a body for 6 to 12 us of CPU, which is about what zkv's own load generator spends on a request; so of a machine
@@ -31,7 +31,7 @@ from tests.bench import etcd_calls
 from tests.bench.measure import VALUE_BYTES, Load, Measure, percentile, shares
 
 if TYPE_CHECKING:
-    from tests.harness.etcd import EtcdCluster
+    from collections.abc import Callable
 
 TIMEOUT_S = 300
 
@@ -40,14 +40,14 @@ def available() -> bool:
     return shutil.which("h2load") is not None
 
 
-def run(cluster: EtcdCluster, load: Load, endpoints: list[str]) -> Measure:
-    """Run one load to its end.
+def run(revision: Callable[[], int], load: Load, endpoints: list[str]) -> Measure:
+    """Run one load to its end; `revision` tells the newest of the cluster.
 
     Raises RuntimeError when not every request succeeded.
     """
     with tempfile.TemporaryDirectory(prefix="zkv-bench-") as name:
         directory = Path(name)
-        before = cluster.revision()
+        before = revision()
         processes = [
             _start(endpoint, load, conns, total, directory / f"{i}")
             for i, (endpoint, conns, total) in enumerate(
@@ -55,12 +55,17 @@ def run(cluster: EtcdCluster, load: Load, endpoints: list[str]) -> Measure:
             )
         ]
         reports = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
-        _check(load, reports, cluster.revision() - before)
+        _check(load, reports, revision() - before)
         return measure([_log(directory / f"{i}.log") for i in range(len(processes))])
 
 
+def key_of(endpoint: str) -> bytes:
+    """That is put, and got, there."""
+    return b"bench-" + endpoint.encode()
+
+
 def _start(endpoint: str, load: Load, conns: int, total: int, stem: Path) -> subprocess.Popen[str]:
-    path, prepared = etcd_calls.unary(load.kind, b"bench-" + endpoint.encode())
+    path, prepared = etcd_calls.unary(load.kind, key_of(endpoint))
     body = stem.with_suffix(".body")
     body.write_bytes(prepared)
     return subprocess.Popen(

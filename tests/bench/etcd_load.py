@@ -50,7 +50,7 @@ def run(cluster: EtcdCluster, load: Load, tool: Path | None = None) -> Measure:
     chosen = driver(load, tool)
     endpoints = [leader_endpoint(cluster)] if load.target_leader else cluster.endpoints[: load.conns]
     if chosen == "h2load":
-        return etcd_h2load.run(cluster, load, endpoints)
+        return etcd_h2load.run(cluster.revision, load, endpoints)
     if chosen == "frames":
         return etcd_frames.run(load, endpoints)
     assert tool is not None

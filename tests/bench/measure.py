@@ -34,6 +34,8 @@ class Load(NamedTuple):
     streams: int = 0
     per_stream: int = 0
     rate: int = 0
+    etcd_door: bool = False
+    """zkv is asked through etcd's API too, by the same tool as etcd."""
 
     @property
     def writes(self) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from tests.bench import etcd_calls, etcd_frames, etcd_h2load
 from tests.bench.measure import VALUE_BYTES, Load, Measure
 from zkv.testing import LocalCluster
 
@@ -21,7 +22,7 @@ SECTION = {"watch": "events", "watch-latency": "put_to_watch"}
 
 
 def cluster(directory: Path) -> LocalCluster:
-    return LocalCluster(nodes=NODES, curve=True, data_dir=directory)
+    return LocalCluster(nodes=NODES, curve=True, data_dir=directory, etcd_api=True)
 
 
 def pids(nodes: LocalCluster) -> list[int]:
@@ -33,6 +34,8 @@ def run(nodes: LocalCluster, load: Load) -> Measure:
 
     Raises RuntimeError when not every request succeeded.
     """
+    if load.etcd_door:
+        return _run_etcd_door(nodes, load)
     options = nodes.client_options
     where = [f"--endpoints={','.join(nodes.endpoints)}", "--dial-timeout=10s", "--write-out=json"]
     keys = [f"--curve-server-key={options['server_key']}", f"--curve-key={options['client_key']}"]
@@ -49,6 +52,25 @@ def run(nodes: LocalCluster, load: Load) -> Measure:
     found = found.get(SECTION.get(load.kind), found)
     percentiles = found["percentiles"]
     return Measure(found["requests_per_second"], percentiles["50"] * 1e3, percentiles["99"] * 1e3)
+
+
+def driver(load: Load) -> str:
+    """What drives zkv under this load."""
+    if not load.etcd_door:
+        return "zkv benchmark"
+    return "h2load" if etcd_h2load.available() else "frames"
+
+
+def _run_etcd_door(nodes: LocalCluster, load: Load) -> Measure:
+    endpoints = [url.removeprefix("http://") for url in nodes.etcd_endpoints]
+    endpoints = [endpoints[nodes.leader()]] if load.target_leader else endpoints[: load.conns]
+    with nodes.client() as kv:
+        if not load.writes:
+            for endpoint in endpoints:
+                kv.put(etcd_h2load.key_of(endpoint), etcd_calls.VALUE)
+        if driver(load) == "frames":
+            return etcd_frames.run(load, endpoints)
+        return etcd_h2load.run(lambda: kv.range(READ_KEY, limit=1).header.revision, load, endpoints)
 
 
 def words(load: Load) -> list[str]:
