@@ -7,8 +7,9 @@
 A question for the member's health is answered from real reads: of this member's store, and, linearizable, through raft
 and a quorum. However many ask, one read of each kind is under way; who comes meanwhile waits for the next.
 
-It runs only where --listen-metrics-urls is given, keeps nothing, and may die without harm to anybody but those who ask.
-The server is in `insight_http.py`, metrics are rendered in `insight_metrics.py`, health is judged in `core/health.py`.
+It runs where --listen-metrics-urls or a url for etcd's clients is given, keeps nothing, and may die without harm to
+anybody but those who ask. The server is in `insight_http.py`, metrics are rendered in `insight_metrics.py`, health is
+judged in `core/health.py`.
 """
 
 from __future__ import annotations
@@ -222,6 +223,7 @@ def start(node: Node, incarnation: int) -> tuple[InsightActor, Mailbox]:
     insight_http.serve(
         insight_http.Desk(questions, mailbox.bell(), member_id=node.member_id, patience_s=2 * read_ms / 1000),
         node.config.listen_metrics_urls,
+        node.insight_socket,
     )
     actor = InsightActor(
         member_id=node.member_id,

@@ -218,11 +218,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, desk: Desk) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    def __init__(self, family: int, address: Any, desk: Desk) -> None:
+        self.address_family = family
         self.desk = desk
         self._free = threading.BoundedSemaphore(THREADS_MAX)
-        super().__init__((host, port), _Handler)
+        super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):
@@ -246,13 +246,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         structlog.get_logger().exception("a question over HTTP failed", actor="insight")
 
 
-def serve(desk: Desk, urls: Sequence[str]) -> list[_Server]:
-    """Raises OSError when an address is taken."""
+def serve(desk: Desk, urls: Sequence[str], path: str = "") -> list[_Server]:
+    """At the urls, and at the Unix socket `path` if one is named. Raises OSError when an address is taken."""
     servers = []
+    if path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # a predecessor's
+        servers.append(_Server(socket.AF_UNIX, path, desk))
     for url in urls:
         endpoint = socket_endpoint(url)
         host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
-        server = _Server(host, endpoint.port, desk)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        servers.append(_Server(family, (host, endpoint.port), desk))
+    for server in servers:
         threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-        servers.append(server)
     return servers

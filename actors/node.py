@@ -54,4 +54,9 @@ class Node:
     @property
     def reports(self) -> bool:
         """Its processes are to tell an insight process of themselves."""
-        return bool(self.config.listen_metrics_urls)
+        return bool(self.config.listen_metrics_urls or self.config.etcd_client_urls)
+
+    @property
+    def insight_socket(self) -> str:
+        """Where the insight process answers the door of etcd's API."""
+        return f"{self.rundir}/pages.sock"

@@ -7,7 +7,7 @@
                 ├─ gateway    the clients that speak the native protocol
                 ├─ grpc       those that speak etcd's API, where an http:// or https:// client url is given
                 ├─ usher      who may come in by a certificate, where certificates are given
-                └─ insight    health and metrics, where --listen-metrics-urls is given
+                └─ insight    health and metrics, where --listen-metrics-urls or an etcd client url is given
 
 Actors are forked, not spawned: what is imported here is shared memory in all of them, and a dead one is
 back in milliseconds. For that this process stays free of threads and of ZeroMQ contexts; it

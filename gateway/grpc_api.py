@@ -1,6 +1,7 @@
 """The door of etcd's API as a process: sockets of clients and the node's mail, in one event loop.
 
-    socket --> Connected (one per client) --> Line --> EtcdDesk --> raft, storage, lease, watch
+    socket --> Arriving, until its first bytes tell which HTTP it speaks, then
+               Connected (one per client) --> Line, or Http1Connection and WebDesk --> EtcdDesk --> raft, storage, ...
     inbox  --> EtcdDesk --> Lines --> sockets
 
 All that is read at one turn of the loop is handled before anything is passed on (`_settle`), so what many clients ask
@@ -19,9 +20,16 @@ import structlog
 
 from zkv.errors import NotTrusted
 from zkv.gateway.grpc_desk import EtcdDesk
-from zkv.gateway.grpc_line import Line
+from zkv.gateway.grpc_line import Line, Peer
 from zkv.gateway.http2.limits import Http2Limits
+from zkv.gateway.http2.words import PREFACE
+from zkv.gateway.insight import Insight
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
+from zkv.gateway.web.calls import Bodies
+from zkv.gateway.web.desk import WebDesk
+from zkv.gateway.web.http1 import Http1Connection
+from zkv.gateway.web.http2 import PlainStreams
+from zkv.gateway.web.paths import routes
 from zkv.loop_mailbox import IDLE_TICK_S, LoopMailbox
 from zkv.mailbox import Stop, monotonic_ms
 from zkv.urls import socket_endpoint
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.actors.node import Node
+    from zkv.gateway.grpc_line import Connection
     from zkv.gateway.tls_door import TlsDoor
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
@@ -39,6 +48,8 @@ WRITE_HIGH_BYTES: Final = 256 * 1024
 """A client with more than this unwritten is sent no more, and not read from."""
 CONNECTIONS_MAX: Final = 20_000
 """More are closed as they come."""
+JSON_BYTES_MAX: Final = 256 << 20
+"""Bodies of JSON that are not whole, of all connections together."""
 BACKLOG: Final = 1024
 BUSY_TICK_S: Final = 0.05
 RETRY_S: Final = 0.02
@@ -51,7 +62,12 @@ class GrpcGateway:
     """The actor: `handle` takes the node's mail and Stop; connections come in by `Connected`."""
 
     def __init__(
-        self, desk: EtcdDesk, limits: Http2Limits, addresses: Sequence[tuple[str, int, bool]], tls: TlsDoor | None
+        self,
+        desk: EtcdDesk,
+        limits: Http2Limits,
+        web: WebDesk,
+        addresses: Sequence[tuple[str, int, bool]],
+        tls: TlsDoor | None,
     ) -> None:
         """`addresses`: host, port, and is it TLS there?"""
         self.finished = False
@@ -60,7 +76,9 @@ class GrpcGateway:
         self._servers: list[asyncio.Server] = []
         self.desk = desk
         self.limits = limits
-        self.connections: set[Connected] = set()
+        self.connections: set[Arriving | Connected] = set()
+        self.sockets: dict[Connection, Connected] = {}
+        self._web = web
         self._close_by: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due = False
@@ -71,9 +89,9 @@ class GrpcGateway:
         for host, port, secure in self._addresses:
             if secure:
                 assert self.tls is not None
-                self.tls.listen(loop, host, port, lambda: Connected(self))
+                self.tls.listen(loop, host, port, lambda: Arriving(self))
             else:
-                self._servers.append(await loop.create_server(lambda: Connected(self), host, port, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(lambda: Arriving(self), host, port, backlog=BACKLOG))
 
     def close(self) -> None:
         for server in self._servers:
@@ -87,8 +105,8 @@ class GrpcGateway:
                 assert isinstance(message, Stop)
                 self.desk.stop(now)
                 self._close_by = now + CLOSE_MS
-                for connected in self.connections:
-                    connected.line.drain(now)
+                for connected in list(self.connections):
+                    connected.drain(now)
             else:
                 self.desk.mail(message, now)
         self.settle_soon()
@@ -130,31 +148,32 @@ class GrpcGateway:
         assert self._loop is not None
         if not self.desk.flush():
             self._loop.call_later(RETRY_S, self.settle_soon)
-        dirty, self.desk.dirty = self.desk.dirty, set()
+        dirty = list(self.desk.dirty)
+        self.desk.dirty.clear()
         for line in dirty:
-            assert isinstance(line, ConnectedLine)
-            line.connected.write()
+            connected = self.sockets.get(line)
+            if connected is not None:
+                connected.write()
+        if self.desk.dirty:  # what waited for room has been given more to write
+            self.settle_soon()
+
+    def speak(self, peer: Peer, now: int, *, http2: bool) -> Connection:
+        """What serves a client that speaks so."""
+        if http2:
+            return Line(self.desk, self.limits, now, peer, PlainStreams(self._web, peer))
+        return Http1Connection(self._web, self.desk.dirty.add, now, peer)
 
 
-class ConnectedLine(Line):
-    """A line that knows its socket."""
-
-    connected: Connected
-
-
-class Connected(asyncio.Protocol):
-    """One client's socket."""
-
-    TICK_MS: Final = 1_000
+class Arriving(asyncio.Protocol):
+    """One client's socket, until it has said which HTTP it speaks."""
 
     def __init__(self, gateway: GrpcGateway) -> None:
-        now = monotonic_ms()
-        self.line = ConnectedLine(gateway.desk, gateway.limits, now)
-        self.line.connected = self
         self.shown: tuple[bytes, ...] = ()
         self._gateway = gateway
         self._transport: Any = None
-        self._ticked_at = now
+        self._since = monotonic_ms()
+        self._said = b""
+        self._peer = Peer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -166,41 +185,86 @@ class Connected(asyncio.Protocol):
             return
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
         self._gateway.connections.add(self)
-        self._gateway.desk.dirty.add(self.line)
-        self._gateway.settle_soon()
 
     def _is_known(self) -> bool:
         """Who has come in by TLS is looked at before anything that it says is."""
+        name = ""
         shaken = self._transport.get_extra_info("ssl_object")
         if shaken is not None:
             assert self._gateway.tls is not None
             try:
-                self.line.common_name, self.shown = self._gateway.tls.admit(shaken)
+                name, self.shown = self._gateway.tls.admit(shaken)
             except NotTrusted:
                 return False
-        peer = self._transport.get_extra_info("peername")
-        self.line.address = "{}:{}".format(*peer[:2]) if peer else ""
+        address = self._transport.get_extra_info("peername")
+        self._peer = Peer(name, "{}:{}".format(*address[:2]) if address else "", secure=shaken is not None)
         return True
 
-    def dismiss(self) -> None:
-        """Its certificate is good no more."""
+    def data_received(self, data: bytes) -> None:
+        self._said += data
+        if len(self._said) < len(PREFACE) and PREFACE.startswith(self._said):
+            return
+        gateway = self._gateway
+        line = gateway.speak(self._peer, monotonic_ms(), http2=self._said.startswith(PREFACE))
+        connected = Connected(gateway, self._transport, line, self.shown)
+        self._transport.set_protocol(connected)
+        gateway.connections.discard(self)
+        gateway.connections.add(connected)
+        connected.data_received(self._said)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's face
+        self._gateway.connections.discard(self)
+
+    def tick(self, now: int) -> None:
+        if now - self._since >= self._gateway.limits.handshake_ms:
+            self._transport.abort()
+
+    def drain(self, now: int) -> None:  # noqa: ARG002 - as Connected
         self._transport.abort()
+
+    def dismiss(self) -> None:
+        self._transport.abort()
+
+    def write(self) -> None:
+        """It is answered nothing."""
+
+
+class Connected(asyncio.Protocol):
+    """One client's socket, and what is spoken on it. `shown`: of the certificate it has shown."""
+
+    TICK_MS: Final = 1_000
+
+    def __init__(self, gateway: GrpcGateway, transport: Any, line: Connection, shown: tuple[bytes, ...]) -> None:
+        self.line = line
+        self.shown = shown
+        self._gateway = gateway
+        self._transport = transport
+        self._ticked_at = monotonic_ms()
+        self._held = False  # the socket takes no more
+        self._paused = False  # it is not read
+        gateway.sockets[line] = self
 
     def data_received(self, data: bytes) -> None:
         self.line.receive(data, monotonic_ms())
+        if not self.line.wants_more:
+            self._paused = True
+            self._transport.pause_reading()
         self._gateway.settle_soon()
 
     def pause_writing(self) -> None:
-        self.line.connection.http.hold()
+        self._held = self._paused = True
+        self.line.hold()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._transport.resume_reading()
+        self._held = False
         self.line.release(monotonic_ms())
+        self._gateway.desk.dirty.add(self.line)
         self._gateway.settle_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's face
         self._gateway.connections.discard(self)
+        del self._gateway.sockets[self.line]
         self.line.lost(monotonic_ms())
         self._gateway.settle_soon()
 
@@ -209,15 +273,27 @@ class Connected(asyncio.Protocol):
             self._ticked_at = now
             self.line.tick(now)
 
+    def drain(self, now: int) -> None:
+        self.line.drain(now)
+
+    def dismiss(self) -> None:
+        """Its certificate is good no more."""
+        self._transport.abort()
+
     def write(self) -> None:
-        connection = self.line.connection
-        out = connection.to_send()
+        line = self.line
+        out = line.to_send()
         if self._transport.is_closing():
             return
         if out:
             self._transport.write(out)
-        if connection.finished:
+            if not self._held:
+                line.written()
+        if line.finished:
             self._transport.close()
+        elif self._paused and not self._held and line.wants_more:
+            self._paused = False
+            self._transport.resume_reading()
 
 
 def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
@@ -253,4 +329,10 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
     structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)
-    return GrpcGateway(desk, limits, addresses, tls), mailbox
+    web = WebDesk(
+        desk,
+        routes(desk.methods),
+        Bodies(one_max=2 * message_max, all_max=JSON_BYTES_MAX, message_max=message_max),
+        Insight(node.insight_socket).ask,
+    )
+    return GrpcGateway(desk, limits, web, addresses, tls), mailbox

@@ -9,6 +9,7 @@ Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; doc
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
@@ -19,6 +20,7 @@ from zkv.gateway.grpc_status import status_of
 from zkv.gateway.grpc_watch import HAS_LEADER, WatchDesk
 from zkv.gateway.http2.grpc_words import Method, Methods, Status
 from zkv.gateway.pb import health_pb2 as health
+from zkv.gateway.pb import rpc_pb2 as pb
 from zkv.gateway.translate import REQUESTS, Answering, DecodeError
 from zkv.wire import messages as m
 
@@ -26,19 +28,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zkv.config import Limits
-    from zkv.gateway.grpc_line import Line, Served
+    from zkv.gateway.grpc_line import Answers, Connection, Served
     from zkv.gateway.http2.grpc import Call
 
 WATCH: Final = b"/etcdserverpb.Watch/Watch"
+DOWNGRADE: Final = b"/etcdserverpb.Maintenance/Downgrade"
 HEALTH_CHECK: Final = b"/grpc.health.v1.Health/Check"
 HEALTH_WATCH: Final = b"/grpc.health.v1.Health/Watch"
 METHODS: Final[Methods] = {
     **{path: Method(tag=what) for path, what in REQUESTS.items()},
     grpc_lease.PATH: Method(client_streams=True, server_streams=True),
     WATCH: Method(client_streams=True, server_streams=True),
+    DOWNGRADE: Method(),
     HEALTH_CHECK: Method(),
     HEALTH_WATCH: Method(server_streams=True),
 }
+_VERSION: Final = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+(-[0-9A-Za-z.-]+)?)?")
 ANSWER_BYTES_MAX: Final = 48 << 20
 """A range's answer is gathered up to this size, for it is one message."""
 DEADLINE_STEP_MS: Final = 100
@@ -63,7 +68,7 @@ class EtcdDesk:
         leaderless_ms: int,
         post: Callable[[str, Any], bool],
     ) -> None:
-        self.dirty: set[Line] = set()
+        self.dirty: set[Connection] = set()
         self.answering = Answering(cluster_id, member_id)
         self.asking = Asking(
             limits=limits,
@@ -82,10 +87,13 @@ class EtcdDesk:
 
     # --- calls -----------------------------------------------------------------------------------------
 
-    def called(self, line: Line, call: Call, message: bytes, now: int) -> Served | None:
+    def called(self, line: Answers, call: Call, message: bytes, now: int) -> Served | None:
         what = call.method.tag
         if what is None:
-            self._health(line, call, message)
+            try:
+                (self._downgrade if call.request.path == DOWNGRADE else self._health)(line, call, message)
+            except DecodeError:
+                line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
             return None
         op, read = what
         served = _Unary(self, line, call)
@@ -107,7 +115,7 @@ class EtcdDesk:
             self._due.setdefault(served.step, set()).add(served)
         return served
 
-    def opened(self, line: Line, call: Call, now: int) -> Served | None:
+    def opened(self, line: Answers, call: Call, now: int) -> Served | None:
         if self.asking.stopping:
             line.finish(call, *status_of(errors.Stopped()))
             return None
@@ -118,12 +126,20 @@ class EtcdDesk:
             return self.watches.open(line, call)
         return KeepAlives(self.asking, self.answering, line, call)
 
-    def _health(self, line: Line, call: Call, message: bytes) -> None:
-        try:
-            service = health.HealthCheckRequest.FromString(message).service
-        except DecodeError:
-            line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
-            return
+    def _downgrade(self, line: Answers, call: Call, message: bytes) -> None:
+        """Refused, in etcd's words: there is no version to go back to."""
+        asked = pb.DowngradeRequest.FromString(message)
+        if asked.action == pb.DowngradeRequest.CANCEL:
+            line.finish(call, Status.FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
+        elif asked.action not in {pb.DowngradeRequest.VALIDATE, pb.DowngradeRequest.ENABLE}:
+            line.finish(call, Status.UNKNOWN, "etcdserver: unknown method")
+        elif not _VERSION.fullmatch(asked.version):
+            line.finish(call, Status.INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format")
+        else:
+            line.finish(call, Status.INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
+
+    def _health(self, line: Answers, call: Call, message: bytes) -> None:
+        service = health.HealthCheckRequest.FromString(message).service
         if call.request.path == HEALTH_WATCH:
             known = health.HealthCheckResponse.SERVING if not service else health.HealthCheckResponse.SERVICE_UNKNOWN
             line.send(call, health.HealthCheckResponse(status=known).SerializeToString())
@@ -193,7 +209,7 @@ class _Unary:
 
     __slots__ = ("_call", "_desk", "_held", "_line", "_parts", "id", "step")
 
-    def __init__(self, desk: EtcdDesk, line: Line, call: Call) -> None:
+    def __init__(self, desk: EtcdDesk, line: Answers, call: Call) -> None:
         self.id = 0
         self.step = 0
         self._desk = desk

@@ -15,7 +15,7 @@ from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from zkv.gateway.asking import Asking
-    from zkv.gateway.grpc_line import Line
+    from zkv.gateway.grpc_line import Answers
     from zkv.gateway.http2.grpc import Call
     from zkv.gateway.translate import Answering
 
@@ -26,7 +26,7 @@ _OP, _READ = REQUESTS[PATH]
 class KeepAlives:
     """One call of LeaseKeepAlive."""
 
-    def __init__(self, asking: Asking, answering: Answering, line: Line, call: Call) -> None:
+    def __init__(self, asking: Asking, answering: Answering, line: Answers, call: Call) -> None:
         self._asking = asking
         self._answering = answering
         self._line = line

@@ -6,7 +6,7 @@ tell the desk (`dirty`), so that all answers of one turn to one client leave in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zkv.gateway.http2 import grpc
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zkv.gateway.http2.grpc import Call, Event
     from zkv.gateway.http2.grpc_words import Methods
     from zkv.gateway.http2.limits import Http2Limits
+    from zkv.gateway.web.http2 import PlainStreams
 
 
 class Served(Protocol):
@@ -27,35 +28,105 @@ class Served(Protocol):
     def cancelled(self) -> None: ...
 
 
+class Peer(NamedTuple):
+    """Who is at the other end, known before anything is received."""
+
+    common_name: str = ""
+    """Of the certificate it has shown; empty where it has shown none."""
+    address: str = ""
+    secure: bool = False
+
+
+class Answers(Protocol):
+    """Where the answers of a call go to."""
+
+    common_name: str
+    address: str
+
+    def reply(self, call: Call, message: bytes) -> None:
+        """All of a unary call's answer."""
+
+    def send(self, call: Call, message: bytes) -> bool:
+        """One of many. False: wait for `Served.drained`, or for nothing if the call is over."""
+
+    def finish(self, call: Call, status: int, text: str) -> None: ...
+
+
 class Desk(Protocol):
     """Who serves the calls of all lines."""
 
     methods: Methods
-    dirty: set[Line]
+    dirty: set[Connection]
 
-    def called(self, line: Line, call: Call, message: bytes, now: int) -> Served | None: ...
-    def opened(self, line: Line, call: Call, now: int) -> Served | None: ...
+    def called(self, line: Answers, call: Call, message: bytes, now: int) -> Served | None: ...
+    def opened(self, line: Answers, call: Call, now: int) -> Served | None: ...
+
+
+class Connection(Protocol):
+    """What is spoken on a socket, as its owner sees it."""
+
+    @property
+    def finished(self) -> bool:
+        """Write what `to_send` gives, then close the socket."""
+
+    @property
+    def wants_more(self) -> bool:
+        """The socket is to be read."""
+
+    def receive(self, data: bytes, now: int) -> None: ...
+    def to_send(self) -> bytes: ...
+    def written(self) -> None:
+        """What was given is in the socket, and it takes more."""
+
+    def hold(self) -> None:
+        """The socket takes no more for now."""
+
+    def release(self, now: int) -> None: ...
+    def tick(self, now: int) -> None: ...
+    def lost(self, now: int) -> None: ...
+    def drain(self, now: int) -> None:
+        """No more calls; those that are being served go on."""
 
 
 class Line:
-    """`calls`: those being served, and not yet answered. `common_name`: of the certificate that the client has shown,
-    "" where it has shown none; `address`: where it is. Both are known before anything is received.
-    """
+    """A Connection by HTTP/2. `calls`: those being served, and not yet answered. `web`: serves what is not gRPC."""
 
-    def __init__(self, desk: Desk, limits: Http2Limits, now: int) -> None:
-        self.connection = grpc.GrpcConnection(desk.methods, limits, now)
+    wants_more = True
+
+    def __init__(
+        self, desk: Desk, limits: Http2Limits, now: int, peer: Peer | None = None, web: PlainStreams | None = None
+    ) -> None:
+        self.common_name, self.address, _ = peer or Peer()
+        self.connection = grpc.GrpcConnection(desk.methods, limits, now, web)
         self.calls: dict[Call, Served] = {}
-        self.common_name = ""
-        self.address = ""
         self._desk = desk
+        self._web = web
+        if web is not None:
+            web.http = self.connection.http
+            web.dirty = lambda: desk.dirty.add(self)
 
     # --- from the socket -----------------------------------------------------------------------------
 
+    @property
+    def finished(self) -> bool:
+        return self.connection.finished
+
     def receive(self, data: bytes, now: int) -> None:
+        if self._web is not None:
+            self._web.now = now
         self._serve(self.connection.receive(data, now), now)
+
+    def to_send(self) -> bytes:
+        return self.connection.to_send()
+
+    def written(self) -> None:
+        """HTTP/2 has windows, and needs no such word."""
 
     def tick(self, now: int) -> None:
         self._serve(self.connection.tick(now), now)
+
+    def hold(self) -> None:
+        self.connection.http.hold()
 
     def release(self, now: int) -> None:
         """The socket takes more again."""
@@ -66,7 +137,6 @@ class Line:
         self.calls.clear()
 
     def drain(self, now: int) -> None:
-        """No more calls; those that are being served go on."""
         self.connection.http.drain(now)
         self._desk.dirty.add(self)
 
@@ -107,7 +177,6 @@ class Line:
         self._desk.dirty.add(self)
 
     def send(self, call: Call, message: bytes) -> bool:
-        """False: wait for `drained`, or for nothing if the call is over."""
         self._desk.dirty.add(self)
         return self.connection.send(call, message)
 

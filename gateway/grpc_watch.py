@@ -27,7 +27,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zkv.gateway.grpc_line import Line
+    from zkv.gateway.grpc_line import Answers
     from zkv.gateway.http2.grpc import Call
     from zkv.gateway.translate import Answering
     from zkv.limits import Limits
@@ -61,7 +61,7 @@ class WatchDesk:
         self._last_number = m.ETCD_DOOR
         self._words: list[tuple[int, int, tuple[object, ...]]] = []
 
-    def open(self, line: Line, call: Call) -> WatchStream | None:
+    def open(self, line: Answers, call: Call) -> WatchStream | None:
         if len(self._streams) >= self._limits.watch_streams_max:
             line.finish(call, *status_of(errors.TooManyRequests()))
             return None
@@ -103,7 +103,7 @@ class WatchDesk:
 class WatchStream:
     """One call of Watch."""
 
-    def __init__(self, desk: WatchDesk, number: int, line: Line, call: Call) -> None:
+    def __init__(self, desk: WatchDesk, number: int, line: Answers, call: Call) -> None:
         self.number = number
         self.wants_leader = HAS_LEADER in call.head.metadata
         self._desk = desk
@@ -200,6 +200,8 @@ class WatchStream:
                 elif kind == m.WatchKind.CANCELLED:
                     response.canceled = True
                     response.compact_revision = body[1]
+                    if body[0]:
+                        response.header.revision = 0  # as in etcd
                     del self._names[number], self._numbers[name]
                 flows = self._line.send(self._call, response.SerializeToString() + events)
         if flows:

@@ -128,6 +128,7 @@ _reading: dict[str, tuple[m.Op, type[Message], Callable[[Any], Fields]]] = {
     "Maintenance/Status": (m.Op.STATUS, pb.StatusRequest, lambda _: ()),
     "Maintenance/Defragment": (m.Op.DEFRAGMENT, pb.DefragmentRequest, lambda _: ()),
     "Maintenance/HashKV": (m.Op.HASH_KV, pb.HashKVRequest, lambda asked: (asked.revision,)),
+    "Maintenance/Hash": (m.Op.HASH_KV, pb.HashRequest, lambda _: (0,)),
     "Maintenance/MoveLeader": (m.Op.MOVE_LEADER, pb.MoveLeaderRequest, lambda asked: (asked.targetID,)),
 }
 
@@ -284,7 +285,7 @@ _writing: dict[int, tuple[int, Callable[[Any, pb.ResponseHeader | None], Message
     ),
     m.Op.STATUS: (_FULL, _status),
     m.Op.DEFRAGMENT: (_NONE, lambda _, _header: pb.DefragmentResponse()),
-    m.Op.HASH_KV: (
+    m.Op.HASH_KV: (  # and of Hash: who reads a HashResponse passes over the third field
         _FULL,
         lambda body, header: pb.HashKVResponse(header=header, hash=body[0], compact_revision=body[1]),
     ),

@@ -127,7 +127,7 @@ def timeout_ms(value: bytes) -> int:
     return -(-int(found[1]) * _UNIT_NS[found[2]] // 10**6)
 
 
-def _binary(value: bytes) -> bytes:
+def binary(value: bytes) -> bytes:
     """A -bin value, padded or not; of several joined by commas, which gRPC allows, the bytes joined by commas.
 
     Raises GrpcFault.
@@ -157,7 +157,7 @@ def read_head(request: Request, methods: Mapping[bytes, Method]) -> Head:
             elif name == TIMEOUT:
                 timeout_ms(value)  # it would have been set aside if it were one
             elif name not in _RESERVED and not name.startswith(b"grpc-"):
-                metadata.append((name, _binary(value) if name.endswith(b"-bin") else value))
+                metadata.append((name, binary(value) if name.endswith(b"-bin") else value))
     except GrpcFault as fault:
         return _refused(ANSWER + trailers(fault.status, fault.text))
     method = methods.get(request.path)

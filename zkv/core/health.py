@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from zkv.errors import NoLeader
+from zkv.errors import Corrupt, NoLeader
 from zkv.wire.messages import AlarmType
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _trouble(findings: Findings, excluded: set[str]) -> str:
     if findings.quorum == NoLeader.text:
         return "RAFT NO LEADER"
     error = findings.local or findings.quorum
+    if error == Corrupt.text and "CORRUPT" in excluded:
+        return ""  # that alarm is what refuses the read
     return f"RANGE ERROR:{error}" if error else ""
 
 
