@@ -229,7 +229,7 @@ def start(node: Node, incarnation: int) -> tuple[InsightActor, Mailbox]:
         member_id=node.member_id,
         incarnation=incarnation,
         read_ms=read_ms,
-        actors=("storage", "raft", "lease", "watch", *node.doors),
+        actors=[actor for actor in node.actors if actor != INSIGHT],
         questions=questions,
         post=mailbox.post,
         now=monotonic_ms(),

@@ -52,6 +52,11 @@ class Node:
         return config.client_security.is_given or config.peers_are_introduced
 
     @property
+    def actors(self) -> tuple[str, ...]:
+        """All its processes that keep something or serve somebody."""
+        return ("storage", "raft", "lease", "watch", *self.doors, *(("insight",) if self.reports else ()))
+
+    @property
     def reports(self) -> bool:
         """Its processes are to tell an insight process of themselves."""
         return bool(self.config.listen_metrics_urls or self.config.etcd_client_urls)

@@ -233,6 +233,7 @@ class RaftActor:
         core, log = self._core, self._log
         leader, learner = (core.leader, core.is_learner) if core else (0, False)
         numbers = {
+            "leader": leader,
             "has leader": bool(leader),
             "is leader": leader == self._member_id,
             "is learner": learner,

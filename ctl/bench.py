@@ -294,12 +294,19 @@ def values_of(name: str, values: Values) -> Values:
 
 def make_plan(values: Values, *, total: int, rate: int = 0) -> Plan:
     """Raises CommandError, and ConfigError for an endpoint or a key file that is none."""
-    from zkv.client.transport import curves_of, normalize
-    from zkv.ctl.bench_engine import Plan
     from zkv.ctl.bench_loads import positive
-    from zkv.ctl.command import certificates
 
     clients = positive(values, "clients")
+    plan = plan_of(values, clients=clients, conns=min(positive(values, "conns"), clients), total=total, rate=rate)
+    return plan._replace(sample=values.is_on("sample"))
+
+
+def plan_of(values: Values, *, clients: int, conns: int, total: int, rate: int = 0) -> Plan:
+    """Raises as `make_plan` does."""
+    from zkv.client.transport import curves_of, normalize
+    from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.command import certificates
+
     files = certificates(values)
     scheme = "curve" if files.are_given else "tcp"
     endpoints = tuple(normalize(endpoint, scheme) for endpoint in values.list("endpoints"))
@@ -310,12 +317,11 @@ def make_plan(values: Values, *, total: int, rate: int = 0) -> Plan:
     return Plan(
         endpoints=endpoints,
         curves=curves_of(endpoints, server_key, values.text("curve-key") or None, files, dial_timeout),
-        conns=min(positive(values, "conns"), clients),
+        conns=conns,
         clients=clients,
         total=total,
         rate=max(0, rate),
         dial_timeout=dial_timeout,
-        sample=values.is_on("sample"),
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.05  # how often retries are looked after, and progress told
 PREPARATION_MS = 30_000  # what a workload asks first is to be answered within this
-RATE_BURST_S = 0.01  # a rate's bucket holds this much: what a stall keeps from being sent is not made up for
+RATE_BURST_S = 0.01  # a rate's bucket holds this much: what a stall keeps from being sent is hardly made up for
 
 
 class Workload:
@@ -62,6 +62,10 @@ class Plan(NamedTuple):
     total: int
     rate: float = 0.0
     """Requests a second at most, over all clients; 0: no limit."""
+    seconds: float = 0.0
+    """After so long no more is asked; 0: until all has been."""
+    burst_s: float = RATE_BURST_S
+    """Of requests at the rate, so many seconds' worth may be made up for after a stall."""
     dial_timeout: float = 5.0
     """Seconds until a connection that does not come up ends the run."""
     sample: bool = False
@@ -100,7 +104,8 @@ class Engine:
         for client in range(plan.clients):
             self._connections[client % plan.conns].idle += 1
         self._lines = Lines(plan.endpoints, plan.curves)
-        self._pace = Pace(plan.rate, plan.rate * RATE_BURST_S)
+        self._pace = Pace(plan.rate, plan.rate * plan.burst_s)
+        self._total = plan.total  # or what was asked when the time was over
         self._asked = 0
         self._done = 0
 
@@ -153,13 +158,15 @@ class Engine:
         self._refill(self._connections, begin)
         tick = RATE_BURST_S / 2 if self.plan.rate else TICK_S
         tick_at = begin + tick
-        while self._done < self.plan.total:
+        while self._done < self._total:
             self._lines.poll(max(1, milliseconds(tick_at - clock())))
             touched = self._drain(milliseconds(clock()))
             now = clock()
             self._take(touched, now, skew)
             if now >= tick_at:
                 tick_at = now + tick
+                if self.plan.seconds and now - begin >= self.plan.seconds:
+                    self._total = self._asked
                 for connection in self._connections:
                     connection.session.tick(milliseconds(now))
                 self._take(self._connections, now, skew)
@@ -203,7 +210,7 @@ class Engine:
 
     def _refill(self, connections: list[Connection], now: float) -> None:
         """Let idle clients ask again, as far as the total and the rate allow, and send."""
-        allowed = left = self._pace.allowed(self.plan.total - self._asked, now)
+        allowed = left = self._pace.allowed(self._total - self._asked, now)
         workload, index = self.workload, self.plan.first + self._asked
         now_ms = milliseconds(now)
         for connection in connections:

@@ -81,14 +81,15 @@ class Call:
             printer.require(result)
         return printer
 
-    def connect(self, endpoints: Sequence[str] = ()) -> Connection:
-        """To `endpoints`, or those of the command line; to be used in a `with`.
+    def connect(self, endpoints: Sequence[str] = (), *, patience_ms: int = 0) -> Connection:
+        """To `endpoints`, or those of the command line; to be used in a `with`. `patience_ms`: instead of the timeouts
+        of the command line.
 
         Raises CommandError.
         """
         from zkv.ctl.connection import Connection
 
-        return Connection(self._checked(endpoints), self.values)
+        return Connection(self._checked(endpoints), self.values, patience_ms=patience_ms)
 
     def client(self) -> Client:
         """The library's client, for commands that last; to be used in a `with`. Raises CommandError."""

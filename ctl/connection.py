@@ -49,10 +49,11 @@ class Reply(NamedTuple):
 class Connection:
     """Raises ConfigError for an endpoint, or a key file, that is none; the methods raise what the cluster answers."""
 
-    def __init__(self, endpoints: Sequence[str], values: Values) -> None:
+    def __init__(self, endpoints: Sequence[str], values: Values, *, patience_ms: int = 0) -> None:
+        """`patience_ms`: instead of the timeouts in `values`."""
         self.endpoints = endpoints
-        self._dial_ns = values.number("dial-timeout")
-        self._command_ms = values.number("command-timeout") // MILLISECOND_NS
+        self._dial_ns = patience_ms * MILLISECOND_NS or values.number("dial-timeout")
+        self._command_ms = patience_ms or values.number("command-timeout") // MILLISECOND_NS
         keys = (values.text("curve-server-key") or None, values.text("curve-key") or None)
         self._transport = Transport(endpoints, *keys, certificates(values))
         self._session = Session(len(endpoints), os.urandom(16), int.from_bytes(os.urandom(32), "big"), now=now_ms())

@@ -18,9 +18,12 @@ and bytes in flight.
 from __future__ import annotations
 
 from collections import deque
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
+from zkv.gateway.sampling import Sampler
+from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.validate import FILLED, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE, check, filled
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from zkv.config import Limits
+    from zkv.gauges import Value
 
 LEADERS_LEASE: Final = "leader's lease"
 """As such says Hello, from another member, the lease actor that has this door's keep-alives."""
@@ -52,14 +56,15 @@ class Asker(Protocol):
 class _Asked:
     """`gid`: if it is a group of its own, else 0."""
 
-    __slots__ = ("asker", "fields", "gid", "op", "size", "way")
+    __slots__ = ("asker", "fields", "gid", "op", "size", "taken", "way")
 
-    def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, size: int) -> None:
+    def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, *, size: int, taken: int) -> None:
         self.asker = asker
         self.op = op
         self.fields = fields
         self.way = way
         self.size = size
+        self.taken = taken
         self.gid = 0
 
 
@@ -74,7 +79,12 @@ class Asking:
         incarnation: int,
         request_timeout_ms: int,
         post: Callable[[str, Any], bool],
+        tallies: bool = False,
     ) -> None:
+        self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
+        self._kept_tally = Tally()
+        self._tallies = tallies
+        self._tally = self._kept_tally if tallies else None
         self.term = 0
         self.leader = 0
         self.revision = 0
@@ -105,6 +115,16 @@ class Asking:
         """Requests asked and not yet answered, and their bytes."""
         return len(self._asked), self._bytes
 
+    def look(self, awake: bool) -> None:
+        """As the native door's."""
+        self._sampler.look(awake)
+        self._tally = self._kept_tally if awake or self._tallies else None
+
+    def gauges(self) -> list[Value]:
+        tally = self._tally
+        pending = sum(asked.way in WRITES for asked in self._asked.values())
+        return [("pending", "", pending), *self._sampler.gauges(), *(tally.gauges() if tally is not None else ())]
+
     @property
     def stopping(self) -> bool:
         return self._stop_by is not None
@@ -128,7 +148,11 @@ class Asking:
         if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
             raise errors.TooManyRequests
         self._last_id = id_ = self._last_id + 1
-        self._asked[id_] = asked = _Asked(asker, op, fields, way, size)
+        if self._sampler.awake:
+            self._sampler.request(op, fields)
+        if self._tally is not None:
+            self._tally.taken(way & ~STREAMED, 1, size)
+        self._asked[id_] = asked = _Asked(asker, op, fields, way, size=size, taken=now)
         self._set_out(id_, asked)
         self._bytes += size
         deadline = now + self._timeout_ms
@@ -210,11 +234,11 @@ class Asking:
 
     # --- from the node ---------------------------------------------------------------------------------
 
-    def mail(self, message: object) -> None:
+    def mail(self, message: object, now: int) -> None:
         """All but what is about watches."""
         match message:
             case m.GatewayAnswers():
-                self._answers(message)
+                self._answers(message, now)
             case m.Refused(incarnation=incarnation, code=code, gids=gids):
                 if incarnation == self._incarnation:
                     self._refuse(gids, errors.from_code(code))
@@ -227,7 +251,7 @@ class Asking:
             case _:
                 raise AssertionError(f"unexpected mail {type(message).__name__}")
 
-    def _answers(self, mail: m.GatewayAnswers) -> None:
+    def _answers(self, mail: m.GatewayAnswers, now: int) -> None:
         if mail.incarnation != self._incarnation:
             return
         known = self._asked
@@ -235,6 +259,8 @@ class Asking:
             if last:
                 self._groups.pop(gid, None)
             _, _, _, term, answers, *_ = codec.unpack(payload)
+            if self._tally is not None:
+                self._tally.answered(0, len(payload), -1)
             self.term = max(self.term, term)
             for id_, code, revision, body in answers:
                 self.revision = max(self.revision, revision)
@@ -247,6 +273,8 @@ class Asking:
                     self._started.add(id_)
                 else:
                     self._forget(id_)
+                    if self._tally is not None:
+                        self._tally.answered(asked.way & ~STREAMED, 0, now - asked.taken)
                 asked.asker.answered(asked.op, code, revision, body)
             if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
                 self._started.update(self._groups.get(gid, ()))
@@ -323,6 +351,8 @@ class Asking:
     def _settle(self, id_: int, error: errors.ZkvError) -> None:
         asked = self._forget(id_)
         if asked is not None:
+            if self._tally is not None:
+                self._tally.failed[asked.way & ~STREAMED] += 1
             if asked.way >= STREAMED:
                 self._post("storage", m.StreamCredit(asked.gid, id_, 0))
             asked.asker.answered(asked.op, error.code, 0, (error.detail,) if error.detail else ())

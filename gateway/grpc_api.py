@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zkv.actors.node import Node
     from zkv.gateway.grpc_line import Connection
     from zkv.gateway.tls_door import TlsDoor
+    from zkv.gauges import Value
 
 MESSAGE_OVERHEAD_BYTES: Final = 512 * 1024
 """A message this much larger than request_bytes_max still comes in, and is told so (etcd:grpcOverheadBytes)."""
@@ -118,10 +119,11 @@ class GrpcGateway:
     def _is_busy(self) -> bool:
         return bool(self.desk.is_busy or self._close_by or (self.tls is not None and self.tls.is_busy))
 
-    def gauges(self) -> Sequence[tuple[str, str, int]]:
+    def gauges(self) -> Sequence[Value]:
         groups, size = self.desk.asking.in_flight
         shaking = self.tls.handshakes if self.tls is not None else 0
-        return [("connections", "", len(self.connections) + shaking), ("groups", "", groups), ("bytes", "", size)]
+        numbers = (("connections", "", len(self.connections) + shaking), ("groups", "", groups), ("bytes", "", size))
+        return [*numbers, *self.desk.asking.gauges()]
 
     def tick(self, now: int) -> None:
         self.desk.tick(now)
@@ -320,12 +322,14 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         request_timeout_ms=REQUEST_TIMEOUT_MS + 2 * config.election_timeout,
         leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=mailbox.post,
+        tallies=node.reports,
     )
     message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
     defaults = Http2Limits()
     limits = defaults._replace(
         message_bytes_max=message_max, held_bytes_max=max(defaults.held_bytes_max, 4 * message_max)
     ).checked()
+    mailbox.on_look = desk.asking.look
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
     structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)

@@ -67,6 +67,7 @@ class EtcdDesk:
         request_timeout_ms: int,
         leaderless_ms: int,
         post: Callable[[str, Any], bool],
+        tallies: bool = False,
     ) -> None:
         self.dirty: set[Connection] = set()
         self.answering = Answering(cluster_id, member_id)
@@ -76,6 +77,7 @@ class EtcdDesk:
             incarnation=incarnation,
             request_timeout_ms=request_timeout_ms,
             post=post,
+            tallies=tallies,
         )
         self.watches = WatchDesk(limits=limits, incarnation=incarnation, answering=self.answering, post=post)
         self.gathered_bytes = 0
@@ -160,7 +162,7 @@ class EtcdDesk:
                     self._watch_actor = incarnation
                     self.watches.end_all(errors.Unavailable())
             case _:
-                self.asking.mail(message)
+                self.asking.mail(message, now)
                 self.answering.term = max(self.answering.term, self.asking.term)
                 if isinstance(message, m.LeaderIs):
                     self._leaderless_since = None if message.leader else self._leaderless_since or now

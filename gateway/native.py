@@ -10,6 +10,7 @@ per way:
     LOCAL          StampedRead -------------------------> storage --+
     LEASE          LeaseRequests -> lease -> (the leader's lease) --+
     MEMBERS, RAFT  Propose(members) -> raft, which answers, or passes it on as WRITE
+    LOOK           stays here: `looking.py`
 
 A group lives in `_groups` from the moment it is taken until, exactly once, it is
 
@@ -34,14 +35,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
+from zkv.gateway.looking import Looking
+from zkv.gateway.sampling import Sampler
 from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.threshold import USHER, Threshold
-from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
+from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
 from zkv.mailbox import Mailbox, Stop
@@ -100,11 +104,19 @@ class NativeGateway:
         post: Callable[[Any, Any], bool],
         tallies: bool = False,
         threshold: Threshold | None = None,
+        actors: Sequence[str] = (),
+        ring: Callable[[], object] = int,
     ) -> None:
         self.finished = False
+        self._kept_tally = Tally()
         self.counts: Counter[str] = Counter()
         """Errors answered, by class; answers dropped."""
-        self._tally = Tally() if tallies else None
+        self._tallies = tallies
+        self._tally = self._kept_tally if tallies else None
+        self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
+        self._looking = Looking(
+            actors=actors, cluster_id=cluster_id, member_id=member_id, ring=ring, answer=self._looked
+        )
         self._limits = limits
         self._member_id = member_id
         self._cluster_id = cluster_id
@@ -137,7 +149,12 @@ class NativeGateway:
         pending = sum(group.way in WRITES for group in self._groups.values())
         numbers = (("groups", "", len(self._groups)), ("bytes", "", self._bytes), ("pending", "", pending))
         answered = (("errors", kind, number) for kind, number in self.counts.items())
-        return [*numbers, *answered, *(tally.gauges() if tally is not None else ())]
+        return [*numbers, *answered, *self._sampler.gauges(), *(tally.gauges() if tally is not None else ())]
+
+    def look(self, awake: bool) -> None:
+        """Somebody begins to look, or nobody does any more: what costs something is counted in between."""
+        self._sampler.look(awake)
+        self._tally = self._kept_tally if awake or self._tallies else None
 
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
@@ -160,15 +177,17 @@ class NativeGateway:
         for door, frames in requests:
             self._message(door, frames, now)
         for way, groups in self._outgoing.items():
-            self._send(way, groups)
+            self._send(way, groups, now)
         self._outgoing.clear()
+        if self._looking.waits:
+            self._looking.tend(now, self._term)
         self._expire(now)
         self._watches.tick(now)
         self.finished = self._drain_by is not None and not self._groups
 
     def next_wakeup(self, now: int) -> int | None:
         deadline = self._deadlines[0][0] if self._deadlines and self._groups else None
-        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now))
+        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now), self._looking.next_wakeup())
         return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
 
     # --- from clients --------------------------------------------------------------------------------
@@ -215,6 +234,8 @@ class NativeGateway:
             self._streams[client, ids[0]] = gid
         if self._tally is not None:
             self._tally.taken(way & ~STREAMED, len(ids), size)
+        if self._sampler.awake:
+            self._sampler.message(payload, len(ids))
         self._last_gid = gid
         self._bytes += size
         self._groups[gid] = _Group(client, ids, size, way, now)
@@ -276,6 +297,8 @@ class NativeGateway:
                         self._settle(gid, errors.from_code(code))
             case m.LeaderIs(term=term, leader=leader):
                 self._leader_is(term, leader)
+            case m.Gauges():
+                self._looking.told(message)
             case m.Hello(actor=actor, incarnation=incarnation):
                 if self._neighbours.get(actor) != incarnation:
                     self._neighbours[actor] = incarnation
@@ -331,8 +354,11 @@ class NativeGateway:
 
     # --- the life of a group -------------------------------------------------------------------------------
 
-    def _send(self, way: int, groups: list[tuple[int, bytes]]) -> None:
+    def _send(self, way: int, groups: list[tuple[int, bytes]], now: int) -> None:
         """The groups of one way leave, in as few frames as entry_bytes_max allows."""
+        if way == LOOK:
+            self._looking.asked(groups, now)
+            return
         start = size = 0
         for end, (_, payload) in enumerate(groups):
             if size and size + len(payload) > self._limits.entry_bytes_max:
@@ -354,6 +380,11 @@ class NativeGateway:
         if not taken:
             for gid, _ in groups:
                 self._settle(gid, errors.TooManyRequests())
+
+    def _looked(self, gid: int, payload: bytes) -> None:
+        group = self._forget(gid)
+        if group is not None and not self._post(group.client, payload):
+            self.counts["answers dropped"] += 1
 
     def _forget(self, gid: int) -> _Group | None:
         group = self._groups.pop(gid, None)
@@ -442,7 +473,10 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         post=doors.post,
         tallies=node.reports,
         threshold=threshold,
+        actors=node.actors,
+        ring=lambda: mailbox.ring_at(node.actors),
     )
+    mailbox.on_look = gateway.look
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("gateway", incarnation))
     return gateway, mailbox

@@ -57,9 +57,11 @@ MEMBERS: Final = 6
 """Into the log, once the leader's raft has looked at it: what changes the membership."""
 RAFT: Final = 7
 """To the leader's raft, which answers itself."""
-STREAMED: Final = 8
+LOOK: Final = 8
+"""To the gateway, which gathers what the processes of the member tell."""
+STREAMED: Final = 16
 """Added to LINEARIZABLE or LOCAL for a range whose answer may come in chunks."""
-FILLED: Final = 16
+FILLED: Final = 32
 """Added to WRITE for a request that `filled` is to complete before it goes on."""
 
 INT64_MAX: Final = (1 << 63) - 1
@@ -77,7 +79,7 @@ _FROM_KEY = b"\0"
 
 
 def check(op: object, fields: object, limits: Limits) -> int:
-    """The way a client's request takes: WRITE to RAFT, perhaps with STREAMED or FILLED.
+    """The way a client's request takes: WRITE to LOOK, perhaps with STREAMED or FILLED.
 
     Raises a RequestError for whatever is no request or may not be asked.
     """
@@ -107,6 +109,7 @@ _COMPARE = _shapes(m.Compare, int, int, bytes, int, bytes) | _shapes(m.Compare, 
 _COMPACT = _shapes(m.Compact, int, bool)
 _HASH_KV = _shapes(m.HashKV, int)
 _STATUS = _shapes(m.Status)
+_LOOK = _shapes(m.Look)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
 _LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int, int)
 _LEASE_REVOKE = _shapes(m.LeaseRevoke, int)
@@ -275,6 +278,12 @@ def _status(fields: tuple[Any, ...], _limits: Limits) -> int:
     return STAMPED
 
 
+def _look(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LOOK:
+        _misfit(fields, _LOOK, "look")
+    return LOOK
+
+
 def _alarm(fields: tuple[Any, ...], _limits: Limits) -> int:
     if tuple(map(type, fields)) not in _ALARM:
         _misfit(fields, _ALARM, "alarm")
@@ -406,6 +415,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.COMPACT): _compact,
     int(m.Op.HASH_KV): _hash_kv,
     int(m.Op.STATUS): _status,
+    int(m.Op.LOOK): _look,
     int(m.Op.SNAPSHOT): _snapshot,
     int(m.Op.DEFRAGMENT): _defragment,
     int(m.Op.ALARM): _alarm,

@@ -9,6 +9,7 @@ It runs on uvloop: Python's own loop costs as much for a small read as the work 
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvloop
@@ -59,7 +60,9 @@ class LoopMailbox(Mailbox):
         def mail() -> None:
             received, more = self.drain()
             if received:
-                actor.handle(received, monotonic_ms())
+                began = monotonic_ns()
+                actor.handle(received, began // 1_000_000)
+                self.turns.took(len(received), monotonic_ns() - began)
             if more:
                 loop.call_soon(mail)
 
@@ -72,9 +75,10 @@ class LoopMailbox(Mailbox):
         def tick() -> None:
             now = monotonic_ms()
             actor.tick(now)
+            self.tend_look(actor, now)
             if self.reports and now >= self._report_at:
                 self._report_at = now + REPORT_MS
-                self.report(actor.gauges())
+                self.report(actor)
             if actor.finished:
                 if not ended.done():
                     ended.set_result(None)
@@ -82,6 +86,11 @@ class LoopMailbox(Mailbox):
             due = actor.next_wakeup(now)
             loop.call_later(IDLE_TICK_S if due is None else max(0.0, due - now) / 1000, tick)
 
+        def bell() -> None:
+            self.hear_bell()
+            self.tend_look(actor, monotonic_ms())
+
+        loop.add_reader(self.bell_fd, bell)
         loop.add_reader(self.inbox_fd, mail)
         loop.add_reader(control.fileno(), words)
         loop.call_soon(mail)  # what came before anybody read
@@ -89,5 +98,6 @@ class LoopMailbox(Mailbox):
         try:
             await ended
         finally:
+            loop.remove_reader(self.bell_fd)
             loop.remove_reader(self.inbox_fd)
             loop.remove_reader(control.fileno())

@@ -11,6 +11,10 @@ once and never blocks: it returns False when the neighbour's queue is full, and 
 means. No correctness rests on a message having arrived: a queue dies with its process. So an actor that starts
 says `Hello` to its neighbours, and streams resume by index or revision.
 
+Beside its inbox every process has a *door bell*, a datagram socket at RUNDIR/NAME.bell. Whoever rings there (`ring_at`)
+wants to know how it does: it tells the gateway at once, and counts its turns from then on for LOOK_MS. Until then, if
+no insight process wants to know either, nothing is counted.
+
 The supervisor holds one end of a socket pair with every actor (`Control`). Through it come the word to stop, and
 its end: when the supervisor is gone the actor leaves at once, whatever it was doing. The actor tells it
 "ready", and why when it cannot live.
@@ -22,6 +26,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from functools import partial
@@ -35,8 +40,7 @@ from zkv.wire import codec
 from zkv.wire.messages import Gauges
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from zkv.gauges import Value
 
@@ -45,14 +49,44 @@ DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 INSIGHT = "insight"
 """The process that tells of the others; a node may do without it."""
+GATEWAY = "gateway"
+"""The process that tells whoever looks."""
 REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
 REPORT_MS = 1_000
+LOOK_MS = 5_000
+"""So long after the bell was rung somebody is taken to look on."""
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
 class Stop(NamedTuple):
     """supervisor -> actor: finish what is in flight, then set `finished`."""
+
+
+class Turns:
+    """What the loop counts of itself while it reports.
+
+    `busy`: ns spent in `handle`; `turn`: the longest since the last report; `letters`: messages taken; `inbox`: the
+    most that had gathered for one turn.
+    """
+
+    def __init__(self) -> None:
+        self._turns = self._busy = self._letters = self._longest = self._gathered = 0
+
+    def took(self, letters: int, duration_ns: int) -> None:
+        self._turns, self._busy, self._letters = self._turns + 1, self._busy + duration_ns, self._letters + letters
+        self._longest, self._gathered = max(self._longest, duration_ns), max(self._gathered, letters)
+
+    def told(self) -> tuple[Value, ...]:
+        numbers = {
+            "turns": self._turns,
+            "busy": self._busy,
+            "letters": self._letters,
+            "turn": self._longest,
+            "inbox": self._gathered,
+        }
+        self._longest = self._gathered = 0
+        return tuple((name, "", number) for name, number in numbers.items())
 
 
 class PeerLost(NamedTuple):
@@ -80,6 +114,10 @@ class Actor(Protocol):
 
 def _inbox_of(rundir: str, name: str) -> str:
     return f"ipc://{rundir}/{name}.sock"
+
+
+def _bell_of(rundir: str, name: str) -> str:
+    return f"{rundir}/{name}.bell"
 
 
 def _has_more(socket: zmq.Socket[bytes]) -> bool:
@@ -123,13 +161,28 @@ class Mailbox:
         self._poller.register(self._inbox, zmq.POLLIN)
         self._outboxes: dict[str, zmq.Socket[bytes]] = {}
         self._bell: tuple[int, int] | None = None
+        self._rundir = rundir
+        self._door_bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_bell_of(rundir, name))  # of who had this name before
+        self._door_bell.bind(_bell_of(rundir, name))
+        self._poller.register(self.bell_fd, zmq.POLLIN)
+        self.rung = False
+        """At the door bell, since `tend_look` was called last."""
+        self._look_until = 0
+        self.on_look: Callable[[bool], object] | None = None
+        """Told when somebody begins to look at this process, and when nobody does any more."""
+        self.turns = Turns()
         self.reports = reports
         for neighbour in (*neighbours, *((INSIGHT,) if reports else ())):
-            outbox = self.context.socket(zmq.PUSH)
-            outbox.sndhwm = REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX
-            outbox.reconnect_ivl = 20
-            outbox.connect(_inbox_of(rundir, neighbour))
-            self._outboxes[neighbour] = outbox
+            self._connect(neighbour)
+
+    def _connect(self, neighbour: str) -> None:
+        outbox = self.context.socket(zmq.PUSH)
+        outbox.sndhwm = REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX
+        outbox.reconnect_ivl = 20
+        outbox.connect(_inbox_of(self._rundir, neighbour))
+        self._outboxes[neighbour] = outbox
 
     def add_door(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
         """What arrives at `socket` comes to the actor as (name, list of frames).
@@ -174,9 +227,48 @@ class Mailbox:
             return False
         return True
 
-    def report(self, values: Sequence[Value]) -> None:
+    def report(self, actor: Actor) -> None:
         """To the insight process, if there is one. It takes an actor for dead that does not for some seconds."""
-        self.post(INSIGHT, Gauges(self.name, os.getpid(), tuple(values)))
+        self.post(INSIGHT, self._report_of(actor))
+
+    def _report_of(self, actor: Actor) -> Gauges:
+        return Gauges(self.name, os.getpid(), (*self.turns.told(), *actor.gauges()))
+
+    # --- who looks ---
+
+    @property
+    def looked_at(self) -> bool:
+        return self._look_until > 0
+
+    @property
+    def bell_fd(self) -> int:
+        return self._door_bell.fileno()
+
+    def ring_at(self, names: Iterable[str]) -> None:
+        """At the processes of this node. One that is dead is passed over."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                self._door_bell.sendto(b"\0", _bell_of(self._rundir, name))
+
+    def hear_bell(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._door_bell.recv(16):
+                self.rung = True
+
+    def tend_look(self, actor: Actor, now: int) -> None:
+        """Answer the door bell, if it has rung, and notice when nobody looks any more."""
+        if self.rung:
+            self.rung = False
+            if not self._look_until and self.on_look is not None:
+                self.on_look(True)
+            self._look_until = now + LOOK_MS
+            if GATEWAY not in self._outboxes:
+                self._connect(GATEWAY)
+            self.post(GATEWAY, self._report_of(actor))
+        elif self._look_until and now >= self._look_until:
+            self._look_until = 0
+            if self.on_look is not None:
+                self.on_look(False)
 
     def bell(self) -> Callable[[], None]:
         """What any thread of this process may call to have `handle` called with ("bell", None)."""
@@ -194,23 +286,27 @@ class Mailbox:
     def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
         """Everything that came, at most DRAIN_MESSAGES (DRAIN_BYTES) from each socket; empty after `timeout_ms`."""
         received: list[tuple[str, object]] = []
-        for socket, _ in self._poller.poll(timeout_ms):
-            if socket is self._inbox:
+        for source, _ in self._poller.poll(timeout_ms):
+            if source is self._inbox:
                 self._drain_inbox(received)
-            elif self._bell is not None and socket == self._bell[0]:
+            elif self._bell is not None and source == self._bell[0]:
                 os.read(self._bell[0], 4096)
                 received.append(("bell", None))
-            elif isinstance(socket, int):
-                received.extend(control.read())
-            elif socket in self._doors:
-                self._drain_door(socket, received)
-            elif socket in self._monitors:
-                self._drain_monitor(socket, received)
+            elif isinstance(source, int):
+                if source == self.bell_fd:
+                    self.hear_bell()
+                else:
+                    received.extend(control.read())
+            elif source in self._doors:
+                self._drain_door(source, received)
+            elif source in self._monitors:
+                self._drain_monitor(source, received)
         return received
 
     def drive(self, actor: Actor, control: Control) -> None:
         """The loop, until the actor is finished."""
-        (_reporting_loop if self.reports else _loop)(actor, self, control)
+        while not actor.finished:
+            (_reporting_loop if self.reports or self.rung else _loop)(actor, self, control)
 
     @property
     def inbox_fd(self) -> int:
@@ -270,6 +366,7 @@ class Mailbox:
             inner.close(linger=0)
         for outer in (*self._doors, *self._connections):
             outer.close(linger=LINGER_MS)
+        self._door_bell.close()
         self.context.term()
 
 
@@ -332,7 +429,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
 
 
 def _loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
-    while not actor.finished:
+    while not actor.finished and not mailbox.rung:
         now = monotonic_ms()
         wakeup = actor.next_wakeup(now)
         inbox = mailbox.wait(None if wakeup is None else max(0, wakeup - now), control)
@@ -340,26 +437,20 @@ def _loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
 
 
 def _reporting_loop(actor: Actor, mailbox: Mailbox, control: Control) -> None:
-    """The same, and once a second a report goes out: the loop's own numbers, and the actor's.
-
-    `busy`: ns spent in `handle`; `turn`: the longest since the last report; `letters`: messages taken; `inbox`: the
-    most that had gathered for one turn.
-    """
-    turns = busy = letters = longest = gathered = 0
+    """The same, and once a second a report goes out, as long as somebody wants to know."""
     report_at = monotonic_ms()
+    turns = mailbox.turns
     while not actor.finished:
         now = monotonic_ms()
+        mailbox.tend_look(actor, now)
+        if not mailbox.reports and not mailbox.looked_at:
+            return
         if now >= report_at:
             report_at = now + REPORT_MS
-            numbers = {"turns": turns, "busy": busy, "letters": letters, "turn": longest, "inbox": gathered}
-            own = tuple((name, "", number) for name, number in numbers.items())
-            mailbox.report((*own, *actor.gauges()))
-            longest = gathered = 0
+            mailbox.report(actor)
         wakeup = actor.next_wakeup(now)
         due = report_at if wakeup is None else min(wakeup, report_at)
         inbox = mailbox.wait(max(0, due - now), control)
         began = time.monotonic_ns()
         actor.handle(inbox, began // 1_000_000)
-        turn = time.monotonic_ns() - began
-        turns, busy, letters = turns + 1, busy + turn, letters + len(inbox)
-        longest, gathered = max(longest, turn), max(gathered, len(inbox))
+        turns.took(len(inbox), time.monotonic_ns() - began)

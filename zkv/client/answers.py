@@ -71,6 +71,15 @@ def _status(fields: Any) -> m.StatusAnswer:
     return _cut(m.StatusAnswer, fields)
 
 
+def _look(fields: Any) -> m.LookAnswer:
+    for actor, values in fields[0]:
+        for name, label, value in values:
+            known = type(value) is int or (type(value) is tuple and all(type(number) is int for number in value))
+            if not known or any(type(text) is not str for text in (actor, name, label)):
+                raise TypeError("numbers by name")
+    return m.LookAnswer(fields[0])
+
+
 def _alarm(fields: Any) -> m.AlarmAnswer:
     return m.AlarmAnswer(tuple([(_integer(member), _integer(alarm)) for member, alarm in fields[0]]))
 
@@ -146,6 +155,7 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.COMPACT: _compact,
     m.Op.HASH_KV: _hash_kv,
     m.Op.STATUS: _status,
+    m.Op.LOOK: _look,
     m.Op.SNAPSHOT: _snapshot,
     m.Op.DEFRAGMENT: _defragment,
     m.Op.ALARM: _alarm,

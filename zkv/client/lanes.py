@@ -44,6 +44,7 @@ LANE_OF: dict[type, int] = {
     m.Snapshot: int(Lane.ALONE),
     m.Defragment: int(Lane.ALONE),
     m.Status: int(Lane.STAMPED),
+    m.Look: int(Lane.ALONE),
 }
 """For those whose class says it all."""
 

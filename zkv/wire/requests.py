@@ -38,6 +38,7 @@ class Op(IntEnum):
     DEFRAGMENT = 23
     ALARM = 24
     FENCE = 60  # by members only
+    LOOK = 62
 
 
 class SortOrder(IntEnum):
@@ -169,6 +170,10 @@ class Status(NamedTuple):
     pass
 
 
+class Look(NamedTuple):
+    """What the processes of the member that is asked tell of themselves; answered by its gateway."""
+
+
 class Alarm(NamedTuple):
     """What alarms there are, of one member and kind or (0) of all; or one more, or one less of them."""
 
@@ -294,6 +299,7 @@ Request: TypeAlias = (
     | Compact
     | HashKV
     | Status
+    | Look
     | Snapshot
     | Defragment
     | Alarm
@@ -340,6 +346,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.DEFRAGMENT: Defragment,
     Op.ALARM: Alarm,
     Op.FENCE: Fence,
+    Op.LOOK: Look,
 }
 
 
@@ -389,6 +396,14 @@ class StatusAnswer(NamedTuple):
     raft_applied_index: int
     errors: tuple[str, ...]
     is_learner: bool
+
+
+class LookAnswer(NamedTuple):
+    """(process, values) each, as in zkv/gauges.py; "processes" is what the system tells of them. For people: which
+    values there are may change with any version.
+    """
+
+    told: tuple[tuple[str, tuple[tuple[str, str, int | tuple[int, ...]], ...]], ...]
 
 
 class AlarmAnswer(NamedTuple):
@@ -474,6 +489,7 @@ AnswerBody: TypeAlias = (
     | CompactAnswer
     | HashKVAnswer
     | StatusAnswer
+    | LookAnswer
     | StorePart
     | DefragmentAnswer
     | AlarmAnswer
@@ -514,6 +530,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.DEFRAGMENT: DefragmentAnswer,
     Op.ALARM: AlarmAnswer,
     Op.FENCE: AlarmAnswer,
+    Op.LOOK: LookAnswer,
 }
 
 # The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:

@@ -72,7 +72,7 @@ class House:
     def answer(self, gid: int, ids: list[int], code: int = 0, body: Any = (), *, last: bool = True) -> None:
         parts = tuple((id_, code, 6, body) for id_ in ids)
         payload = codec.pack(m.Answers(m.PROTOCOL_VERSION, 9, 1, 3, parts))
-        self.asking.mail(m.GatewayAnswers(INCARNATION, ((gid, payload, last),)))
+        self.asking.mail(m.GatewayAnswers(INCARNATION, ((gid, payload, last),)), 0)
 
 
 def ids(requests: list[tuple[int, int, Any]]) -> list[int]:
@@ -108,10 +108,10 @@ def test_who_met_no_leader_is_asked_again_when_there_is_one() -> None:
     house = House()
     (asker,) = house.put()
     ((gid, before),) = house.groups()
-    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)))
-    house.asking.mail(m.LeaderIs(4, 0))
+    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)), 0)
+    house.asking.mail(m.LeaderIs(4, 0), 0)
     assert house.groups() == []
-    house.asking.mail(m.LeaderIs(5, 2))
+    house.asking.mail(m.LeaderIs(5, 2), 0)
     ((again, after),) = house.groups()
     assert after == before
     house.answer(again, ids(after))
@@ -123,23 +123,23 @@ def test_who_never_meets_a_leader_times_out() -> None:
     house = House()
     (asker,) = house.put()
     ((gid, _),) = house.groups()
-    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)))
+    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)), 0)
     house.asking.tick(TIMEOUT_MS + DEADLINE_STEP_MS)
     assert asker.codes == [errors.RequestTimeout.code]
-    house.asking.mail(m.LeaderIs(5, 2))
+    house.asking.mail(m.LeaderIs(5, 2), 0)
     assert house.groups() == []
 
 
 def test_writes_given_to_a_leader_that_leads_no_more_are_in_doubt() -> None:
     """Not those that it never had."""
     house = House()
-    house.asking.mail(m.LeaderIs(4, 1))
+    house.asking.mail(m.LeaderIs(4, 1), 0)
     (given,) = house.put()
     house.groups()
     (waiting,) = house.put()
     ((gid, _),) = house.groups()
-    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)))
-    house.asking.mail(m.LeaderIs(5, 2))
+    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)), 0)
+    house.asking.mail(m.LeaderIs(5, 2), 0)
     assert given.codes == [errors.LeaderChanged.code]
     assert waiting.codes == []
     assert len(house.groups()) == 1
@@ -149,12 +149,12 @@ def test_writes_given_to_a_leader_that_leads_no_more_are_in_doubt() -> None:
 def test_what_a_neighbour_held_is_lost_with_it(actor: str) -> None:
     """Its Hello, with another incarnation, is the news."""
     house = House()
-    house.asking.mail(m.Hello(actor, 3))
+    house.asking.mail(m.Hello(actor, 3), 0)
     (asker,) = house.put()
     house.groups()
-    house.asking.mail(m.Hello(actor, 3))
+    house.asking.mail(m.Hello(actor, 3), 0)
     assert asker.codes == []
-    house.asking.mail(m.Hello(actor, 4))
+    house.asking.mail(m.Hello(actor, 4), 0)
     assert asker.codes == [errors.Unavailable.code]
 
 
