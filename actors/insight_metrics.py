@@ -47,6 +47,7 @@ _RAFT: Final = ("raft",)
 _STORAGE: Final = ("storage",)
 _LEASE: Final = ("lease",)
 _WATCH: Final = ("watch",)
+_USHER: Final = ("usher",)
 _ABOUT: Final = ("about",)  # the node itself: what the server knows without being told
 _PROCESSES: Final = ("processes",)  # what the operating system tells of them
 
@@ -106,6 +107,12 @@ TABLE: Final = (
     Shown("zkv_request_duration_seconds", HISTOGRAM, "From a message to its answer.", DOORS, "durations", "way", NS),
     Shown("zkv_request_errors_total", COUNTER, "Errors answered by the gateway, by class.", DOORS, "errors", "error"),
     Shown("zkv_etcd_connections", GAUGE, "Connections of clients of etcd's API.", ("grpc",), "connections"),
+    Shown("zkv_tls_refused_total", COUNTER, "TLS connections that were not let in.", ("grpc",), "tls refused"),
+    Shown("zkv_certificate_expiry_timestamp_seconds", GAUGE, "When the first of these ends.", _USHER,
+          "certificate ends", "certificate"),
+    Shown("zkv_introductions_total", COUNTER, "Introductions of CURVE keys, by outcome.", _USHER, "introductions",
+          "outcome"),
+    Shown("zkv_introduced_keys", GAUGE, "CURVE keys that certificates have let in.", _USHER, "guests"),
     Shown("zkv_groups_in_flight", GAUGE, "Clients' messages not yet answered.", DOORS, "groups"),
     Shown("zkv_bytes_in_flight", GAUGE, "Bytes of these.", DOORS, "bytes"),
     Shown("zkv_watches_behind", GAUGE, "Places from which watches wait for history.", _WATCH, "behind"),

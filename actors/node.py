@@ -54,7 +54,8 @@ class Node:
     @property
     def actors(self) -> tuple[str, ...]:
         """All its processes that keep something or serve somebody."""
-        return ("storage", "raft", "lease", "watch", *self.doors, *(("insight",) if self.reports else ()))
+        usher = ("usher",) if self.has_usher else ()
+        return ("storage", "raft", "lease", "watch", *self.doors, *usher, *(("insight",) if self.reports else ()))
 
     @property
     def reports(self) -> bool:

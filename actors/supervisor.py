@@ -83,14 +83,6 @@ DISPENSABLE = (INSIGHT, "grpc", "usher")  # one that keeps dying is no reason to
 STOP_ORDER = (("gateway", "grpc", "usher"), ("raft",), ("storage", "lease", "watch", INSIGHT))
 
 
-def _is_wanted(name: str, node: Node) -> bool:
-    if name in {"gateway", "grpc"}:
-        return name in node.doors
-    if name == "usher":
-        return node.has_usher
-    return name != INSIGHT or node.reports
-
-
 @dataclass
 class _Child:
     """One actor: its process now, and how it fared so far."""
@@ -150,7 +142,7 @@ class _Supervisor:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._log = structlog.get_logger().bind(actor="supervisor")
-        self._children = {name: _Child(name) for name in ACTORS if _is_wanted(name, node)}
+        self._children = {name: _Child(name) for name in ACTORS if name in node.actors}
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._announced = False

@@ -45,8 +45,8 @@ TICKET_MS: Final = 5_000
 """So long a process has to let in whom it is told to."""
 ASK_S: Final = 5.0
 RETRY_MS_MIN, RETRY_MS_MAX = 100, 2_000
-RENEW_PARTS: Final = 0.4
-"""Of the time that an acquaintance lasts; then it is made again."""
+RENEW_MS: Final = 15_000
+"""How often an acquaintance is made again: by then at the latest a peer hears us again that had dismissed us."""
 ASKING_MAX: Final = 4
 """Peers that are spoken to at once."""
 SOON_MS: Final = 30 * 86_400_000
@@ -262,7 +262,7 @@ class Usher:
             return
         peer.failures, peer.reason = 0, ""
         peer.until = now + found.lasts_ms
-        peer.due = now if peer.again else now + int(found.lasts_ms * RENEW_PARTS)
+        peer.due = now if peer.again else now + min(RENEW_MS, found.lasts_ms // 2)
         self._told(url, peer, found.curve_key)
 
     def _told(self, url: str, peer: _Peer, key: bytes) -> None:

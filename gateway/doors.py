@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import zmq
 
@@ -42,6 +42,13 @@ QUEUED_OUT_MAX: Final = 4096
 
 _LAST: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+class Shown(NamedTuple):
+    """What a TLS connection has come in by: certificates (DER), good until then (monotonic, ms; 0: none was wanted)."""
+
+    chain: tuple[bytes, ...] = ()
+    until: int = 0
 
 
 class Doors:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from zkv.errors import NotTrusted
+from zkv.gateway.doors import Shown
 from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line, Peer
 from zkv.gateway.http2.limits import Http2Limits
@@ -121,14 +122,19 @@ class GrpcGateway:
 
     def gauges(self) -> Sequence[Value]:
         groups, size = self.desk.asking.in_flight
-        shaking = self.tls.handshakes if self.tls is not None else 0
-        numbers = (("connections", "", len(self.connections) + shaking), ("groups", "", groups), ("bytes", "", size))
-        return [*numbers, *self.desk.asking.gauges()]
+        shaking, refused = (self.tls.handshakes, self.tls.refused) if self.tls is not None else (0, 0)
+        return [
+            ("connections", "", len(self.connections) + shaking),
+            ("tls refused", "", refused),
+            ("groups", "", groups),
+            ("bytes", "", size),
+            *self.desk.asking.gauges(),
+        ]
 
     def tick(self, now: int) -> None:
         self.desk.tick(now)
         if self.tls is not None:
-            self.tls.tick(now, lambda: [each for each in self.connections if each.shown])
+            self.tls.tick(now, lambda: [each for each in self.connections if each.shown.chain])
         for connected in list(self.connections):
             connected.tick(now)
         if self._close_by is not None:
@@ -170,7 +176,7 @@ class Arriving(asyncio.Protocol):
     """One client's socket, until it has said which HTTP it speaks."""
 
     def __init__(self, gateway: GrpcGateway) -> None:
-        self.shown: tuple[bytes, ...] = ()
+        self.shown = Shown()
         self._gateway = gateway
         self._transport: Any = None
         self._since = monotonic_ms()
@@ -232,11 +238,11 @@ class Arriving(asyncio.Protocol):
 
 
 class Connected(asyncio.Protocol):
-    """One client's socket, and what is spoken on it. `shown`: of the certificate it has shown."""
+    """One client's socket, and what is spoken on it. `shown`: the certificate it has come in by."""
 
     TICK_MS: Final = 1_000
 
-    def __init__(self, gateway: GrpcGateway, transport: Any, line: Connection, shown: tuple[bytes, ...]) -> None:
+    def __init__(self, gateway: GrpcGateway, transport: Any, line: Connection, shown: Shown) -> None:
         self.line = line
         self.shown = shown
         self._gateway = gateway
@@ -274,6 +280,8 @@ class Connected(asyncio.Protocol):
         if now - self._ticked_at >= self.TICK_MS:
             self._ticked_at = now
             self.line.tick(now)
+            if self.shown.until and now >= self.shown.until:
+                self.dismiss()
 
     def drain(self, now: int) -> None:
         self.line.drain(now)

@@ -20,6 +20,8 @@ import structlog
 
 from zkv.errors import ConfigError, NotTrusted
 from zkv.gateway import tls
+from zkv.gateway.doors import Shown
+from zkv.mailbox import monotonic_ms
 from zkv.papers import LOOK_MS, Papers
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ COMPLAINT_S: Final = 1.0
 
 
 class Guest(Protocol):
-    """A connection that stands. `shown`: the certificates (DER) it came in by."""
+    """A connection that stands."""
 
-    shown: tuple[bytes, ...]
+    shown: Shown
 
     def dismiss(self) -> None: ...
 
@@ -97,8 +99,8 @@ class TlsDoor:
         for task in list(self._pending):
             task.cancel()
 
-    def admit(self, connection: ssl.SSLObject) -> tuple[str, tuple[bytes, ...]]:
-        """The common name that a new connection has shown ("": none was wanted), and its certificates.
+    def admit(self, connection: ssl.SSLObject) -> tuple[str, Shown]:
+        """The common name that a new connection has shown ("": none was wanted), and what it has come in by.
 
         Raises NotTrusted; the log then says whom, and why.
         """
@@ -108,7 +110,9 @@ class TlsDoor:
         except NotTrusted as error:
             self._complain(str(error))
             raise
-        return identity.common_name if identity is not None else "", chain
+        if identity is None:
+            return "", Shown()
+        return identity.common_name, Shown(chain, monotonic_ms() + identity.until - now_ms())
 
     def tick(self, now: int, guests: Callable[[], Iterable[Guest]]) -> None:
         """`now`: monotonic, ms. `guests`: those that stand."""
@@ -139,7 +143,7 @@ class TlsDoor:
 
     def _judge_again(self, guest: Guest) -> None:
         try:
-            tls.judge(self._papers, guest.shown, now_ms())
+            tls.judge(self._papers, guest.shown.chain, now_ms())
         except NotTrusted as error:
             self._complain(str(error))
             guest.dismiss()

@@ -551,12 +551,12 @@ class Session:
     def _excuse(self, ticket: Ticket) -> str:
         connected = self._endpoints.connected
         if ticket.pinned is not None:
-            return "" if connected[ticket.pinned] else self._reason("the endpoint is not connected", ticket.pinned)
-        return "" if any(connected) else self._reason("no endpoint is connected", *self.reasons)
+            return self._reason("" if connected[ticket.pinned] else "the endpoint is not connected", ticket.pinned)
+        return self._reason("" if any(connected) else "no endpoint is connected", *self.reasons)
 
     def _reason(self, text: str, *endpoints: int) -> str:
         told = dict.fromkeys(self.reasons[at] for at in endpoints if at in self.reasons)
-        return "; ".join((text, *told))
+        return "; ".join(filter(None, (text, *told)))
 
     # --- chunks ----------------------------------------------------------------------------------
 

@@ -144,8 +144,9 @@ class Transport:
         for news in self._introductions.take():
             if not news.key:
                 self.reasons[news.endpoint] = news.reason
-            elif self._keys.get(news.endpoint) != news.key:
-                self.reasons.pop(news.endpoint, None)
+                continue
+            self.reasons.pop(news.endpoint, None)
+            if self._keys.get(news.endpoint) != news.key:
                 self._connect_introduced(news.endpoint, news.key)
 
     def _connect_introduced(self, endpoint: int, key: bytes) -> None:
