@@ -3,6 +3,7 @@
     Line (one connection) -> EtcdDesk -> Asking      requests in, answers out      asking.py
                                       -> WatchDesk   watch streams                 grpc_watch.py
                                       -> KeepAlives  lease streams                 grpc_lease.py
+                                      -> Contest     locks and elections           contests.py
 
 Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; docs/ETCD.md lists what that is.
 """
@@ -13,8 +14,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
-from zkv.gateway import grpc_lease
+from zkv.gateway import contests, grpc_lease
 from zkv.gateway.asking import Asking
+from zkv.gateway.contests import Contest
 from zkv.gateway.grpc_lease import KeepAlives
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.grpc_watch import HAS_LEADER, WatchDesk
@@ -39,6 +41,7 @@ METHODS: Final[Methods] = {
     **{path: Method(tag=what) for path, what in REQUESTS.items()},
     grpc_lease.PATH: Method(client_streams=True, server_streams=True),
     WATCH: Method(client_streams=True, server_streams=True),
+    **contests.METHODS,
     DOWNGRADE: Method(),
     HEALTH_CHECK: Method(),
     HEALTH_WATCH: Method(server_streams=True),
@@ -81,22 +84,21 @@ class EtcdDesk:
         )
         self.watches = WatchDesk(limits=limits, incarnation=incarnation, answering=self.answering, post=post)
         self.gathered_bytes = 0
+        self.now = 0
+        """Of the last that was heard."""
         self._member_id = member_id
         self._leaderless_ms = leaderless_ms
         self._leaderless_since: int | None = None
         self._watch_actor = 0  # its incarnation
-        self._due: dict[int, set[_Unary]] = {}  # calls with a deadline, by DEADLINE_STEP_MS
+        self._due: dict[int, set[_Unary | Contest]] = {}  # calls with a deadline, by DEADLINE_STEP_MS
 
     # --- calls -----------------------------------------------------------------------------------------
 
     def called(self, line: Answers, call: Call, message: bytes, now: int) -> Served | None:
+        self.now = now
         what = call.method.tag
         if what is None:
-            try:
-                (self._downgrade if call.request.path == DOWNGRADE else self._health)(line, call, message)
-            except DecodeError:
-                line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
-            return None
+            return self._special(line, call, message)
         op, read = what
         served = _Unary(self, line, call)
         try:
@@ -113,9 +115,30 @@ class EtcdDesk:
             line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
             return None
         if call.deadline is not None:
-            served.step = call.deadline // DEADLINE_STEP_MS + 1
-            self._due.setdefault(served.step, set()).add(served)
+            self._expect(served, call.deadline)
         return served
+
+    def _special(self, line: Answers, call: Call, message: bytes) -> Served | None:
+        """A call that is more than a request to the node, or less."""
+        path = call.request.path
+        try:
+            if path in contests.METHODS:
+                contest = Contest(self, line, call)
+                if call.deadline is not None:
+                    self._expect(contest, call.deadline)
+                contest.begin(message)
+                return None if call.over else contest
+            if path == DOWNGRADE:
+                self._downgrade(line, call, message)
+            else:
+                self._health(line, call, message)
+        except DecodeError:
+            line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
+        return None
+
+    def _expect(self, served: _Unary | Contest, deadline: int) -> None:
+        served.step = deadline // DEADLINE_STEP_MS + 1
+        self._due.setdefault(served.step, set()).add(served)
 
     def opened(self, line: Answers, call: Call, now: int) -> Served | None:
         if self.asking.stopping:
@@ -154,6 +177,7 @@ class EtcdDesk:
     # --- the node --------------------------------------------------------------------------------------
 
     def mail(self, message: object, now: int) -> None:
+        self.now = now
         match message:
             case m.WatchOut():
                 self.watches.out(message)
@@ -179,6 +203,7 @@ class EtcdDesk:
     # --- time ------------------------------------------------------------------------------------------
 
     def tick(self, now: int) -> None:
+        self.now = now
         self.asking.tick(now)
         for step in [step for step in self._due if step <= now // DEADLINE_STEP_MS]:
             for served in self._due.pop(step):
@@ -188,7 +213,7 @@ class EtcdDesk:
         if self._is_leaderless(now):
             self.watches.end_all(errors.NoLeader(), if_leader_wanted=True)
 
-    def undue(self, served: _Unary) -> None:
+    def undue(self, served: _Unary | Contest) -> None:
         """It is over: nothing of it is kept until its deadline, which may be hours away."""
         calls = self._due.get(served.step)
         if calls is not None:

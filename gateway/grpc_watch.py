@@ -14,7 +14,7 @@ a watch that is cancelled alone they take for refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
 from zkv.gateway.grpc_status import status_of
@@ -45,6 +45,18 @@ _CANCEL: Final = int(m.ClientKind.CANCEL)
 _ALL: Final = 0
 
 
+class Listener(Protocol):
+    """Who is told what the actor says on one stream."""
+
+    number: int
+    wants_leader: bool
+
+    def told(self, payload: bytes) -> None:
+        """A packed `Answers` of the actor."""
+
+    def end(self, error: errors.ZkvError) -> None: ...
+
+
 class WatchDesk:
     """All watch streams of the door."""
 
@@ -57,25 +69,34 @@ class WatchDesk:
         self._limits = limits
         self._incarnation = incarnation
         self._post = post
-        self._streams: dict[int, WatchStream] = {}
+        self._streams: dict[int, Listener] = {}
         self._last_number = m.ETCD_DOOR
         self._words: list[tuple[int, int, tuple[object, ...]]] = []
 
     def open(self, line: Answers, call: Call) -> WatchStream | None:
-        if len(self._streams) >= self._limits.watch_streams_max:
-            line.finish(call, *status_of(errors.TooManyRequests()))
+        stream = WatchStream(self, line, call)
+        try:
+            stream.number = self.listen(stream)
+        except errors.TooManyRequests as error:
+            line.finish(call, *status_of(error))
             return None
-        self._last_number += 1
-        stream = self._streams[self._last_number] = WatchStream(self, self._last_number, line, call)
         return stream
 
-    def say(self, stream: WatchStream, kind: int, fields: tuple[object, ...]) -> None:
+    def listen(self, stream: Listener) -> int:
+        """The number of a new stream. Raises TooManyRequests."""
+        if len(self._streams) >= self._limits.watch_streams_max:
+            raise errors.TooManyRequests
+        self._last_number += 1
+        self._streams[self._last_number] = stream
+        return self._last_number
+
+    def say(self, stream: Listener, kind: int, fields: tuple[object, ...]) -> None:
         if len(self._words) >= BACKLOG_MAX and kind != _CANCEL:
             stream.end(errors.TooManyRequests())
         else:
             self._words.append((stream.number, kind, fields))
 
-    def forget(self, stream: WatchStream) -> None:
+    def forget(self, stream: Listener) -> None:
         if self._streams.pop(stream.number, None) is not None:
             self._words.append((stream.number, _CANCEL, ()))
 
@@ -103,8 +124,8 @@ class WatchDesk:
 class WatchStream:
     """One call of Watch."""
 
-    def __init__(self, desk: WatchDesk, number: int, line: Answers, call: Call) -> None:
-        self.number = number
+    def __init__(self, desk: WatchDesk, line: Answers, call: Call) -> None:
+        self.number = 0
         self.wants_leader = HAS_LEADER in call.head.metadata
         self._desk = desk
         self._line = line
@@ -176,7 +197,6 @@ class WatchStream:
     # --- what it is told -----------------------------------------------------------------------------
 
     def told(self, payload: bytes) -> None:
-        """A packed `Answers` of the actor."""
         _, _, _, term, _, _, watches = codec.unpack(payload)
         answering = self._desk.answering
         answering.term = max(answering.term, term)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message_factory import GetMessageClass
 
-from zkv.gateway.pb import rpc_pb2
+from zkv.gateway.pb import election_pb2, lock_pb2, rpc_pb2
 from zkv.gateway.web.calls import Route
 
 if TYPE_CHECKING:
     from zkv.gateway.http2.grpc_words import Methods
 
-_FILES: Final = (rpc_pb2,)
+_FILES: Final = (rpc_pb2, lock_pb2, election_pb2)
 PATHS: Final = {
     "/v3/kv/range": "etcdserverpb.KV/Range",
     "/v3/kv/put": "etcdserverpb.KV/Put",
@@ -39,6 +39,13 @@ PATHS: Final = {
     "/v3/maintenance/hash": "etcdserverpb.Maintenance/Hash",
     "/v3/maintenance/transfer-leadership": "etcdserverpb.Maintenance/MoveLeader",
     "/v3/maintenance/downgrade": "etcdserverpb.Maintenance/Downgrade",
+    "/v3/lock/lock": "v3lockpb.Lock/Lock",
+    "/v3/lock/unlock": "v3lockpb.Lock/Unlock",
+    "/v3/election/campaign": "v3electionpb.Election/Campaign",
+    "/v3/election/proclaim": "v3electionpb.Election/Proclaim",
+    "/v3/election/leader": "v3electionpb.Election/Leader",
+    "/v3/election/observe": "v3electionpb.Election/Observe",
+    "/v3/election/resign": "v3electionpb.Election/Resign",
 }
 
 
