@@ -97,9 +97,12 @@ def test_who_stops_waiting_gives_up_its_place(sides: list[Side], how: str) -> No
     first, second, third = sides
     name = how.encode()
     held = first.lock(name).result()
-    waits = second.lock(name, timeout=2.0 if how == "its deadline" else PATIENCE_S)
-    wait_until(lambda: len(first.keys(name)) == 2, "who waits, and who has it")
-    assert len(second.keys(name)) == 2  # so its own member has told it that it stands in line
+    waits = second.lock(name, timeout=3.0 if how == "its deadline" else PATIENCE_S)
+    if how == "its deadline":
+        assert waits.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    else:
+        wait_until(lambda: len(first.keys(name)) == 2, "who waits, and who has it")
+        assert len(second.keys(name)) == 2  # so its own member has told it that it stands in line
     if how == "cancelled":
         waits.cancel()
     elif how == "the client goes":
