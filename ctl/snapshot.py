@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 EXIT_MANY_ENDPOINTS = 5  # etcdctl's
 BUMP = 1_000_000_000
-_EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
 
 
 def one_file(call: Call, command: str) -> Path:
@@ -60,13 +59,11 @@ def download(connection: Connection, part: Path) -> None:
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         writer = SnapshotWriter(file)
-        keys = 0
         with Progress(0, "B", "saving") as bar:
             for chunk in chunks:
                 writer.add(chunk.pairs)
-                keys += sum(key[:1] == _EVENT for key, _ in chunk.pairs)
                 bar.show(writer.bytes)
-        writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision, keys=keys)
+        writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision)
         file.flush()
         os.fsync(file.fileno())
 

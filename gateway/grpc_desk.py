@@ -4,6 +4,7 @@
                                       -> WatchDesk   watch streams                 grpc_watch.py
                                       -> KeepAlives  lease streams                 grpc_lease.py
                                       -> Contest     locks and elections           contests.py
+                                      -> SnapshotStream                            grpc_snapshot.py
 
 Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; docs/ETCD.md lists what that is.
 """
@@ -14,10 +15,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
-from zkv.gateway import contests, grpc_lease
+from zkv.gateway import contests, grpc_lease, grpc_snapshot
 from zkv.gateway.asking import Asking
 from zkv.gateway.contests import Contest
 from zkv.gateway.grpc_lease import KeepAlives
+from zkv.gateway.grpc_snapshot import SnapshotStream
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.grpc_watch import HAS_LEADER, WatchDesk
 from zkv.gateway.http2.grpc_words import Method, Methods, Status
@@ -42,6 +44,7 @@ METHODS: Final[Methods] = {
     grpc_lease.PATH: Method(client_streams=True, server_streams=True),
     WATCH: Method(client_streams=True, server_streams=True),
     **contests.METHODS,
+    grpc_snapshot.PATH: Method(server_streams=True),
     DOWNGRADE: Method(),
     HEALTH_CHECK: Method(),
     HEALTH_WATCH: Method(server_streams=True),
@@ -128,12 +131,17 @@ class EtcdDesk:
                     self._expect(contest, call.deadline)
                 contest.begin(message)
                 return None if call.over else contest
+            if path == grpc_snapshot.PATH:
+                pb.SnapshotRequest.FromString(message)
+                return SnapshotStream(self.asking, self.answering, line, call, self.now)
             if path == DOWNGRADE:
                 self._downgrade(line, call, message)
             else:
                 self._health(line, call, message)
         except DecodeError:
             line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
+        except errors.ZkvError as error:
+            line.finish(call, *status_of(error))
         return None
 
     def _expect(self, served: _Unary | Contest, deadline: int) -> None:

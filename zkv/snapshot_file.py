@@ -3,7 +3,11 @@
     magic      8 bytes  "zkvsnap" and the format
     record*    4 bytes length (big endian), 4 bytes CRC-32 of what follows, the packed pairs
     end        length 0, then a record with the packed `Summary`
+    padding    zeros, up to a multiple of 512 bytes
     digest     32 bytes: SHA-256 over all before
+
+The padding is for etcdctl, whose `snapshot save` takes a file for whole if it is that long: so a file that it has saved
+from a member is the same as one of `zkv snapshot save`.
 
 All of a file is read and checked before anything is made of it (`verify`): a damaged, truncated or foreign one is
 refused whole. A record is one chunk of the store, so neither side ever holds more of it than that.
@@ -26,6 +30,8 @@ MAGIC = b"zkvsnap\x01"
 RECORD_BYTES_MAX = 1 << 30
 """A record announced to be larger is damage, and no reason to make room for it."""
 DIGEST_BYTES = 32
+PAGE_BYTES = 512
+_EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
 _HEAD = struct.Struct(">II")
 
 Pairs: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -48,8 +54,10 @@ class SnapshotWriter:
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
         self._digest = hashlib.sha256()
+        self._size = 0
         self._write(MAGIC)
         self.pairs = 0
+        self.keys = 0
         self.bytes = 0
 
     def add(self, pairs: Pairs) -> None:
@@ -57,12 +65,14 @@ class SnapshotWriter:
             return
         self._record(codec.pack(pairs))
         self.pairs += len(pairs)
+        self.keys += sum(key[:1] == _EVENT for key, _ in pairs)
         self.bytes += sum(len(key) + len(value) for key, value in pairs)
 
-    def end(self, *, cluster_id: int, member_id: int, revision: int, keys: int) -> Summary:
-        summary = Summary(cluster_id, member_id, revision, keys, self.pairs, self.bytes)
+    def end(self, *, cluster_id: int, member_id: int, revision: int) -> Summary:
+        summary = Summary(cluster_id, member_id, revision, self.keys, self.pairs, self.bytes)
         self._write(_HEAD.pack(0, 0))
         self._record(codec.pack(summary))
+        self._write(bytes(-self._size % PAGE_BYTES))
         self._out.write(self._digest.digest())
         return summary
 
@@ -72,6 +82,7 @@ class SnapshotWriter:
 
     def _write(self, data: bytes) -> None:
         self._digest.update(data)
+        self._size += len(data)
         self._out.write(data)
 
 
@@ -104,8 +115,11 @@ class SnapshotReader:
             raise CorruptionError("the snapshot has no end") from None
         if self.summary.pairs != pairs:
             raise CorruptionError(f"the snapshot holds {pairs} records of {self.summary.pairs}")
+        rest = self._file.read(PAGE_BYTES + DIGEST_BYTES)
+        padding, digest = rest[:-DIGEST_BYTES], rest[-DIGEST_BYTES:]
+        self._digest.update(padding)
         self.sha256 = self._digest.hexdigest()
-        if self._check_digest and self._file.read(DIGEST_BYTES + 1) != self._digest.digest():
+        if self._check_digest and (padding.strip(b"\0") or digest != self._digest.digest()):
             raise CorruptionError("the digest of the snapshot does not fit")
 
     def _record(self) -> bytes | None:

@@ -37,6 +37,7 @@ PATHS: Final = {
     "/v3/maintenance/status": "etcdserverpb.Maintenance/Status",
     "/v3/maintenance/defragment": "etcdserverpb.Maintenance/Defragment",
     "/v3/maintenance/hash": "etcdserverpb.Maintenance/Hash",
+    "/v3/maintenance/snapshot": "etcdserverpb.Maintenance/Snapshot",
     "/v3/maintenance/transfer-leadership": "etcdserverpb.Maintenance/MoveLeader",
     "/v3/maintenance/downgrade": "etcdserverpb.Maintenance/Downgrade",
     "/v3/lock/lock": "v3lockpb.Lock/Lock",
