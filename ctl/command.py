@@ -36,7 +36,8 @@ class Command(NamedTuple):
 
     @property
     def all_flags(self) -> tuple[Flag, ...]:
-        return (*self.flags, *GLOBAL_FLAGS)
+        own = {flag.name for flag in self.flags}  # which may mean something else here than elsewhere
+        return (*self.flags, *(flag for flag in GLOBAL_FLAGS if flag.name not in own))
 
 
 class Streams(NamedTuple):

@@ -65,6 +65,10 @@ Admits: TypeAlias = "Callable[[Introduced, str, int, Callable[[bool], None]], No
 """(who, from which address, for how many ms, whom to tell): has a socket admit a key, and tells whether it could."""
 
 
+def calendar_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Host:
     """What is introduced at one listener, and who may claim a key there.
 
@@ -127,8 +131,14 @@ class Host:
 class Reception:
     """All listeners of a process; driven by its event loop, and by `tick` several times a second."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, dismiss: Callable[[Host, bytes], None]) -> None:
-        """`dismiss`: has a socket admit a key no more."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        dismiss: Callable[[Host, bytes], None],
+        now_ms: Callable[[], int] = calendar_ms,
+    ) -> None:
+        """`dismiss`: has a socket admit a key no more. `now_ms`: the time that certificates go by."""
+        self.now_ms = now_ms
         self.counts: Counter[str] = Counter()
         self._loop = loop
         self._dismiss = dismiss
@@ -252,7 +262,7 @@ class Reception:
 
     def _judge(self, conversation: _Conversation) -> None:
         host = conversation.host
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self.now_ms()
         try:
             introduced = host.judge(bytes(conversation.claim), conversation.challenge, now_ms)
         except NotTrusted as error:
@@ -340,7 +350,7 @@ class _Conversation(asyncio.Protocol):
 
     def _greet(self) -> None:
         challenge = os.urandom(NONCE_BYTES)
-        offer = self.host.offer(challenge, time.time_ns() // 1_000_000)
+        offer = self.host.offer(challenge, self._reception.now_ms())
         if offer is None:  # the socket is not there yet: try again
             self.hang_up()
             return

@@ -60,6 +60,6 @@ def test_a_member_that_cannot_start_says_why() -> None:
 def test_examples_run(title: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each block of docs/CLIENT.md, as it stands."""
     assert len(EXAMPLES) == len(re.findall("^```python", PAGE, re.MULTILINE))
-    with LocalCluster(1, curve=title == "CURVE", storage="memory") as cluster:
-        given = {"endpoints": cluster.endpoints, "curve_endpoints": cluster.endpoints, **cluster.client_options}
+    with LocalCluster(1, certificates=title == "Certificates", storage="memory") as cluster:
+        given = {"endpoints": cluster.endpoints, "secure_endpoints": cluster.endpoints, **cluster.client_options}
         exec(compile(EXAMPLES[title], title, "exec"), given)  # noqa: S102 (that it runs is the claim)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.client.transport import Files
+    from zkv.errors import ZkvError
 
 ASK_S: Final = 5.0
 RETRY_S_MIN: Final = 0.05
@@ -131,7 +132,7 @@ class Introductions:
                 found = introduce_to(host, port, who, self._papers, ASK_S)
             except (NotTrusted, ConnectionFailed, ConfigError) as error:
                 failures += 1
-                self._tell(News(number, b"", str(error)))
+                self._tell(News(number, b"", _reason(error)))
                 limit = min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, 10))
                 self._sleep(limit * random.uniform(0.5, 1.0), threading.Event(), version)  # noqa: S311 - no secret
                 continue
@@ -161,6 +162,11 @@ class Introductions:
             if not self._closed:
                 self._news.append(news)
                 os.write(self._writer, b"\0")
+
+
+def _reason(error: ZkvError) -> str:
+    """For people who asked for something else."""
+    return error.detail if type(error) is NotTrusted else str(error).removeprefix("zkv: ")
 
 
 def _now_ms() -> int:
