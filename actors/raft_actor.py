@@ -38,6 +38,7 @@ import structlog
 from zkv.actors import refill
 from zkv.actors.acquaintances import USHER, Acquaintances
 from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
+from zkv.actors.log_desk import LogDesk
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
@@ -130,6 +131,7 @@ class RaftActor:
         self._removed: dict[int, m.Member] = {}
         self._reconciler = Reconciler()
         self._desk = MemberDesk(cluster_id, config, post)
+        self._log_desk = LogDesk(config.member, cluster_id, log, post)
         self._commit = 0  # committed, and on our own disk
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
         self._reads: dict[int, tuple[bytes, ...]] = {}
@@ -183,6 +185,8 @@ class RaftActor:
             self._refuse(reads, NoLeader)
             self.finished = self._stop_by is not None
             return
+        if changes:
+            changes = self._log_desk.answer(changes, self._commit, core.term, core.cluster_time(now))
         if self._feed.is_full:
             self._refuse([*proposals, *changes], NoSpace)
             proposals, changes = [], []

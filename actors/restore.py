@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.actors import datadir
+from zkv.actors.point_in_time import Point, replayed
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import Lease, Place
@@ -32,6 +33,7 @@ from zkv.errors import ConfigError, CorruptionError
 from zkv.files import sync_directory
 from zkv.limits import LEASE_SLACK_MS
 from zkv.snapshot_file import SnapshotReader
+from zkv.stream_file import is_stream
 from zkv.wire.codec import pack, unpack
 from zkv.wire.messages import ConfState
 
@@ -53,6 +55,8 @@ class Restored(NamedTuple):
     member_id: int
     revision: int
     pairs: int
+    as_of: int = 0
+    """The revision that was asked for, where one was."""
 
 
 def restore(
@@ -63,13 +67,27 @@ def restore(
     bump: int,
     mark_compacted: bool,
     progress: Callable[[int], object],
+    point: Point | None = None,
 ) -> Restored:
     """Make `config.data_dir` of `source`: a snapshot file, or the storage directory (member/snap/db) of a member.
+
+    Or of a directory that followed a cluster, as it was at a `point` in time; then the revision goes up by what came
+    after that point, too.
 
     `progress` is told the bytes written so far. Raises ConfigError (the directory exists, or the settings do not fit),
     CorruptionError (the source is damaged, or none), OSError.
     """
     target, identity = new_home(config)
+    if is_stream(source):
+        with (
+            being_made(target, identity) as (engine, scratch),
+            replayed(source, point or Point(), scratch, progress) as found,
+        ):
+            further = bump + found.later if bump else 0
+            restored = build(engine, found.pairs, identity, bump=further, mark_compacted=mark_compacted, progress=int)
+            return restored._replace(as_of=found.revision)
+    if point is not None:
+        raise ConfigError(f"{source} is no directory of `zkv snapshot stream`, which --to-revision and --to-time need")
     if source.is_dir():
         if check_digest:
             raise ConfigError(

@@ -96,9 +96,9 @@ class Connection:
         first = self._next_chunk(ticket)
         return ticket.header, self._chunks(ticket, first)
 
-    def snapshot(self) -> tuple[Header, Iterator[StorePart]]:
-        """The store of the one endpoint there is, in parts as they come, and the header of the first."""
-        ticket = self._session.submit(Snapshot(), now_ms() + self._command_ms, endpoint=0)
+    def snapshot(self, *, sessions: bool = False, endpoint: int = 0) -> tuple[Header, Iterator[StorePart]]:
+        """The store of one endpoint, in parts as they come, and the header of the first."""
+        ticket = self._session.submit(Snapshot(sessions), now_ms() + self._command_ms, endpoint=endpoint)
         self._wait([ticket])
         self._explain(ticket)
         first = self._next_chunk(ticket)

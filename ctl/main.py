@@ -73,6 +73,7 @@ COMMANDS = {
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",
     "snapshot save": "zkv.ctl.snapshot:SAVE",
     "snapshot status": "zkv.ctl.snapshot:STATUS",
+    "snapshot stream": "zkv.ctl.snapshot_stream:STREAM",
     "top": "zkv.ctl.top:TOP",
     "touch": "zkv.ctl.lease:TOUCH",
     "txn": "zkv.ctl.txn:TXN",

@@ -16,6 +16,7 @@ from zkv.files import sync_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zkv.actors.point_in_time import Point
     from zkv.actors.restore import Restored
     from zkv.config import NodeConfig
     from zkv.ctl.connection import Connection
@@ -129,9 +130,10 @@ def explained(path: Path, verb: str) -> Iterator[None]:
 
 
 def tell_restored(call: Call, data_dir: str, verb: str, restored: Restored) -> None:
+    as_of = f", as it was at revision {restored.as_of}" if restored.as_of else ""
     call.out.write(
         f"{verb} {data_dir}: member {restored.member_id:x} of cluster {restored.cluster_id:x}, "
-        f"revision {restored.revision}\n".encode()
+        f"revision {restored.revision}{as_of}\n".encode()
     )
 
 
@@ -150,9 +152,28 @@ def _restore(call: Call) -> int:
                 bump=new.bump,
                 mark_compacted=new.mark_compacted,
                 progress=bar.show,
+                point=_point(call.values),
             )
     tell_restored(call, new.config.data_dir, "Restored", restored)
     return 0
+
+
+def _point(values: Values) -> Point | None:
+    """Raises CommandError."""
+    from zkv.actors.point_in_time import Point
+
+    revision, moment = values.number("to-revision"), values.text("to-time")
+    if revision < 0 or (revision and moment):
+        raise CommandError("one of --to-revision and --to-time, and no negative one", EXIT_BAD_ARGS)
+    if moment:
+        from datetime import datetime
+
+        try:
+            return Point(wall=int(datetime.fromisoformat(moment).timestamp() * 1000))
+        except ValueError:
+            text = f"--to-time must be a time like 2030-01-31T12:00:00Z, not {moment!r}"
+            raise CommandError(text, EXIT_BAD_ARGS) from None
+    return Point(revision) if revision else None
 
 
 RESTORE_FLAGS = (
@@ -192,11 +213,18 @@ Run it on every node of the new cluster, with the same file and the same --initi
 The new cluster's revisions go on behind all that clients can have seen of the old one (--bump-revision), and watches
 that would go on from an old revision are told that it was compacted. --bump-revision=0 --mark-compacted=false
 restores revisions as they were, as etcd does.
-A copy of a member's storage directory (member/snap/db) is restored with --skip-hash-check.""",
+A copy of a member's storage directory (member/snap/db) is restored with --skip-hash-check.
+Of a directory that `zkv snapshot stream` keeps, any point in time can be restored: --to-revision, or --to-time (by the
+clock of the machine that kept it); without either, the newest.""",
     example="""\
 zkv snapshot restore backup.zkv --name n1 --data-dir /var/lib/zkv/data \\
   --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380 \\
-  --initial-advertise-peer-urls http://10.0.0.1:2380""",
+  --initial-advertise-peer-urls http://10.0.0.1:2380
+zkv snapshot restore /backup/zkv --to-time 2030-01-31T12:00:00Z --data-dir /var/lib/zkv/data""",
     run=_restore,
-    flags=RESTORE_FLAGS,
+    flags=(
+        *RESTORE_FLAGS,
+        Flag("to-revision", "number", "0", "the revision to restore, of a directory of `snapshot stream` [the newest]"),
+        Flag("to-time", "text", "", "the time to restore, like 2030-01-31T12:00:00Z"),
+    ),
 )

@@ -56,7 +56,7 @@ LEASE: Final = 5
 MEMBERS: Final = 6
 """Into the log, once the leader's raft has looked at it: what changes the membership."""
 RAFT: Final = 7
-"""To the leader's raft, which answers itself."""
+"""To the leader's raft, or this member's, which answers itself."""
 LOOK: Final = 8
 """To the gateway, which gathers what the processes of the member tell."""
 STREAMED: Final = 16
@@ -110,6 +110,8 @@ _COMPACT = _shapes(m.Compact, int, bool)
 _HASH_KV = _shapes(m.HashKV, int)
 _STATUS = _shapes(m.Status)
 _LOOK = _shapes(m.Look)
+_SNAPSHOT = _shapes(m.Snapshot, bool)
+_LOG = _shapes(m.Log, int)
 _MEMBER_LIST = _shapes(m.MemberList, bool)
 _LEASE_GRANT = _shapes(m.LeaseGrant, int, int, int, int)
 _LEASE_REVOKE = _shapes(m.LeaseRevoke, int)
@@ -303,9 +305,17 @@ def _defragment(fields: tuple[Any, ...], _limits: Limits) -> int:
 
 
 def _snapshot(fields: tuple[Any, ...], _limits: Limits) -> int:
-    if fields:
-        raise InvalidRequest("fields of a snapshot")
+    if tuple(map(type, fields)) not in _SNAPSHOT:
+        _misfit(fields, _SNAPSHOT, "snapshot")
     return LOCAL | STREAMED
+
+
+def _log(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _LOG:
+        _misfit(fields, _LOG, "log")
+    if len(fields) > 0 and not 0 <= fields[0] <= INT64_MAX:
+        raise InvalidRequest("an index is out of bounds")
+    return RAFT
 
 
 def _member_list(fields: tuple[Any, ...], _limits: Limits) -> int:
@@ -434,6 +444,7 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.LEASE_RENEW): _members_only,
     int(m.Op.LEASE_EXPIRE): _members_only,
     int(m.Op.FENCE): _members_only,
+    int(m.Op.LOG): _log,
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,

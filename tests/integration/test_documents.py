@@ -30,6 +30,7 @@ MASKS = (
     (r"\b(entry|term|up to) \d+", r"\1 N"),
     (r"\bID \(n\d\), ID \(n\d\)", "IDS"),
     (r" *[\d.]+ k?B\b", " SIZE"),
+    (r"up to entry \d+$", "up to entry N"),
 )
 END = "@@ end of command @@"
 SESSION_S = 100

@@ -99,3 +99,7 @@ def test_a_backup_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> No
         assert "No space left on device" in full.stderr
         assert full.stderr.count("\n") == 1
         assert [path.name for path in disk.path.iterdir()] == ["filler"]
+        full = play_zkv(cluster.endpoints[0], Step(f"snapshot stream --to {disk.path}/stream --once"))
+        assert (full.code, full.stdout) == (1, "")
+        assert full.stderr == f"Error: could not write to {disk.path}/stream: No space left on device\n"
+        assert not [path.name for path in (disk.path / "stream").iterdir() if path.suffix == ".part"]

@@ -95,6 +95,13 @@ def _snapshot(fields: Any) -> m.StorePart:
     return m.StorePart(pairs, _integer(size))
 
 
+def _log(fields: Any) -> m.LogPart:
+    commit, time, entries = fields[:3]
+    if any(type(entry) is not bytes for entry in entries):
+        raise TypeError("entries of bytes")
+    return m.LogPart(_integer(commit), _integer(time), tuple(entries))
+
+
 def _member_list(fields: Any) -> m.MemberListAnswer:
     (members,) = fields[:1]
     return m.MemberListAnswer(_members(members))
@@ -157,6 +164,7 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.STATUS: _status,
     m.Op.LOOK: _look,
     m.Op.SNAPSHOT: _snapshot,
+    m.Op.LOG: _log,
     m.Op.DEFRAGMENT: _defragment,
     m.Op.ALARM: _alarm,
     m.Op.MEMBER_LIST: _member_list,

@@ -42,6 +42,7 @@ LANE_OF: dict[type, int] = {
     m.LeaseList: int(Lane.READ),
     m.HashKV: int(Lane.LOCAL),
     m.Snapshot: int(Lane.ALONE),
+    m.Log: int(Lane.ALONE),
     m.Defragment: int(Lane.ALONE),
     m.Status: int(Lane.STAMPED),
     m.Look: int(Lane.ALONE),

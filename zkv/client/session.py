@@ -167,7 +167,7 @@ class Session:
         lane = LANE_OF[cls] if cls in LANE_OF else lane_of(request)
         ticket = Ticket(request, OP_OF[cls], lane, deadline, context)
         if isinstance(request, m.Snapshot):
-            ticket.stream = StoreStream()
+            ticket.stream = StoreStream(request)
         elif stream:
             assert isinstance(request, m.Range)
             ticket.stream = Stream(request, auto=False)

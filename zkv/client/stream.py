@@ -13,9 +13,10 @@ class StoreStream:
     `attempt` and `owed` as in Stream.
     """
 
-    __slots__ = ("attempt", "auto", "chunks", "owed")
+    __slots__ = ("_request", "attempt", "auto", "chunks", "owed")
 
-    def __init__(self) -> None:
+    def __init__(self, request: Snapshot) -> None:
+        self._request = request
         self.auto = False
         self.attempt = 0
         self.owed = 0
@@ -29,7 +30,7 @@ class StoreStream:
         return not self.attempt
 
     def rest(self) -> Snapshot:
-        return Snapshot()
+        return self._request
 
 
 class Stream:

@@ -38,6 +38,7 @@ class Op(IntEnum):
     DEFRAGMENT = 23
     ALARM = 24
     FENCE = 60  # by members only
+    LOG = 61  # answered by the asked member's raft actor
     LOOK = 62
 
 
@@ -194,7 +195,18 @@ class Defragment(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The whole store of the member that is asked, as it is now, in chunks."""
+    """The whole store of the member that is asked, as it is now, in chunks.
+
+    `sessions`: with those of the clients, without which the log that follows cannot be applied to it.
+    """
+
+    sessions: bool = False
+
+
+class Log(NamedTuple):
+    """Committed entries of the log from index `first` on, a bounded part; 0: none, only tell how far it is."""
+
+    first: int = 0
 
 
 class MemberList(NamedTuple):
@@ -301,6 +313,7 @@ Request: TypeAlias = (
     | Status
     | Look
     | Snapshot
+    | Log
     | Defragment
     | Alarm
     | Fence
@@ -346,6 +359,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.DEFRAGMENT: Defragment,
     Op.ALARM: Alarm,
     Op.FENCE: Fence,
+    Op.LOG: Log,
     Op.LOOK: Look,
 }
 
@@ -414,6 +428,14 @@ class AlarmAnswer(NamedTuple):
 
 class DefragmentAnswer(NamedTuple):
     pass
+
+
+class LogPart(NamedTuple):
+    """`commit`: the last one committed. `time`: what the cluster clock shows, ms. `entries`: as they lie in the log."""
+
+    commit: int
+    time: int
+    entries: tuple[bytes, ...]
 
 
 class StorePart(NamedTuple):
@@ -491,6 +513,7 @@ AnswerBody: TypeAlias = (
     | StatusAnswer
     | LookAnswer
     | StorePart
+    | LogPart
     | DefragmentAnswer
     | AlarmAnswer
     | MemberListAnswer
@@ -530,6 +553,7 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.DEFRAGMENT: DefragmentAnswer,
     Op.ALARM: AlarmAnswer,
     Op.FENCE: AlarmAnswer,
+    Op.LOG: LogPart,
     Op.LOOK: LookAnswer,
 }
 

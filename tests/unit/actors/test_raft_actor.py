@@ -11,11 +11,11 @@ from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_feed import STORAGE_STALL_MS
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
-from zkv.errors import ConfigError, CorruptionError, DiskFull, NoLeader, NoSpace
+from zkv.errors import Code, Compacted, ConfigError, CorruptionError, DiskFull, NoLeader, NoSpace
 from zkv.limits import Limits
 from zkv.mailbox import Stop
 from zkv.wire import messages as m
-from zkv.wire.codec import pack, unpack
+from zkv.wire.codec import decode_entry, pack, unpack
 
 T = TypeVar("T")
 
@@ -384,3 +384,36 @@ def test_a_storage_without_room_is_fed_nothing_and_writes_are_refused(leader: Ho
     leader.stored(1, 1, feed=True)
     leader.hear()
     assert [entry.index for entry in leader.fed()] == [2]
+
+
+def asked(*requests: tuple[int, int, tuple[Any, ...]], gid: int = 1) -> bytes:
+    group = pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, requests))
+    return pack(m.Frame(1, GATEWAY, ((gid, group),)))
+
+
+def test_whoever_is_asked_hands_out_what_is_committed_of_the_log(leader: House) -> None:
+    """A bounded part, from the index that is named; without one it tells how far it is; what was cut is compacted."""
+    for gid in range(3):
+        leader.hear(m.Propose(frame(gid)))
+    leader.stored(4, 4)
+    leader.posted.clear()
+    leader.log.compact(2)
+    for first, code, indexes in ((0, Code.OK, []), (3, Code.OK, [3, 4]), (9, Code.OK, []), (2, Compacted.code, None)):
+        leader.hear(m.Propose(asked((7, m.Op.LOG, (first,))), members=True))
+        [answer] = leader.take("gateway", m.GatewayAnswers)
+        [(gid, payload, last)] = answer.answers
+        [(request, found, _, body)] = unpack(payload)[4]
+        assert (gid, last, request, found) == (1, True, 7, code)
+        if indexes is not None:
+            commit, _, entries = body
+            assert commit == 4
+            assert [decode_entry(entry)[0].index for entry in entries] == indexes
+    assert leader.fed() == []
+
+
+def test_a_follower_answers_for_the_log_itself_and_passes_on_the_rest(follower: House) -> None:
+    move = asked((8, m.Op.MOVE_LEADER, (3,)), gid=2)
+    follower.hear(m.Propose(asked((7, m.Op.LOG, (0,))), members=True), m.Propose(move, members=True))
+    [answer] = follower.take("gateway", m.GatewayAnswers)
+    assert [gid for gid, *_ in answer.answers] == [1]
+    assert follower.take(2, m.Forward) == [m.Forward((move,), members=True)]

@@ -136,7 +136,7 @@ class Reading:
                 outcome.defragment.append(request)
                 return
             elif op == m.Op.SNAPSHOT:
-                self._start(request, self._snapshot(request), outcome)
+                self._start(request, self._snapshot(request, m.Snapshot(*fields)), outcome)
                 return
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
@@ -178,17 +178,18 @@ class Reading:
         except errors.RangeTooLarge as error:
             yield failed(request, error, revision), True
 
-    def _snapshot(self, request: int) -> Iterator[tuple[Part, bool] | None]:
-        """All of the store but the sessions: they are of this log, and who restores begins another one."""
+    def _snapshot(self, request: int, asked: m.Snapshot) -> Iterator[tuple[Part, bool] | None]:
+        """All of the store; mostly without the sessions: they are of this log, and who restores begins another one."""
         revision, size = self._store.revision, self._store.engine.size()
         reader = self._store.engine.snapshot()
         pairs: list[tuple[bytes, bytes]] = []
         held = 0
-        for start, end in (
+        without = (
             (b"", SESSION_QUEUE),
             (after_prefix(SESSION_QUEUE), SESSION),
             (after_prefix(SESSION), BOUND),
-        ):
+        )
+        for start, end in ((b"", BOUND),) if asked.sessions else without:
             for pair in reader.scan(start, end):
                 pairs.append(pair)
                 held += len(pair[0]) + len(pair[1])
