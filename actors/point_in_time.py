@@ -17,7 +17,7 @@ from zkv.core.mvcc.machine import StateMachine
 from zkv.errors import ConfigError, CorruptionError
 from zkv.limits import Limits
 from zkv.snapshot_file import SnapshotReader, verify
-from zkv.stream_file import Base, bases, logs, records
+from zkv.stream_file import Base, Point, bases, logs, records
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zkv.snapshot_file import Pairs
-
-
-class Point(NamedTuple):
-    """Up to this revision, or what was committed at this time (Unix ms); 0: all there is."""
-
-    revision: int = 0
-    wall: int = 0
 
 
 class Replayed(NamedTuple):

@@ -31,7 +31,7 @@ import contextlib
 import random
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
 
@@ -42,6 +42,7 @@ from zkv.actors.log_desk import LogDesk
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
+from zkv.actors.raft_door import AtTheDoor
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.relays import Relays
@@ -659,43 +660,4 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     links.listen(config.listen_peer_urls)
     for neighbour in neighbours:
         mailbox.post(neighbour, m.Hello("raft", incarnation))
-    return _AtTheDoor(actor, links), mailbox  # type: ignore[return-value]
-
-
-_USHERS_WORDS = frozenset({m.Admit, m.Dismiss, m.PeerKeyIs, m.Hello})
-
-
-class _AtTheDoor:
-    """Between the mailbox and the actor: raw frames of the peers' door become messages, or are refused; what the usher
-    says is about links.
-    """
-
-    def __init__(self, actor: RaftActor, links: PeerLinks) -> None:
-        self._actor = actor
-        self._links = links
-
-    @property
-    def finished(self) -> bool:
-        return self._actor.finished
-
-    def next_wakeup(self, now: int) -> int | None:
-        return self._actor.next_wakeup(now)
-
-    def gauges(self) -> Sequence[Value]:
-        return self._actor.gauges()
-
-    def handle(self, inbox: Sequence[tuple[str, Any]], now: int) -> None:
-        opened: list[tuple[str, object]] = []
-        for source, item in inbox:
-            message = item
-            if source == DOOR:
-                message = self._links.receive(item)
-                if message is None:
-                    continue
-            elif source == "monitor":
-                self._links.lost(int(item.door))
-            elif type(item) in _USHERS_WORDS and (type(item) is not m.Hello or item.actor == USHER):
-                self._links.from_usher(item)
-                continue
-            opened.append((source, message))
-        self._actor.handle(opened, now)
+    return AtTheDoor(actor, links), mailbox  # type: ignore[return-value]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.actors import datadir
-from zkv.actors.point_in_time import Point, replayed
+from zkv.actors.point_in_time import replayed
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import Lease, Place
@@ -33,7 +33,7 @@ from zkv.errors import ConfigError, CorruptionError
 from zkv.files import sync_directory
 from zkv.limits import LEASE_SLACK_MS
 from zkv.snapshot_file import SnapshotReader
-from zkv.stream_file import is_stream
+from zkv.stream_file import Point, is_stream
 from zkv.wire.codec import pack, unpack
 from zkv.wire.messages import ConfState
 

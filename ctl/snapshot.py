@@ -16,11 +16,11 @@ from zkv.files import sync_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zkv.actors.point_in_time import Point
     from zkv.actors.restore import Restored
     from zkv.config import NodeConfig
     from zkv.ctl.connection import Connection
     from zkv.ctl.options import Values
+    from zkv.stream_file import Point
 
 EXIT_MANY_ENDPOINTS = 5  # etcdctl's
 BUMP = 1_000_000_000
@@ -160,7 +160,7 @@ def _restore(call: Call) -> int:
 
 def _point(values: Values) -> Point | None:
     """Raises CommandError."""
-    from zkv.actors.point_in_time import Point
+    from zkv.stream_file import Point
 
     revision, moment = values.number("to-revision"), values.text("to-time")
     if revision < 0 or (revision and moment):

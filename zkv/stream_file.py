@@ -63,6 +63,13 @@ class Record(NamedTuple):
         return self.wall - max(0, self.clock - entry.time)
 
 
+class Point(NamedTuple):
+    """In time: up to this revision, or what was committed at this time (Unix ms); 0: all there is."""
+
+    revision: int = 0
+    wall: int = 0
+
+
 class Base(NamedTuple):
     path: Path
     index: int  # type: ignore[assignment] # hides tuple's method, as meant
