@@ -125,7 +125,10 @@ class Usher:
 
     def next_wakeup(self, now: int) -> int | None:
         assert self.reception is not None
-        return now + (BUSY_TICK_MS if self.reception.is_busy or self._peers else TICK_MS)
+        if self.reception.is_busy:
+            return now + BUSY_TICK_MS
+        due = min((peer.due for peer in self._peers.values() if not peer.asking), default=now + TICK_MS)
+        return max(now + BUSY_TICK_MS, min(due, now + TICK_MS))
 
     def tick(self, now: int) -> None:
         assert self.reception is not None

@@ -52,7 +52,7 @@ def _command_help(name: str) -> str:
         ("DESCRIPTION", command.description),
         ("EXAMPLE", command.example),
         ("OPTIONS", _flags(command.flags)),
-        ("GLOBAL OPTIONS", _flags(GLOBAL_FLAGS)),
+        ("GLOBAL OPTIONS", _flags([flag for flag in command.all_flags if flag not in command.flags])),
     ]
     return _page(sections)
 

@@ -37,15 +37,16 @@ def doubts(config: NodeConfig) -> list[str]:
     if not (config.cert_file or config.peer_cert_file):
         return []
     from zkv.certificates import load_credentials
-    from zkv.introduction import try_out
+    from zkv.introduction import check_size, try_out
     from zkv.trust import Purpose, check_allowed, check_host, check_own, load_trust
 
     found = []
     now_ms = _now_ms()
     if config.cert_file:
         try:
-            leaf = load_credentials(config.cert_file, config.key_file).leaf
-            identity = check_own(leaf, Purpose.SERVER, now_ms)
+            credentials = load_credentials(config.cert_file, config.key_file)
+            identity = check_own(credentials.leaf, Purpose.SERVER, now_ms)
+            check_size(credentials)
             for url in config.advertise_client_urls:
                 if url.startswith(("https:", "curve:")):
                     check_host(identity, socket_endpoint(url).host)

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 GUESTS_MAX: Final = 20_000
 """More are not admitted."""
+LEAVE_MS: Final = 10_000
+"""How often is looked who is over his time."""
 
 
 class Guest(NamedTuple):
@@ -27,6 +29,7 @@ class Guests:
 
     def __init__(self) -> None:
         self._guests: dict[str, Guest] = {}
+        self._leave_at = 0
 
     def __len__(self) -> int:
         return len(self._guests)
@@ -50,9 +53,9 @@ class Guests:
     def dismiss(self, key: str) -> None:
         self._guests.pop(key, None)
 
-    def leave(self, now: int) -> list[str]:
-        """Those whose time is over go."""
-        over = [key for key, guest in self._guests.items() if guest.until <= now]
-        for key in over:
-            del self._guests[key]
-        return over
+    def leave(self, now: int) -> None:
+        """Those whose time is over go; there is no hurry."""
+        if now >= self._leave_at:
+            self._leave_at = now + LEAVE_MS
+            for key in [key for key, guest in self._guests.items() if guest.until <= now]:
+                del self._guests[key]

@@ -166,8 +166,9 @@ def introduce_to(host: str, port: int, who: Who, papers: Papers, timeout_s: floa
                 return Acquainted(found.curve_key, left_ms)
             connection.sendall(framed(claim(offer, found, who, papers, now_ms)))
             verdict = parse_verdict(_frame(connection, VERDICT_BYTES_MAX, deadline))
-    except OSError as error:
-        raise ConnectionFailed(f"{host}:{port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
+        reason = getattr(error, "strerror", "") or str(error)
+        raise ConnectionFailed(f"{host}:{port}: {reason}") from None
     if not verdict.lasts_ms:
         raise NotTrusted(f"{host}:{port} says: {verdict.reason}")
     return Acquainted(found.curve_key, min(left_ms, verdict.lasts_ms))

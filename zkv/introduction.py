@@ -153,6 +153,11 @@ def verify(introduction: bytes, trust: Trust | None, now_ms: int, expected: Expe
     return Introduced(introduced, expected.purpose, statement.curve_key, statement.cluster, chain)
 
 
+def check_size(credentials: Credentials) -> None:
+    """Whether anybody would take an introduction by these certificates. Raises ConfigError."""
+    introduce(CurveStatement(VERSION, VERSION, Purpose.SERVER, bytes(CURVE_KEY_BYTES), 0, LIFETIME_MS), credentials)
+
+
 def try_out(credentials: Credentials, trust: Trust, purpose: Purpose, now_ms: int) -> Identity:
     """Who `credentials` would be taken for: they introduce a key that nobody has, and that is verified.
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import structlog
 
 from zkv.certificates import parse
-from zkv.errors import BadIntroduction, NotTrusted
+from zkv.errors import BadIntroduction, ConfigError, NotTrusted
 from zkv.guests import GUESTS_MAX
 from zkv.introducing import HELLO, LENGTH, REASON_CHARS_MAX, Offer, Verdict, framed
 from zkv.introduction import (
@@ -57,6 +57,8 @@ WAITING_OF_ONE_MAX: Final = 1_200
 """Claims from one address."""
 ADMITTED_MS: Final = 600_000
 """An admission lasts so long at the most; who is introduced again in time goes on."""
+EXPIRE_MS: Final = 10_000
+"""How often is looked whose admission is over."""
 JUDGED_AGAIN_MAX: Final = 32
 """Guests looked at again in one turn."""
 COMPLAINT_S: Final = 1.0
@@ -96,7 +98,11 @@ class Host:
             statement = CurveStatement(
                 VERSION, VERSION, self.purpose, self.curve_key, now_ms, now_ms + LIFETIME_MS, self.cluster
             )
-            self._offer = introduce(statement, self.papers.credentials)
+            try:
+                self._offer = introduce(statement, self.papers.credentials)
+            except ConfigError as error:  # the next certificate may be smaller
+                structlog.get_logger().error("nobody can be introduced", reason=error.detail)
+                return None
             self._offer_until = now_ms + LIFETIME_MS // 2
             self._offer_is_of = (self.papers.version, self.curve_key)
         return codec.pack(Offer(self._offer, challenge, self.wanted))
@@ -151,6 +157,7 @@ class Reception:
         self._tokens_at = time.monotonic()
         self._admitted: dict[bytes, tuple[Host, tuple[bytes, ...], int]] = {}  # CURVE key -> at which, by what, until
         self._again: Iterator[bytes] | None = None
+        self._expire_at = 0
         self._complain_at = 0.0
         self._log = structlog.get_logger().bind(actor="usher")
 
@@ -186,6 +193,9 @@ class Reception:
             self.counts["timed out"] += 1
             conversation.hang_up()
         if self._again is None:
+            if now_ms < self._expire_at:
+                return
+            self._expire_at = now_ms + EXPIRE_MS
             for key in [key for key, (_, _, until) in self._admitted.items() if until <= now_ms]:
                 del self._admitted[key]
             return
