@@ -46,6 +46,7 @@ from zkv.actors.raft_door import AtTheDoor
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.relays import Relays
+from zkv.actors.stages import RaftStages
 from zkv.actors.storage_feed import StorageFeed
 from zkv.actors.transfers import Transfers
 from zkv.actors.wal import Wal
@@ -137,6 +138,7 @@ class RaftActor:
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
         self._reads: dict[int, tuple[bytes, ...]] = {}
         self._read_context = 0
+        self._stages = RaftStages()
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
         self._attributes = attributes
         self._publish_at = 0
@@ -268,6 +270,8 @@ class RaftActor:
                 self._members_index = index
                 if members:  # else this one is joining, and the links it was started with are all it has
                     self._set_peers(members)
+            case m.Slow():
+                self._post("storage", self._stages.explained(message))
             case m.SnapshotOut():
                 self._transfers.out(message, now)
             case m.SnapshotTaken():
@@ -418,6 +422,7 @@ class RaftActor:
             self._refuse(frames, type(error))
         else:
             self._reads[self._read_context] = tuple(frames)
+            self._stages.read_asked(self._read_context)
 
     def _refuse(self, frames: Sequence[bytes], error: type[ZkvError]) -> None:
         if frames:
@@ -449,7 +454,9 @@ class RaftActor:
         ready = core.ready()
         self._let_out(core, ready, now)
         self._sync_owed = ready.must_sync
-        self._sync(core, now)
+        self._stages.appended(self._log.last_index)
+        if self._sync(core, now):
+            self._stages.turned(self._log.last_index, self._commit)
 
     def _sync(self, core: Raft, now: int) -> bool:
         """Make durable what is owed, and let out what waited for it. False: there is no room on the disk."""
@@ -478,10 +485,12 @@ class RaftActor:
             if self._readmission.confirmed(core, context):
                 continue
             frames = self._reads.pop(context, ())
+            self._stages.read_ended(context, confirmed=True)
             if frames and not self._post("storage", m.StampedRead(index, self._stamp(now), frames)):
                 self._refuse(frames, TooManyRequests)
         self._reads_refused += len(ready.refused_reads)
         for context in ready.refused_reads:
+            self._stages.read_ended(context, confirmed=False)
             if not self._readmission.refused(context):
                 self._refuse(self._reads.pop(context, ()), NoLeader)
         for member in ready.snapshots_wanted:

@@ -40,6 +40,7 @@ from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.node import asking_actor
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.actors.space import RESERVE_BYTES_MIN, Space
+from zkv.actors.stages import SlowLog
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
@@ -68,7 +69,6 @@ FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
 FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
 SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
-SLOW_APPLY_NS = 100_000_000  # etcd's
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
 
 
@@ -151,6 +151,7 @@ class StorageActor:
         post: Callable[[str, NamedTuple], bool],
         quota_bytes: int = 0,
         auto_compaction: AutoCompaction | None = None,
+        slow_log: SlowLog | None = None,
         checks: Checks = Checks(),  # noqa: B008 - a record that nobody can change
         fence: Callable[[], None] = lambda: None,
         space: Space | None = None,
@@ -192,6 +193,7 @@ class StorageActor:
         self._full_until: int | None = None  # there was no room on the disk; when to look again
         self._applies = Histogram()
         self._slow_applies = 0
+        self._slow_log = slow_log or SlowLog(100, 300)
         self._begin()
 
     def _open(self) -> StateMachine:
@@ -325,6 +327,8 @@ class StorageActor:
                 self._feed.restarted()
             case m.Hello(actor="lease"):
                 self._lease_feed.restart()
+            case m.Slow():
+                self._slow_log.tell(message)
             case m.LeaderIs(leader=leader):
                 self._housekeeper.leader_is(leader, now)
                 self._auditor.leader_is(leader, now)
@@ -371,14 +375,14 @@ class StorageActor:
         except OSError as error:
             self._no_room(error, now)
             return
-        took = monotonic_ns() - began
-        self._applies.observe(took)
-        self._slow_applies += took > SLOW_APPLY_NS
+        ended = monotonic_ns()
+        self._applies.observe(ended - began)
         size = sum(len(entry.body) for entry in entries)
+        self._slow_applies += self._slow_log.applied(entries[-1].index, began, ended, lambda: (len(entries), size))
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
         self._feed.applied(outcome.events)
         self._lease_feed.applied(outcome.leases, now)
-        self._answer(outcome.answers)
+        self._answer(outcome.answers, machine.applied)
         if outcome.members_changed:
             self._tell_members()
         if machine.alarms.is_fenced(self._member_id):
@@ -389,7 +393,7 @@ class StorageActor:
         elif self._say_at is None:
             self._say_at = now + SAY_MS
 
-    def _answer(self, answers: list[Answered]) -> None:
+    def _answer(self, answers: list[Answered], index: int = 0) -> None:
         """To the gateways, in one message for each incarnation (each has one, but just after a restart)."""
         compaction = self._machine.compaction
         ready: dict[int, list[tuple[int, bytes, bool]]] = {}
@@ -399,7 +403,7 @@ class StorageActor:
             else:
                 ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
         for incarnation, group in ready.items():
-            self._post(m.door_of(incarnation), m.GatewayAnswers(incarnation, tuple(group)))
+            self._post(m.door_of(incarnation), m.GatewayAnswers(incarnation, tuple(group), index))
 
     def _release_held(self) -> None:
         if self._held:
@@ -668,6 +672,7 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         space=None if node.config.storage == "memory" else Space((node.store_dir, node.wal_dir)),
         fence=lambda: refill.fence(Path(node.wal_dir).parent),
         now=monotonic_ms(),
+        slow_log=SlowLog(*node.config.warning_ms()),
         auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),
     )
     for neighbour in (*node.doors, "watch", "lease"):

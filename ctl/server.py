@@ -39,6 +39,8 @@ HELP: dict[str, dict[str, str]] = {
         "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
+        "warning_apply_duration": "Warning is generated if requests take longer than this to be applied.",
+        "warning_unary_request_duration": "Warning is generated if a request takes longer than this, and where.",
         "quota_backend_bytes": "Raise an alarm when so many bytes are in use (0: 2 GiB; below 0: never).",
         "auto_compaction_mode": "What the retention counts: 'periodic' (time) or 'revision'.",
         "experimental_initial_corrupt_check": "Compare the data with the other members' before serving.",
@@ -83,6 +85,11 @@ HELP: dict[str, dict[str, str]] = {
         "log_level": "Log level: debug, info, warn, error, panic or fatal.",
     },
 }
+ALIASES = {
+    "experimental-warning-apply-duration": "warning_apply_duration",
+    "experimental-warning-unary-request-duration": "warning_unary_request_duration",
+}
+"""Names that etcd 3.5 has for what is called otherwise by now."""
 PORT_PATIENCE_S = 1.0
 """A node that was killed whole leaves its ports a moment later; a start right behind it waits that long for them."""
 SECTIONS = {
@@ -137,6 +144,10 @@ class _GroupedHelp(click.Command):
                 formatter.write_dl(rows)
 
 
+def _aliases_of(name: str) -> list[str]:
+    return [alias for alias, meant in ALIASES.items() if meant == name]
+
+
 def _click_type(default: Any) -> click.ParamType[Any]:
     if isinstance(default, bool):
         return click.BOOL
@@ -150,11 +161,11 @@ def _options(command: click.Command) -> click.Command:
             shown = ",".join(default) if isinstance(default, tuple) else default
             command.params.append(
                 click.Option(
-                    [f"--{name.replace('_', '-')}", name],
+                    [f"--{name.replace('_', '-')}", *(f"--{alias}" for alias in _aliases_of(name)), name],
                     type=_click_type(default),
                     is_flag=isinstance(default, bool),
                     default=None,
-                    envvar=f"ZKV_{name.upper()}",
+                    envvar=[f"ZKV_{each.upper().replace('-', '_')}" for each in (name, *_aliases_of(name))],
                     help=text if not shown else f"{text} [default: {shown}]",
                 )
             )
@@ -253,10 +264,11 @@ def read_file(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} must hold `key: value` lines")
-    unknown = sorted(str(key) for key in content if key not in FLAGS and key not in SECTIONS)
+    unknown = sorted(str(key) for key in content if key not in {**FLAGS, **ALIASES} and key not in SECTIONS)
     if unknown:
         raise ConfigError(f"configuration file {path} has keys that are not known: {', '.join(unknown)}")
-    values = {FLAGS[key]: value for key, value in content.items() if value is not None and key in FLAGS}
+    known = {**ALIASES, **FLAGS}
+    values = {known[key]: value for key, value in content.items() if value is not None and key in known}
     for section, names in SECTIONS.items():
         for name, value in _section(path, section, names, content.get(section)).items():
             if name in values:

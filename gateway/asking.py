@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
 from zkv.gateway.sampling import Sampler
+from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.validate import FILLED, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE, check, filled
 from zkv.wire import codec
@@ -80,7 +81,9 @@ class Asking:
         request_timeout_ms: int,
         post: Callable[[str, Any], bool],
         tallies: bool = False,
+        slow_ms: int = 300,
     ) -> None:
+        self._slow = SlowRequests("grpc", slow_ms, post)
         self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
         self._kept_tally = Tally()
         self._tallies = tallies
@@ -275,6 +278,8 @@ class Asking:
                     self._forget(id_)
                     if self._tally is not None:
                         self._tally.answered(asked.way & ~STREAMED, 0, now - asked.taken)
+                    if now - asked.taken > self._slow.limit_ms and asked.way < STREAMED:
+                        self._slow.answered(asked.way, 1, asked.size, taken=asked.taken, now=now, index=mail.index)
                 asked.asker.answered(asked.op, code, revision, body)
             if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
                 self._started.update(self._groups.get(gid, ()))
@@ -328,7 +333,9 @@ class Asking:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, last_id = self._deadlines.popleft()
             for id_ in range(self._expired_id + 1, last_id + 1):
-                if id_ in self._asked and id_ not in self._started:
+                asked = self._asked.get(id_)
+                if asked is not None and id_ not in self._started:
+                    self._slow.timed_out(asked.way & ~STREAMED, 1, asked.size, taken=asked.taken, now=now)
                     self._settle(id_, errors.RequestTimeout())
             self._expired_id = last_id
             for gid, ids in list(self._groups.items()):  # those whose last answer was lost

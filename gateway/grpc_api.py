@@ -331,6 +331,7 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=mailbox.post,
         tallies=node.reports,
+        slow_ms=config.warning_ms()[1],
     )
     message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
     defaults = Http2Limits()

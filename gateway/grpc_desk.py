@@ -74,6 +74,7 @@ class EtcdDesk:
         leaderless_ms: int,
         post: Callable[[str, Any], bool],
         tallies: bool = False,
+        slow_ms: int = 300,
     ) -> None:
         self.dirty: set[Connection] = set()
         self.answering = Answering(cluster_id, member_id)
@@ -84,6 +85,7 @@ class EtcdDesk:
             request_timeout_ms=request_timeout_ms,
             post=post,
             tallies=tallies,
+            slow_ms=slow_ms,
         )
         self.watches = WatchDesk(limits=limits, incarnation=incarnation, answering=self.answering, post=post)
         self.gathered_bytes = 0

@@ -43,6 +43,7 @@ from zkv.gateway import envelope
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.looking import Looking
 from zkv.gateway.sampling import Sampler
+from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.threshold import USHER, Threshold
 from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
@@ -103,6 +104,7 @@ class NativeGateway:
         leaderless_ms: int = 3_000,
         post: Callable[[Any, Any], bool],
         tallies: bool = False,
+        slow_ms: int = 300,
         threshold: Threshold | None = None,
         actors: Sequence[str] = (),
         ring: Callable[[], object] = int,
@@ -117,6 +119,7 @@ class NativeGateway:
         self._looking = Looking(
             actors=actors, cluster_id=cluster_id, member_id=member_id, ring=ring, answer=self._looked
         )
+        self._slow = SlowRequests("gateway", slow_ms, post)
         self._limits = limits
         self._member_id = member_id
         self._cluster_id = cluster_id
@@ -279,6 +282,10 @@ class NativeGateway:
                 self._tally.answered(group.way & ~STREAMED, len(payload), now - group.taken if last else -1)
             if last:
                 self._forget(gid)
+                if now - group.taken > self._slow.limit_ms and group.way < STREAMED:  # a range's client sets the pace
+                    self._slow.answered(
+                        group.way, len(group.ids), group.size, taken=group.taken, now=now, index=mail.index
+                    )
             elif group.way >= STREAMED:
                 group.started = True
             else:  # a part of the group; the rest follows
@@ -347,6 +354,7 @@ class NativeGateway:
             for gid in range(self._expired_gid + 1, last_gid + 1):
                 group = self._groups.get(gid)
                 if group is not None and not group.started:
+                    self._slow.timed_out(group.way & ~STREAMED, len(group.ids), group.size, taken=group.taken, now=now)
                     self._settle(gid, errors.RequestTimeout())
             self._expired_gid = last_gid
         if self._drain_by is not None and now >= self._drain_by:
@@ -472,6 +480,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         leaderless_ms=LEADERLESS_ELECTIONS * config.election_timeout,
         post=doors.post,
         tallies=node.reports,
+        slow_ms=config.warning_ms()[1],
         threshold=threshold,
         actors=node.actors,
         ring=lambda: mailbox.ring_at(node.actors),

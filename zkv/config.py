@@ -76,6 +76,10 @@ class NodeConfig:
     """Have the leader compare, after compactions, what they left on all members."""
     experimental_compact_hash_check_time: str = "1m"
     """How often it looks whether there was one."""
+    warning_apply_duration: str = "100ms"
+    """What takes longer to be applied is logged."""
+    warning_unary_request_duration: str = "300ms"
+    """Requests that take longer are logged, with where the time went."""
     log_level: str = "info"
     """debug, info, warn, error, panic or fatal."""
     cert_file: str = ""
@@ -140,6 +144,7 @@ class NodeConfig:
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         _one_of("--auto-compaction-mode", self.auto_compaction_mode, ("periodic", "revision"))
         self.compaction_retention()
+        self.warning_ms()
         self.corruption_checks()
         if self.heartbeat_interval < 1:
             raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
@@ -320,6 +325,13 @@ class NodeConfig:
             raise ConfigError("--experimental-compact-hash-check-time must be >0 (set to 0s)")
         enabled = self.experimental_compact_hash_check_enabled
         return self.experimental_initial_corrupt_check, periodic, compact if enabled else 0
+
+    def warning_ms(self) -> tuple[int, int]:
+        """What takes longer is logged: to apply a batch, and to answer a request. Raises ConfigError."""
+        return (
+            _milliseconds("--warning-apply-duration", self.warning_apply_duration),
+            _milliseconds("--warning-unary-request-duration", self.warning_unary_request_duration),
+        )
 
     def limits(self) -> Limits:
         return Limits(

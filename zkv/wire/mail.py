@@ -111,10 +111,14 @@ class Apply(NamedTuple):
 
 
 class GatewayAnswers(NamedTuple):
-    """storage -> gateway: (gid, a packed `Answers`, is it the group's last) each."""
+    """storage -> gateway: (gid, a packed `Answers`, is it the group's last) each.
+
+    `index`: the last entry of the log that was applied with those that are answered; 0: they are no writes.
+    """
 
     incarnation: int
     answers: tuple[tuple[int, bytes, bool], ...]
+    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
 
 
 class StreamCredit(NamedTuple):
@@ -236,6 +240,25 @@ class Relay(NamedTuple):
     member: int
     actor: str
     message: bytes
+
+
+class Slow(NamedTuple):
+    """gateway -> raft -> storage: requests that took long, and where the time went as far as that is known.
+
+    `taken`, `answered`: when, ns of the monotonic clock. `index`: of the log; 0: no write. `left_out`: how many such
+    were not told of before. `stages`: name and ns each, one behind the other, up to `at`.
+    """
+
+    door: str
+    way: str
+    requests: int
+    bytes: int
+    taken: int
+    answered: int
+    index: int  # type: ignore[assignment] # hides tuple's method, as meant
+    left_out: int = 0
+    stages: tuple[tuple[str, int], ...] = ()
+    at: int = 0
 
 
 class Gauges(NamedTuple):

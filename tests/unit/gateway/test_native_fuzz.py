@@ -82,7 +82,7 @@ class House:
         if address == "watch":
             self.for_watch.append(("node", message))
             return True
-        if isinstance(message, m.StreamCredit):
+        if isinstance(message, m.StreamCredit | m.Slow):
             return True
         frame = codec.decode_frame(message.frames[0] if isinstance(message, m.StampedRead) else message.frame)
         for gid, group in frame.groups:
