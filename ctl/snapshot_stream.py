@@ -146,14 +146,13 @@ class _Follower:
 
     def _download(self, part: Path, endpoint: int) -> tuple[int, int]:
         """The entry that the store has applied, and when it was so (Unix ms). The log is followed meanwhile."""
-        from zkv.core.mvcc.layout import EVENT, PLACE, Place
+        from zkv.core.mvcc.layout import PLACE, Place
         from zkv.snapshot_file import SnapshotWriter
         from zkv.wire.codec import unpack
 
         header, chunks = self._connection.snapshot(sessions=True, endpoint=endpoint)
         wall = time.time_ns() // 1_000_000
         place: Place | None = None
-        keys = 0
         follow_at = 0.0
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -161,7 +160,6 @@ class _Follower:
             for chunk in chunks:
                 writer.add(chunk.pairs)
                 for key, value in chunk.pairs:
-                    keys += key[:1] == EVENT
                     if key == PLACE:
                         place = Place(*unpack(value))
                 self._bar.show(self._written + writer.bytes)
@@ -169,7 +167,7 @@ class _Follower:
                     follow_at = time.monotonic() + POLL_S
             if place is None:
                 raise CorruptionError("the store that was sent does not say where it stands")
-            writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=place.revision, keys=keys)
+            writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=place.revision)
             file.flush()
             os.fsync(file.fileno())
         self._written += writer.bytes
