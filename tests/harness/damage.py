@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
 
 if TYPE_CHECKING:
-    import random
     from pathlib import Path
 
 
@@ -21,14 +21,15 @@ def flip(path: Path, offset: int, size: int = 1) -> None:
         file.write(bytes(byte ^ 0x55 for byte in data))
 
 
-def flip_tables(data_dir: Path, rng: random.Random) -> int:
-    """Bytes in each of RocksDB's tables; how many tables there were."""
+def flip_tables(data_dir: Path) -> None:
+    """Bytes in each of RocksDB's tables."""
+    rng = random.Random(4)
     tables = sorted((data_dir / "member" / "snap" / "db").glob("*.sst"))
+    assert tables, "nothing was flushed yet"
     for table in tables:
         size = table.stat().st_size
         for _ in range(20):
             flip(table, rng.randrange(size), 4)
-    return len(tables)
 
 
 def change_value(data_dir: Path, key: bytes, value: bytes) -> None:

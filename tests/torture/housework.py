@@ -1,0 +1,187 @@
+"""What a snapshot, a compaction and a defragmentation of a large store cost those who write meanwhile; zkv beside etcd.
+
+    python tests/torture/housework.py --megabytes 1000
+    python tests/torture/housework.py --side zkv --nodes 3
+
+Both are filled with the same, and written to through the same API by the same client: a steady trickle of puts, from
+before to after. Told are the p99 of the seconds before each piece of housework and of those that it took, and the
+memory of the processes. Bars: during, at most 1.5 times before; the snapshot leaves memory as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.harness.etcd import EtcdCluster, binary
+from tests.harness.etcd_api import EtcdApi
+from tests.harness.processes import children, pss_bytes
+from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.testing import LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VALUE_BYTES = 8 << 10
+KEYS_PER_TXN = 64
+IN_FLIGHT = 4
+WRITERS = 4
+PAUSE_S = 0.02
+"""Between the puts of one writer: some 150 a second in all, which leaves room on the machine for the housework."""
+
+
+class Side(NamedTuple):
+    name: str
+    url: str
+    command: list[str]
+    pids: Callable[[], dict[str, int]]
+
+
+@contextmanager
+def zkv_side(directory: Path, nodes: int) -> Iterator[Side]:
+    with LocalCluster(nodes, data_dir=directory, etcd_api=True, arguments=["--quota-backend-bytes=-1"]) as cluster:
+        leader = cluster.leader()
+        command = [sys.executable, "-m", "zkv", "--endpoints", cluster.endpoints[leader]]
+        yield Side("zkv", cluster.etcd_endpoints[leader], command, lambda: children(cluster.pid(leader)))
+
+
+@contextmanager
+def etcd_side(directory: Path, nodes: int) -> Iterator[Side]:
+    with EtcdCluster(directory, nodes, extra=("--quota-backend-bytes", str(8 << 30))) as cluster:
+        statuses = [EtcdApi(f"http://{endpoint}").Status() for endpoint in cluster.endpoints]
+        leader = next(number for number, each in enumerate(statuses) if each.leader == each.header.member_id)
+        process = cluster.nodes[leader].process
+        assert process is not None
+        endpoint = cluster.endpoints[leader]
+        yield Side("etcd", endpoint, [str(binary("etcdctl")), "--endpoints", endpoint], lambda: {"etcd": process.pid})
+
+
+def fill(api: EtcdApi, seed: int, keys: int) -> int:
+    """So many keys of the same names, with values of their own that do not compress; the revision reached."""
+    rng = random.Random(seed)
+    under_way = []
+    revision = 0
+    for start in range(0, keys, KEYS_PER_TXN):
+        puts = [
+            pb.RequestOp(request_put=pb.PutRequest(key=b"fill/%09d" % number, value=rng.randbytes(VALUE_BYTES)))
+            for number in range(start, min(keys, start + KEYS_PER_TXN))
+        ]
+        under_way.append(api.future("Txn", success=puts))
+        if len(under_way) >= IN_FLIGHT:
+            revision = under_way.pop(0).result().header.revision
+    return max([revision, *(int(future.result().header.revision) for future in under_way)])
+
+
+class Trickle:
+    """Puts all the while; (begun, seconds) each."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._took: list[tuple[float, float]] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self, writer: int) -> None:
+        with EtcdApi(self._url) as api:
+            for number in itertools.count():
+                if self._stop.wait(PAUSE_S):
+                    return
+                begun = time.monotonic()
+                api.Put(key=b"beside/%d/%d" % (writer, number % 1000), value=b"v" * 256)
+                self._took.append((begun, time.monotonic() - begun))
+
+    def between(self, start: float, end: float) -> list[float]:
+        """Of the puts that were under way at any moment of it."""
+        return [took for begun, took in self._took if begun < end and begun + took > start]
+
+
+def p99(took: list[float]) -> float:
+    return statistics.quantiles(took, n=100)[98] * 1e3
+
+
+def memory(side: Side) -> int:
+    """Of all processes of the member together, KiB."""
+    return sum(pss_bytes(pid) for pid in side.pids().values()) // 1024
+
+
+def housework(side: Side, trickle: Trickle, name: str, arguments: list[str], quiet_s: float) -> None:
+    """Quiet, then the command; tell both."""
+    began = time.monotonic()
+    time.sleep(quiet_s)
+    held = most = memory(side)
+    start = time.monotonic()
+    process = subprocess.Popen([*side.command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        most = max(most, memory(side))
+        time.sleep(0.2)
+    end = time.monotonic()
+    assert process.stderr is not None
+    assert process.returncode == 0, process.stderr.read().decode()
+    time.sleep(0.5)
+    before, during = trickle.between(began, start), trickle.between(start, end)
+    if len(during) < 2:
+        during *= 2
+    print(
+        f"{side.name} {name}: {end - start:.1f} s; p99 {p99(before):.1f} ms before, {p99(during):.1f} ms during: "
+        f"{p99(during) / p99(before):.2f}x; worst {max(before) * 1e3:.0f} and {max(during) * 1e3:.0f} ms; "
+        f"memory {held >> 10} MiB, at most {most >> 10}",
+        flush=True,
+    )
+
+
+def play(side: Side, megabytes: int, quiet_s: float, directory: Path) -> None:
+    keys = megabytes * 1_000_000 // VALUE_BYTES // 2
+    if side.name == "etcd":
+        keys *= 2  # zkv's store holds each value twice: for readers of the present, and of history
+    with EtcdApi(side.url) as api:
+        fill(api, 1, keys)
+        status = api.Status()
+        print(f"{side.name}: {keys} keys, {status.dbSize / 1e6:.0f} MB on the disk", flush=True)
+        with Trickle(side.url) as trickle:
+            time.sleep(3)
+            save = ["snapshot", "save", str(directory / "backup"), "--command-timeout", "120s"]
+            housework(side, trickle, "snapshot save", save, quiet_s)
+            revision = fill(api, 2, keys // 4)
+            time.sleep(3)
+            housework(side, trickle, "compaction", ["compaction", "--physical", str(revision)], quiet_s)
+            housework(side, trickle, "defrag", ["defrag", "--command-timeout", "120s"], quiet_s)
+        print(f"{side.name}: {api.Status().dbSize / 1e6:.0f} MB on the disk in the end", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=1000, help="of the store, on the disk")
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--quiet", type=float, default=8, help="seconds of puts before each piece of housework")
+    parser.add_argument("--side", choices=("zkv", "etcd", "both"), default="both")
+    arguments = parser.parse_args()
+    for name, begin in (("zkv", zkv_side), ("etcd", etcd_side)):
+        if arguments.side in {name, "both"}:
+            with tempfile.TemporaryDirectory() as directory, begin(Path(directory), arguments.nodes) as side:
+                play(side, arguments.megabytes, arguments.quiet, Path(directory))
+
+
+if __name__ == "__main__":
+    main()
