@@ -155,7 +155,7 @@ class InsightActor:
         self._waiting[kind] = []
         self._rounds[kind] = _Round(self._gid, askers, now + self._read_ms)
         requests = ((1, int(m.Op.ALARM), m.Alarm()), (2, int(m.Op.RANGE), m.Range(b"health", keys_only=True)))
-        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, requests))
+        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, requests, m.HOUSE))
         frame = codec.pack(m.Frame(self._member_id, INSIGHT_ASKS, ((self._gid, group),)))
         if kind == "quorum":
             taken = self._post("raft", m.Read(frame))

@@ -33,6 +33,7 @@ import structlog
 
 from zkv.actors import refill
 from zkv.actors.auditor import Auditor, Checks
+from zkv.actors.auth_feed import AuthFeed
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.housekeeper import Housekeeper
@@ -155,9 +156,13 @@ class StorageActor:
         checks: Checks = Checks(),  # noqa: B008 - a record that nobody can change
         fence: Callable[[], None] = lambda: None,
         space: Space | None = None,
+        mirrors: Sequence[str] = (),
         now: int = 0,
     ) -> None:
-        """`fence`: this member holds other data than the majority; raises, unless it is being refilled."""
+        """`fence`: this member holds other data than the majority; raises, unless it is being refilled.
+
+        `mirrors`: the neighbours that are told of users and roles; others are from their Hello on.
+        """
         self.finished = False
         self._store = store
         self._limits = limits
@@ -184,6 +189,7 @@ class StorageActor:
         )
         self._feed = EventFeed(self._machine, limits.feed_bytes_max, post)
         self._lease_feed = LeaseFeed(self._machine, post)
+        self._auth_feed = AuthFeed(self._machine, mirrors, post)
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
         self._flows: deque[_Flow] = deque()
@@ -244,6 +250,7 @@ class StorageActor:
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
+        self._auth_feed.step()
         if self._full_until is None:
             with self._room_needed(now):
                 self._tend_flush(now)
@@ -278,7 +285,7 @@ class StorageActor:
             wakeups.append(self._full_until)
         if self._say_at is not None:
             wakeups.append(self._say_at)
-        if self._must_begin:
+        if self._must_begin or self._auth_feed.is_behind:
             wakeups.append(now + SAY_MS)
         if self._feed.is_stuck or any(flow.unsent for flow in self._flows):
             wakeups.append(now + SAY_MS)
@@ -325,6 +332,7 @@ class StorageActor:
                 self._feed.want(message)
             case m.Hello(actor="watch"):
                 self._feed.restarted()
+                self._auth_feed.meet("watch")
             case m.Hello(actor="lease"):
                 self._lease_feed.restart()
             case m.Slow():
@@ -337,6 +345,7 @@ class StorageActor:
             case m.Hello(actor="gateway" | "grpc" as door):
                 self._flows = deque(flow for flow in self._flows if m.door_of(flow.incarnation) != door)
                 self._held = [answered for answered in self._held if m.door_of(answered.incarnation) != door]
+                self._auth_feed.meet(door)
             case m.Hello():
                 pass
             case Stop():
@@ -380,6 +389,7 @@ class StorageActor:
         size = sum(len(entry.body) for entry in entries)
         self._slow_applies += self._slow_log.applied(entries[-1].index, began, ended, lambda: (len(entries), size))
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
+        self._auth_feed.step()  # before what it is about: no event, no answer under permissions of before
         self._feed.applied(outcome.events)
         self._lease_feed.applied(outcome.leases, now)
         self._answer(outcome.answers, machine.applied)
@@ -443,6 +453,7 @@ class StorageActor:
         self._machine = machine
         self._feed.serve(machine)
         self._lease_feed.serve(machine)
+        self._auth_feed.serve(machine)
         self._auditor.restarted()
 
     def _tend_defragmentation(self, now: int) -> None:
@@ -674,6 +685,7 @@ def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
         now=monotonic_ms(),
         slow_log=SlowLog(*node.config.warning_ms()),
         auto_compaction=AutoCompaction(node.config.auto_compaction_mode, node.config.compaction_retention()),
+        mirrors=(*node.doors, "watch"),
     )
     for neighbour in (*node.doors, "watch", "lease"):
         mailbox.post(neighbour, m.Hello("storage", incarnation))

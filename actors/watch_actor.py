@@ -3,6 +3,7 @@
     gateway  -- WatchWords ------> watch    what clients with watches say
     gateway <-- WatchOut --------- watch    their answers, packed: the gateway passes them on unopened
     storage  -- Applied, History-> watch    events as they happen, and those of the past that were asked for
+    storage  -- AuthNews --------> watch    who may watch what, where users are asked who they are
     storage <-- WatchNeeds,
                 HistoryWanted ---- watch
 
@@ -59,6 +60,8 @@ class WatchActor:
                         watching.words(words, now)
                 case m.History():
                     watching.history(message, now)
+                case m.AuthNews():
+                    watching.permissions(message, now)
                 case m.Hello(actor="storage"):
                     watching.storage_restarted()
                     self._told = None

@@ -66,7 +66,7 @@ class Stream:
             numbered.append(watch._replace(id=self._next_id))
             self._next_id += 1
         self._spoke_at = now
-        return codec.pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH, *m.Watches(tuple(numbered))))
+        return codec.pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH, tuple(numbered)))
 
     def received(self, data: bytes) -> list[Told]:
         """Read a message.

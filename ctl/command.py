@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zkv.client.client import Client
+    from zkv.client.login import Login
     from zkv.client.transport import Files
     from zkv.ctl.connection import Connection
     from zkv.ctl.printers import Printer
@@ -65,6 +66,7 @@ class Call:
         self.arguments = arguments
         self.stdin, self.out, self.err = streams
         self.environment = environment or {}
+        self._credentials: tuple[str, str] | None = None
 
     def argument(self, at: int) -> bytes:
         """An argument as the bytes the shell gave."""
@@ -90,7 +92,18 @@ class Call:
         """
         from zkv.ctl.connection import Connection
 
-        return Connection(self._checked(endpoints), self.values, patience_ms=patience_ms)
+        return Connection(self._checked(endpoints), self.values, self.login(), patience_ms=patience_ms)
+
+    def login(self) -> Login | None:
+        """Who asks, if anybody said so."""
+        if not self.values.text("user"):
+            return None
+        from zkv.client.login import Login
+        from zkv.ctl.secrets import credentials
+
+        if self._credentials is None:  # the prompt asks once
+            self._credentials = credentials(self)
+        return Login(*self._credentials) if self._credentials[0] else None
 
     def client(self) -> Client:
         """The library's client, for commands that last; to be used in a `with`. Raises CommandError."""
@@ -99,6 +112,8 @@ class Call:
         from zkv.client.client import Client
 
         gc.enable()  # `main` has turned it off, for commands that live for a moment
+        self.login()
+        user, password = self._credentials or ("", "")
         return Client(
             self._checked(),
             timeout=self.values.number("command-timeout") / SECOND_NS,
@@ -107,6 +122,8 @@ class Call:
             cacert=self.values.text("cacert"),
             cert=self.values.text("cert"),
             key=self.values.text("key"),
+            user=user,
+            password=password,
             insecure_skip_tls_verify=self.values.is_on("insecure-skip-tls-verify"),
         )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from zkv.client.login import Login
     from zkv.client.ticket import Header, Ticket
     from zkv.ctl.options import Values
     from zkv.wire.messages import AnswerBody, Range, RangeAnswer, Request, StorePart
@@ -49,14 +50,18 @@ class Reply(NamedTuple):
 class Connection:
     """Raises ConfigError for an endpoint, or a key file, that is none; the methods raise what the cluster answers."""
 
-    def __init__(self, endpoints: Sequence[str], values: Values, *, patience_ms: int = 0) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], values: Values, login: Login | None = None, *, patience_ms: int = 0
+    ) -> None:
         """`patience_ms`: instead of the timeouts in `values`."""
         self.endpoints = endpoints
         self._dial_ns = patience_ms * MILLISECOND_NS or values.number("dial-timeout")
         self._command_ms = patience_ms or values.number("command-timeout") // MILLISECOND_NS
         keys = (values.text("curve-server-key") or None, values.text("curve-key") or None)
         self._transport = Transport(endpoints, *keys, certificates(values))
-        self._session = Session(len(endpoints), os.urandom(16), int.from_bytes(os.urandom(32), "big"), now=now_ms())
+        self._session = Session(
+            len(endpoints), os.urandom(16), int.from_bytes(os.urandom(32), "big"), now=now_ms(), login=login
+        )
         self._poller = zmq.Poller()
         for socket in (*self._transport.sockets, *self._transport.monitors):
             self._poller.register(socket, zmq.POLLIN)

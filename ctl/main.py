@@ -16,8 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zkv.ctl.command import Call, Command, Streams
-from zkv.ctl.options import EXIT_ERROR, GLOBAL_FLAGS, CommandError, UsageError, Values, parse
-from zkv.errors import ZkvError
+from zkv.ctl.options import EXIT_BAD_CONNECTION, EXIT_ERROR, GLOBAL_FLAGS, CommandError, UsageError, Values, parse
+from zkv.errors import AuthFailed, NoPasswordUser, ZkvError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +29,9 @@ COMMANDS = {
     "alarm disarm": "zkv.ctl.alarm:DISARM",
     "alarm list": "zkv.ctl.alarm:LIST",
     "backup": "zkv.ctl.backup:BACKUP",
+    "auth disable": "zkv.ctl.auth:DISABLE",
+    "auth enable": "zkv.ctl.auth:ENABLE",
+    "auth status": "zkv.ctl.auth:STATUS",
     "benchmark": "zkv.ctl.bench:benchmark",
     "cert ca": "zkv.ctl.cert:CA",
     "cert client": "zkv.ctl.cert:CLIENT",
@@ -68,6 +71,12 @@ COMMANDS = {
     "move-leader": "zkv.ctl.member:MOVE_LEADER",
     "put": "zkv.ctl.kv:PUT",
     "recover": "zkv.ctl.recover:RECOVER",
+    "role add": "zkv.ctl.role:ADD",
+    "role delete": "zkv.ctl.role:DELETE",
+    "role get": "zkv.ctl.role:GET",
+    "role grant-permission": "zkv.ctl.role:GRANT_PERMISSION",
+    "role list": "zkv.ctl.role:LIST",
+    "role revoke-permission": "zkv.ctl.role:REVOKE_PERMISSION",
     "server": "zkv.ctl.server:server",
     "snapshot import-etcd": "zkv.ctl.snapshot_etcd:IMPORT_ETCD",
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",
@@ -77,6 +86,13 @@ COMMANDS = {
     "top": "zkv.ctl.top:TOP",
     "touch": "zkv.ctl.lease:TOUCH",
     "txn": "zkv.ctl.txn:TXN",
+    "user add": "zkv.ctl.user:ADD",
+    "user delete": "zkv.ctl.user:DELETE",
+    "user get": "zkv.ctl.user:GET",
+    "user grant-role": "zkv.ctl.user:GRANT_ROLE",
+    "user list": "zkv.ctl.user:LIST",
+    "user passwd": "zkv.ctl.user:PASSWD",
+    "user revoke-role": "zkv.ctl.user:REVOKE_ROLE",
     "version": "zkv.ctl.version:VERSION",
     "watch": "zkv.ctl.watch:WATCH",
 }
@@ -84,12 +100,15 @@ COMMANDS = {
 
 GROUPS = {
     "alarm": "Alarm related commands",
+    "auth": "Enable or disable authentication",
     "cert": "Certificate related commands",
     "check": "commands for checking properties of the zkv cluster",
     "endpoint": "Endpoint related commands",
     "lease": "Lease related commands",
     "member": "Membership related commands",
+    "role": "Role related commands",
     "snapshot": "Manages zkv node snapshots",
+    "user": "User related commands",
 }
 ALIASES = {"compact": "compaction"}
 
@@ -170,6 +189,9 @@ def _tell(error: CommandError | ZkvError, name: str, streams: Streams) -> int:
         text, code = error.text, error.exit_code
     else:
         text, code = str(error), EXIT_ERROR
+        if isinstance(error, AuthFailed | NoPasswordUser):
+            code = EXIT_BAD_CONNECTION  # as etcdctl, whose client does not come about
+            text = f"rpc error: code = Unknown desc = {text}" if isinstance(error, NoPasswordUser) else text
         if error.maybe_applied:
             text += " (it may have been applied all the same)"
     with contextlib.suppress(BrokenPipeError):
@@ -181,9 +203,12 @@ def _tell(error: CommandError | ZkvError, name: str, streams: Streams) -> int:
 
 
 def _tell_flags(values: Values, streams: Streams) -> None:
+    from zkv.ctl.secrets import without_password
+
     for flag in GLOBAL_FLAGS:
         if flag.name != "help":
-            streams.err.write(f"{flag.environment}={values.shown(flag)}\n".encode("utf-8", "surrogateescape"))
+            shown = without_password(f"--{flag.name}", values.shown(flag))
+            streams.err.write(f"{flag.environment}={shown}\n".encode("utf-8", "surrogateescape"))
 
 
 def main() -> NoReturn:
@@ -193,6 +218,10 @@ def main() -> NoReturn:
     start), and the interpreter is left without taking it down piece by piece (a tenth).
     """
     gc.disable()
+    if any("user" in word or "password" in word for word in sys.argv[1:]):
+        from zkv.ctl.secrets import hide
+
+        hide(sys.argv[1:])
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # it may have been closed by who started us
     code = run(sys.argv[1:], Streams(stdin, sys.stdout.buffer, sys.stderr.buffer), os.environ)
     sys.stderr.flush()

@@ -93,6 +93,8 @@ GLOBAL_FLAGS = (
         "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)",
     ),
     Flag("key", "text", "", "identify client at curve:// endpoints using this key file", file=True),
+    Flag("password", "text", "", "password for authentication (if this option is used, --user should not include it)"),
+    Flag("user", "text", "", "username[:password] for authentication (prompt if password is not supplied)"),
     Flag("write-out", "text", "simple", "set the output format (fields, json, simple, table)", "w", WRITE_OUTS),
 )
 

@@ -152,6 +152,28 @@ class JsonPrinter(Printer):
         alarms = [{"memberID": member, "alarm": alarm} for member, alarm in answer.alarms]
         self.line(dumps({"header": _header(header), **_filled(alarms=alarms)}))
 
+    def auth_changed(self, header: Header, _done: str | bytes) -> None:
+        self.line(dumps({"header": _header(header)}))
+
+    def auth_status(self, header: Header, answer: m.AuthStatusAnswer) -> None:
+        told = _filled(enabled=answer.enabled, authRevision=answer.revision)
+        self.line(dumps({"header": _header(header), **told}))
+
+    def user_get(self, header: Header, _name: str, answer: m.UserGetAnswer) -> None:
+        self.line(dumps({"header": _header(header), **_filled(roles=answer.roles)}))
+
+    def user_list(self, header: Header, answer: m.UserListAnswer) -> None:
+        self.line(dumps({"header": _header(header), **_filled(users=answer.users)}))
+
+    def role_get(self, header: Header, _name: str, answer: m.RoleGetAnswer) -> None:
+        permissions = [
+            _filled(permType=kind, key=_base64(key), range_end=_base64(end)) for kind, key, end in answer.permissions
+        ]
+        self.line(dumps({"header": _header(header), **_filled(perm=permissions)}))
+
+    def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
+        self.line(dumps({"header": _header(header), **_filled(roles=answer.roles)}))
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """As etcdutl, and the whole digest."""
         told = {"hash": int(sha256[:8], 16), "revision": summary.revision, "totalKey": summary.keys, "totalSize": size}

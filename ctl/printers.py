@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from zkv.client.ops import prefix_end
 from zkv.client.ticket import Header
 from zkv.ctl.go_text import duration, quote, size
 from zkv.ctl.options import EXIT_BAD_FEATURE, CommandError
@@ -44,6 +45,20 @@ class EndpointHash(NamedTuple):
     endpoint: str
     header: Header
     answer: m.HashKVAnswer
+
+
+_READS = frozenset({m.PermissionKind.READ, m.PermissionKind.READWRITE})
+_WRITES = frozenset({m.PermissionKind.WRITE, m.PermissionKind.READWRITE})
+
+
+def permitted_keys(key: bytes, end: bytes) -> bytes:
+    """The keys of a permission, as people are told of them."""
+    if not end:
+        return key
+    if end == b"\0":
+        return b"[%s, <open ended>" % key
+    prefix = b" (prefix %s)" % key if key and end == prefix_end(key) else b""
+    return b"[%s, %s)%s" % (key, end, prefix)
 
 
 class Printer:
@@ -88,6 +103,25 @@ class Printer:
         raise NotImplementedError
 
     def alarms(self, header: Header, answer: m.AlarmAnswer) -> None:
+        raise NotImplementedError
+
+    def auth_changed(self, header: Header, done: str | bytes) -> None:
+        """`done`: what was done to users or roles, in words."""
+        raise NotImplementedError
+
+    def auth_status(self, header: Header, answer: m.AuthStatusAnswer) -> None:
+        raise NotImplementedError
+
+    def user_get(self, header: Header, name: str, answer: m.UserGetAnswer) -> None:
+        raise NotImplementedError
+
+    def user_list(self, header: Header, answer: m.UserListAnswer) -> None:
+        raise NotImplementedError
+
+    def role_get(self, header: Header, name: str, answer: m.RoleGetAnswer) -> None:
+        raise NotImplementedError
+
+    def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
         raise NotImplementedError
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
@@ -181,6 +215,33 @@ class SimplePrinter(Printer):
     def alarms(self, _header: Header, answer: m.AlarmAnswer) -> None:
         for member, alarm in answer.alarms:
             self.line(f"memberID:{member} alarm:{m.AlarmType(alarm).name} ")
+
+    def auth_changed(self, _header: Header, done: str | bytes) -> None:
+        self.line(done)
+
+    def auth_status(self, _header: Header, answer: m.AuthStatusAnswer) -> None:
+        self.line(f"Authentication Status: {'true' if answer.enabled else 'false'}")
+        self.line(f"AuthRevision: {answer.revision}")
+
+    def user_get(self, _header: Header, name: str, answer: m.UserGetAnswer) -> None:
+        self.line(f"User: {name}")
+        self.line(" ".join(("Roles:", *answer.roles)))
+
+    def user_list(self, _header: Header, answer: m.UserListAnswer) -> None:
+        for user in answer.users:
+            self.line(user)
+
+    def role_get(self, _header: Header, name: str, answer: m.RoleGetAnswer) -> None:
+        self.line(f"Role {name}")
+        for title, kinds in (("Read", _READS), ("Write", _WRITES)):
+            self.line(f"KV {title}:")
+            for kind, key, end in answer.permissions:
+                if kind in kinds:
+                    self.line(b"\t" + permitted_keys(key, end))
+
+    def role_list(self, _header: Header, answer: m.RoleListAnswer) -> None:
+        for role in answer.roles:
+            self.line(role)
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.line(", ".join(snapshot_row(summary, sha256, size)))
@@ -302,6 +363,20 @@ class FieldsPrinter(Printer):
             self.field("MemberID", member)
             self.line(f'"AlarmType" : {m.AlarmType(alarm).name}')
             self.line()
+
+    def auth_changed(self, header: Header, _done: str | bytes) -> None:
+        self._header(header)
+
+    def role_get(self, header: Header, _name: str, answer: m.RoleGetAnswer) -> None:
+        self._header(header)
+        for kind, key, end in answer.permissions:
+            self.line(f'"PermType" :  {m.PermissionKind(kind).name}')
+            self.line(f'"Key" : {quote(key)}')
+            self.line(f'"RangeEnd" : {quote(end)}')
+
+    def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
+        self._header(header)
+        self.line('"Roles" :' + "".join(f" {quote(role.encode('utf-8', 'surrogateescape'))}" for role in answer.roles))
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.field("Hash", int(sha256[:8], 16))

@@ -81,6 +81,11 @@ HELP: dict[str, dict[str, str]] = {
         "curve_allow_dir": "Directory of the public key files of clients that may come in [default: all may].",
         "peer_curve_secret_key": "File with the CURVE key pair that all members share, for curve peer URLs.",
     },
+    "Auth": {
+        "auth_token": "Kind of tokens: 'simple', or 'jwt,pub-key=FILE,priv-key=FILE,sign-method=RS512,ttl=10m'.",
+        "auth_token_ttl": "Seconds that a simple token lives without being shown.",
+        "bcrypt_cost": "Specify the cost / strength of the bcrypt algorithm for hashing auth passwords (4 to 31).",
+    },
     "Logging": {
         "log_level": "Log level: debug, info, warn, error, panic or fatal.",
     },

@@ -18,7 +18,7 @@ from zkv.ctl.lasting import check_child, check_reader, met, start_child
 from zkv.ctl.options import EXIT_CANCELED, EXIT_INVALID_INPUT, CommandError
 from zkv.ctl.txn_text import split_words
 from zkv.ctl.watch_text import EVENT_TYPE, KEY, WATCH_FLAGS, NotWatchable, from_environment, read_line, read_watch
-from zkv.errors import ClientClosed, Compacted, ZkvError
+from zkv.errors import ClientClosed, Compacted, PermissionDenied, ZkvError
 
 if TYPE_CHECKING:
     from zkv.client.client import Client
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 IDLE_S = 1.0
 """When nothing happens: how often is looked whether somebody still reads."""
 EMPTY_RANGE = "mvcc: watcher range is empty"
+DENIED = f"rpc error: code = PermissionDenied desc = {PermissionDenied.text}"  # what etcd gives as the reason
 
 
 class CommandFailed(Exception):
@@ -62,7 +63,8 @@ class Screen:
         except ClientClosed:
             raise
         except ZkvError as error:
-            self.canceled(str(error), member, error.compact_revision if isinstance(error, Compacted) else 0)
+            why = DENIED if isinstance(error, PermissionDenied) else str(error)
+            self.canceled(why, member, error.compact_revision if isinstance(error, Compacted) else 0)
 
     def canceled(self, why: str, member: Header, compact_revision: int = 0) -> None:
         with self._lock:
@@ -117,6 +119,8 @@ def _watch(call: Call) -> int:
                     screen.follow(watch, wanted.command, member)
             except CommandFailed:
                 return 1
+            except PermissionDenied:
+                screen.canceled(DENIED, member)
     raise CommandError("watch is canceled by the server", EXIT_CANCELED)
 
 

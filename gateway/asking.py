@@ -19,20 +19,36 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from zkv import errors
+from zkv.gateway.callers import NOBODY, Callers, Who, tokens_of
+from zkv.gateway.logins import Logins
+from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
-from zkv.gateway.validate import FILLED, LEASE, LOCAL, MEMBERS, RAFT, STAMPED, STREAMED, WRITE, check, filled
+from zkv.gateway.validate import (
+    FILLED,
+    LEASE,
+    LOCAL,
+    MEMBERS,
+    PASSWORD,
+    RAFT,
+    STAMPED,
+    STREAMED,
+    WRITE,
+    check,
+    filled,
+)
 from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from zkv.config import Limits
+    from zkv.gateway.logins import Told
     from zkv.gauges import Value
 
 LEADERS_LEASE: Final = "leader's lease"
@@ -41,6 +57,11 @@ DEADLINE_STEP_MS: Final = 100
 """Requests asked within this time share a deadline."""
 DRAIN_MS: Final = 2_500
 """How long after `stop` the requests in flight may still be answered."""
+STALE_MAX: Final = 3
+"""So often a request is let in again because users or roles had changed meanwhile."""
+_ROOTS: Final = frozenset({MEMBERS, RAFT})
+"""Ways of requests that raft looks at before storage can say who may ask."""
+_OLD: Final = errors.AuthOldRevision.code
 _TOGETHER: Final = frozenset(
     {m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE, m.Op.TXN, m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_KEEP_ALIVE}
 )
@@ -48,19 +69,40 @@ _TOGETHER: Final = frozenset(
 _RANGE: Final = int(m.Op.RANGE)
 _REVISION: Final = m.Range._fields.index("revision")
 _HEAD: Final = (m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0)
+_Gathering: TypeAlias = tuple[int, "m.Caller | None"]
+"""What one group has in common: its way, and who asks."""
+
+
+def _payload(requests: Sequence[tuple[int, int, Any]], caller: m.Caller | None) -> bytes:
+    return codec.pack((*_HEAD, requests) if caller is None else (*_HEAD, requests, caller))
 
 
 class Asker(Protocol):
     def answered(self, op: int, code: int, revision: int, body: Any) -> None: ...
 
 
-class _Asked:
-    """`gid`: if it is a group of its own, else 0."""
+class _Told:
+    """An asker that is a function."""
 
-    __slots__ = ("asker", "fields", "gid", "op", "size", "taken", "way")
+    __slots__ = ("_told",)
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+
+    def answered(self, op: int, code: int, revision: int, body: Any) -> None:  # noqa: ARG002 - an asker's face
+        self._told(code, revision, body)
+
+
+class _Asked:
+    """`gid`: if it is a group of its own, else 0. `stale`: how often it was let in under an old auth revision."""
+
+    __slots__ = ("asker", "caller", "fields", "gid", "op", "size", "stale", "taken", "way", "who")
 
     def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, *, size: int, taken: int) -> None:
         self.asker = asker
+        self.who = NOBODY
+        self.caller: m.Caller | None = None
+        self.stale = 0
         self.op = op
         self.fields = fields
         self.way = way
@@ -82,12 +124,18 @@ class Asking:
         post: Callable[[str, Any], bool],
         tallies: bool = False,
         slow_ms: int = 300,
+        callers: Callers | None = None,
+        bcrypt_cost: int = 10,
     ) -> None:
         self._slow = SlowRequests("grpc", slow_ms, post)
         self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
         self._kept_tally = Tally()
         self._tallies = tallies
         self._tally = self._kept_tally if tallies else None
+        self.callers = callers or Callers(tokens_of("simple", 300))
+        self.passwords = Passwords(bcrypt_cost)
+        self._logins = Logins(self.callers, self.passwords, self._log)
+        self._now = 0
         self.term = 0
         self.leader = 0
         self.revision = 0
@@ -104,8 +152,8 @@ class Asking:
         self._groups: dict[int, tuple[int, ...]] = {}  # gid -> ids
         self._last_gid = m.ETCD_DOOR
         self._started: set[int] = set()  # of those in chunks, the ones that have begun to flow
-        self._gathered: dict[int, list[tuple[int, int, Any]]] = {}  # way -> requests of this turn
-        self._gathered_sizes: dict[int, int] = {}
+        self._gathered: dict[_Gathering, list[tuple[int, int, Any]]] = {}  # the requests of this turn
+        self._gathered_sizes: dict[_Gathering, int] = {}
         self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
         self._leaderless: list[int] = []  # those to be asked again when somebody leads
         self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last id whose deadline this is)
@@ -134,16 +182,32 @@ class Asking:
 
     # --- from callers --------------------------------------------------------------------------------
 
-    def ask(self, asker: Asker, op: int, fields: tuple[Any, ...], size: int, now: int) -> int:
+    def ask(self, asker: Asker, op: int, fields: tuple[Any, ...], size: int, now: int, *, who: Who = NOBODY) -> int:
         """`size`: the request's bytes, as they came. Sets out with the next `flush`.
 
         Raises a ZkvError when it will not be served; `asker` then hears nothing.
         """
-        limits = self._limits
-        way = check(op, fields, limits)
+        self._now = now
+        way = check(op, fields, self._limits)
         if way & FILLED:
             way &= ~FILLED
-            fields = filled(op, fields, limits)
+            fields = filled(op, fields, self._limits)
+        asked = _Asked(asker, op, fields, way, size=size, taken=now)
+        if self.callers.asks and op != m.Op.AUTHENTICATE:
+            asked.who = who
+            asked.caller = self.callers.caller(who, now)
+            if way in _ROOTS:
+                self.callers.check_root(asked.caller)
+        return self._ask(asked, now)
+
+    def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
+        """A request of the door's own. Raises a ZkvError when it cannot set out."""
+        asked = _Asked(_Told(told), op, fields, WRITE, size=0, taken=now)
+        asked.caller = m.HOUSE
+        self._ask(asked, now)
+
+    def _ask(self, asked: _Asked, now: int) -> int:
+        limits, way, size = self._limits, asked.way, asked.size
         if way == WRITE and size > limits.request_bytes_max:
             raise errors.RequestTooLarge
         if self._stop_by is not None:
@@ -152,18 +216,43 @@ class Asking:
             raise errors.TooManyRequests
         self._last_id = id_ = self._last_id + 1
         if self._sampler.awake:
-            self._sampler.request(op, fields)
+            self._sampler.request(asked.op, asked.fields)
         if self._tally is not None:
-            self._tally.taken(way & ~STREAMED, 1, size)
-        self._asked[id_] = asked = _Asked(asker, op, fields, way, size=size, taken=now)
-        self._set_out(id_, asked)
+            self._tally.taken(way & ~(STREAMED | PASSWORD), 1, size)
+        self._asked[id_] = asked
         self._bytes += size
+        if way & PASSWORD:
+            self._see_to_password(id_, asked, now)
+        else:
+            self._set_out(id_, asked)
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
             self._deadlines[-1] = (self._deadlines[-1][0], id_)
         else:
             self._deadlines.append((deadline + DEADLINE_STEP_MS, id_))
         return id_
+
+    def _see_to_password(self, id_: int, asked: _Asked, now: int) -> None:
+        """Once that is done it sets out, or is answered. Raises TooManyRequests."""
+        asked.way &= ~PASSWORD
+
+        def told(code: int, revision: int, body: Any) -> None:
+            if self._forget(id_) is not None:
+                asked.asker.answered(asked.op, code, revision, body)
+
+        def go_on(fields: tuple[Any, ...]) -> None:
+            asked.fields = fields
+            if self._asked.get(id_) is asked:
+                self._set_out(id_, asked)
+
+        if asked.op == m.Op.AUTHENTICATE:
+            self._logins.authenticate(asked.fields, now, told)
+            return
+        try:
+            self._logins.fill(asked.op, asked.fields, go_on)
+        except errors.TooManyRequests:
+            self._forget(id_)
+            raise
 
     def drop(self, id_: int) -> None:
         """Nobody waits for this one any more; it may be answered already. What it asked for may still happen."""
@@ -181,24 +270,25 @@ class Asking:
         op, fields, way = asked.op, asked.fields, asked.way
         if op not in _TOGETHER or way >= STREAMED or (op == _RANGE and len(fields) > _REVISION and fields[_REVISION]):
             asked.gid = self._number((id_,))
-            payload = codec.pack((*_HEAD, ((id_, op, fields),)))
+            payload = _payload(((id_, op, fields),), asked.caller)
             self._single.setdefault(way & ~STREAMED, []).append((asked.gid, payload))
         else:
-            self._gather(way, (id_, op, fields), asked.size)
+            self._gather((way, asked.caller), (id_, op, fields), asked.size)
 
-    def _gather(self, way: int, request: tuple[int, int, Any], size: int) -> None:
-        gathered = self._gathered.setdefault(way, [])
-        total = self._gathered_sizes.get(way, 0) + size
+    def _gather(self, key: _Gathering, request: tuple[int, int, Any], size: int) -> None:
+        gathered = self._gathered.setdefault(key, [])
+        total = self._gathered_sizes.get(key, 0) + size
         if gathered and (len(gathered) >= self._limits.message_requests_max or total > self._limits.request_bytes_max):
-            self._close_group(way)
-            gathered, total = self._gathered.setdefault(way, []), size
+            self._close_group(key)
+            gathered, total = self._gathered.setdefault(key, []), size
         gathered.append(request)
-        self._gathered_sizes[way] = total
+        self._gathered_sizes[key] = total
 
-    def _close_group(self, way: int) -> None:
-        requests = self._gathered.pop(way)
+    def _close_group(self, key: _Gathering) -> None:
+        requests = self._gathered.pop(key)
         gid = self._number(tuple(request[0] for request in requests))
-        self._single.setdefault(way, []).append((gid, codec.pack((*_HEAD, requests))))
+        way, caller = key
+        self._single.setdefault(way, []).append((gid, _payload(requests, caller)))
 
     def _number(self, ids: tuple[int, ...]) -> int:
         self._last_gid += 1
@@ -207,8 +297,8 @@ class Asking:
 
     def flush(self) -> None:
         """What was asked in this turn leaves, in as few frames as entry_bytes_max allows."""
-        for way in list(self._gathered):
-            self._close_group(way)
+        for key in list(self._gathered):
+            self._close_group(key)
         self._gathered_sizes.clear()
         if not self._single:
             return
@@ -245,6 +335,8 @@ class Asking:
             case m.Refused(incarnation=incarnation, code=code, gids=gids):
                 if incarnation == self._incarnation:
                     self._refuse(gids, errors.from_code(code))
+            case m.AuthNews():
+                self.callers.news(message, self._now)
             case m.LeaderIs(term=term, leader=leader):
                 self._leader_is(term, leader)
             case m.Hello(actor=actor, incarnation=incarnation):
@@ -274,6 +366,10 @@ class Asking:
                     continue
                 if code == errors.Code.CHUNK:
                     self._started.add(id_)
+                elif code == _OLD and self._is_known_anew(asked):
+                    self._started.discard(id_)
+                    self._set_out(id_, asked)
+                    continue
                 else:
                     self._forget(id_)
                     if self._tally is not None:
@@ -283,6 +379,17 @@ class Asking:
                 asked.asker.answered(asked.op, code, revision, body)
             if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
                 self._started.update(self._groups.get(gid, ()))
+
+    def _is_known_anew(self, asked: _Asked) -> bool:
+        """Nothing of it was done: may it be asked again, by somebody who is found out under the present revision?"""
+        if asked.stale >= STALE_MAX or asked.caller == m.HOUSE:
+            return False
+        before, asked.stale = asked.caller, asked.stale + 1
+        try:
+            asked.caller = self.callers.caller(asked.who, self._now)
+        except errors.ZkvError:
+            return False
+        return asked.caller != before
 
     def _leader_is(self, term: int, leader: int) -> None:
         deposed = self.leader != 0 and (term, leader) != (self._term_led, self.leader)
@@ -329,6 +436,8 @@ class Asking:
 
     def tick(self, now: int) -> None:
         """Requests that nobody answered in time. What flows is paced by storage, not by a deadline."""
+        self._now = now
+        self.passwords.tend()
         self._ask_again()
         while self._deadlines and self._deadlines[0][0] <= now:
             _, last_id = self._deadlines.popleft()

@@ -22,6 +22,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv import errors
+from zkv.gateway.callers import Who, who_calls
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.http2.grpc_words import Method, Status
 from zkv.gateway.pb import election_pb2, lock_pb2
@@ -287,7 +288,15 @@ class Contest:
         self._steps = steps(self, asks.FromString(message))
         self._go_on(lambda: next(self._steps))
 
+    @property
+    def now(self) -> int:
+        return self._desk.now
+
     # --- for the steps -------------------------------------------------------------------------------
+
+    def who(self) -> Who:
+        """The steps are its caller's."""
+        return who_calls(self._line, self._call, self._desk.asking.callers)
 
     def header(self, revision: int) -> Any:
         return self._desk.answering.header(revision)
@@ -330,7 +339,7 @@ class Contest:
             if isinstance(step, Ask):
                 self._unwatch()
                 size = sum(len(field) for field in step.fields if isinstance(field, bytes))
-                self._id = self._desk.asking.ask(self, step.op, step.fields, size, self._desk.now)
+                self._id = self._desk.asking.ask(self, step.op, step.fields, size, self._desk.now, who=self.who())
                 return None
             key, end, revision = step if isinstance(step, Events) else (step.key, b"", step.revision)
             if self._watch is None or self._watch.of != (key, end):
@@ -413,7 +422,8 @@ class _Watch:
         self._untaken = 0  # bytes of them
         self._lost = False
         self.number = desk.listen(self)
-        desk.say(self, _WATCH, (((1, key, end, revision, False, no_put, False, False, False),),))
+        caller = desk.callers.caller(contest.who(), contest.now)
+        desk.say(self, _WATCH, (((1, key, end, revision, False, no_put, False, False, False),), caller))
 
     def told(self, payload: bytes) -> None:
         *_, watches = codec.unpack(payload)

@@ -24,10 +24,15 @@ from zkv.wire.messages import PROTOCOL_VERSION, ClientKind
 
 if TYPE_CHECKING:
     from zkv.config import Limits
+    from zkv.wire.messages import Caller
 
 ARRAY_MIN: Final = 4096
 """Arrays up to this length are unpacked, so that a txn with too many operations is told so."""
 
+TOKEN_CHARS_MAX: Final = 8192
+_FIVE: Final = b"\x95"  # msgpack's head of an array of five, and of six
+_SIX: Final = b"\x96"
+_SIX_FIELDS: Final = _SIX[0]
 _REQUESTS: Final = int(ClientKind.REQUESTS)
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 # Sets of ways, bit `way` each. Within one message ranges that may be streamed are never of one way.
@@ -42,12 +47,16 @@ class Group(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """`fields` are those of another kind than Requests, unchecked; id 0 in `refused`: something without an id."""
+    """`fields` are those of another kind than Requests, unchecked; id 0 in `refused`: something without an id.
+
+    `token` is what came with requests, and is not in the groups any more.
+    """
 
     kind: int
     groups: list[Group]
     refused: dict[int, ZkvError]
     fields: tuple[Any, ...] = ()
+    token: str = ""
 
 
 def read(payload: bytes, limits: Limits) -> Opened:
@@ -87,7 +96,10 @@ def read(payload: bytes, limits: Limits) -> Opened:
     if len(ids) == len(message[4]) and (
         (len(ids) == 1 and ways < _FILLED_BIT) or (ways in _ONE_WAY and len(set(ids)) == len(ids))
     ):
-        return Opened(kind, [Group(ways.bit_length() - 1, tuple(ids), payload)], {})
+        way = ways.bit_length() - 1
+        if len(message) == 5:
+            return Opened(kind, [Group(way, tuple(ids), payload)], {})
+        return Opened(kind, [Group(way, tuple(ids), _without_token(payload, message))], {}, token=message[5])
     return _sort_out(message, payload, limits)
 
 
@@ -96,9 +108,9 @@ def _array_max(limits: Limits) -> int:
 
 
 def _well_formed(message: tuple[Any, ...], limits: Limits) -> bool:
-    if len(message) != 5:
+    if len(message) != 5 and not (len(message) == 6 and is_token(message[5])):
         return False
-    _, _, session, floor, requests = message
+    session, floor, requests = message[2:5]
     return (
         type(session) is bytes
         and len(session) in (0, 16)
@@ -110,7 +122,7 @@ def _well_formed(message: tuple[Any, ...], limits: Limits) -> bool:
 
 
 def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opened:
-    _, kind, session, floor, requests = message
+    kind, session, floor, requests = message[1:5]
     refused: dict[int, ZkvError] = {}
     groups: dict[tuple[int, int], list[tuple[int, Any, Any]]] = {}
     seen = set()
@@ -142,7 +154,27 @@ def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opene
             for (way, _), members in groups.items()
         ],
         refused,
+        token=message[5] if len(message) > 5 else "",
     )
+
+
+def is_token(field: object) -> bool:
+    return type(field) is str and len(field) <= TOKEN_CHARS_MAX
+
+
+def _without_token(payload: bytes, message: tuple[Any, ...]) -> bytes:
+    """The message without its sixth field, which is a caller's place from here on."""
+    tail = codec.pack(message[5])
+    if payload[0] == _SIX_FIELDS and payload.endswith(tail):
+        return _FIVE + payload[1 : -len(tail)]
+    return codec.pack(message[:5])  # in another spelling of msgpack's than ours
+
+
+def with_caller(payload: bytes, caller: Caller) -> bytes:
+    """A group's payload, saying who asks."""
+    if payload[:1] == _FIVE:
+        return b"".join((_SIX, payload[1:], codec.pack(caller)))
+    return codec.pack((*codec.unpack(payload)[:5], caller))
 
 
 def _unreadable(payload: bytes, limits: Limits, error: ZkvError) -> Opened:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from zkv.errors import NotTrusted
+from zkv.gateway.callers import Callers, tokens_of
 from zkv.gateway.doors import Shown
 from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line, Peer
@@ -54,6 +55,8 @@ JSON_BYTES_MAX: Final = 256 << 20
 """Bodies of JSON that are not whole, of all connections together."""
 BACKLOG: Final = 1024
 BUSY_TICK_S: Final = 0.05
+PASSWORDS_S: Final = 0.005
+"""How often, while passwords are looked at beside, whether it is done."""
 RETRY_S: Final = 0.02
 """A neighbour's queue that was full is tried again after this."""
 CLOSE_MS: Final = 1_500
@@ -84,6 +87,7 @@ class GrpcGateway:
         self._close_by: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due = False
+        self._tends = False
 
     async def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Raises OSError when an address is taken."""
@@ -156,6 +160,9 @@ class GrpcGateway:
         assert self._loop is not None
         if not self.desk.flush():
             self._loop.call_later(RETRY_S, self.settle_soon)
+        if self.desk.looks_at_passwords and not self._tends:
+            self._tends = True
+            self._loop.call_later(PASSWORDS_S, self._tend_passwords)
         dirty = list(self.desk.dirty)
         self.desk.dirty.clear()
         for line in dirty:
@@ -170,6 +177,11 @@ class GrpcGateway:
         if http2:
             return Line(self.desk, self.limits, now, peer, PlainStreams(self._web, peer))
         return Http1Connection(self._web, self.desk.dirty.add, now, peer)
+
+    def _tend_passwords(self) -> None:
+        self._tends = False
+        self.desk.asking.passwords.tend()
+        self._settle()
 
 
 class Arriving(asyncio.Protocol):
@@ -332,6 +344,8 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         post=mailbox.post,
         tallies=node.reports,
         slow_ms=config.warning_ms()[1],
+        callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
+        bcrypt_cost=config.bcrypt_cost,
     )
     message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
     defaults = Http2Limits()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zkv import errors
 from zkv.gateway import contests, grpc_lease, grpc_snapshot
 from zkv.gateway.asking import Asking
+from zkv.gateway.callers import who_calls
 from zkv.gateway.contests import Contest
 from zkv.gateway.grpc_lease import KeepAlives
 from zkv.gateway.grpc_snapshot import SnapshotStream
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zkv.config import Limits
+    from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers, Connection, Served
     from zkv.gateway.http2.grpc import Call
 
@@ -75,6 +77,8 @@ class EtcdDesk:
         post: Callable[[str, Any], bool],
         tallies: bool = False,
         slow_ms: int = 300,
+        callers: Callers | None = None,
+        bcrypt_cost: int = 10,
     ) -> None:
         self.dirty: set[Connection] = set()
         self.answering = Answering(cluster_id, member_id)
@@ -86,8 +90,16 @@ class EtcdDesk:
             post=post,
             tallies=tallies,
             slow_ms=slow_ms,
+            callers=callers,
+            bcrypt_cost=bcrypt_cost,
         )
-        self.watches = WatchDesk(limits=limits, incarnation=incarnation, answering=self.answering, post=post)
+        self.watches = WatchDesk(
+            limits=limits,
+            incarnation=incarnation,
+            answering=self.answering,
+            post=post,
+            callers=self.asking.callers,
+        )
         self.gathered_bytes = 0
         self.now = 0
         """Of the last that was heard."""
@@ -112,9 +124,11 @@ class EtcdDesk:
                 raise errors.NotLeader
             if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
                 raise errors.NoLeader
-            served.id = self.asking.ask(served, op, fields, len(message), now)
+            served.id = self.asking.ask(
+                served, op, fields, len(message), now, who=who_calls(line, call, self.asking.callers)
+            )
         except errors.ZkvError as error:
-            line.finish(call, *status_of(error))
+            line.finish(call, *status_of(error, op))
             return None
         except DecodeError:
             line.finish(call, Status.INTERNAL, "grpc: failed to unmarshal the received message")
@@ -236,6 +250,10 @@ class EtcdDesk:
         """Something may come to its deadline soon."""
         return self.asking.in_flight[0] > 0
 
+    @property
+    def looks_at_passwords(self) -> bool:
+        return self.asking.passwords.is_busy
+
     def _is_leaderless(self, now: int) -> bool:
         since = self._leaderless_since
         return since is not None and now >= since + self._leaderless_ms
@@ -266,7 +284,7 @@ class _Unary:
             self._chunk(body)
         else:
             self._let_go()
-            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else "")))
+            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else ""), op))
 
     def _chunk(self, body: Any) -> None:
         desk = self._desk

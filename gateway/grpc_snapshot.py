@@ -13,6 +13,7 @@ import io
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
+from zkv.gateway.callers import who_calls
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.http2.grpc_words import Status
 from zkv.gateway.pb import rpc_pb2 as pb
@@ -41,11 +42,11 @@ class SnapshotStream:
         self._out = io.BytesIO()
         self._writer = SnapshotWriter(self._out)
         self._owes_credit = False
-        self._id = asking.ask(self, m.Op.SNAPSHOT, (), 0, now)
+        self._id = asking.ask(self, m.Op.SNAPSHOT, (), 0, now, who=who_calls(line, call, asking.callers))
 
-    def answered(self, op: int, code: int, revision: int, body: Any) -> None:  # noqa: ARG002 - an asker's face
+    def answered(self, op: int, code: int, revision: int, body: Any) -> None:
         if code not in {errors.Code.OK, errors.Code.CHUNK}:
-            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else "")))
+            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else ""), op))
             return
         self._writer.add(body[0])
         if code == errors.Code.OK:

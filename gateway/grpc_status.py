@@ -9,6 +9,7 @@ from typing import Final
 
 from zkv import errors
 from zkv.gateway.http2.grpc_words import Status
+from zkv.wire import messages as m
 
 STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.InvalidRequest: Status.INVALID_ARGUMENT,
@@ -42,6 +43,24 @@ STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.NoSpace: Status.RESOURCE_EXHAUSTED,
     errors.Corrupt: Status.DATA_LOSS,
     errors.PermissionDenied: Status.PERMISSION_DENIED,
+    errors.RootUserNotExist: Status.FAILED_PRECONDITION,
+    errors.RootRoleNotExist: Status.FAILED_PRECONDITION,
+    errors.UserExists: Status.FAILED_PRECONDITION,
+    errors.UserEmpty: Status.INVALID_ARGUMENT,
+    errors.UserNotFound: Status.FAILED_PRECONDITION,
+    errors.RoleExists: Status.FAILED_PRECONDITION,
+    errors.RoleNotFound: Status.FAILED_PRECONDITION,
+    errors.RoleEmpty: Status.INVALID_ARGUMENT,
+    errors.AuthFailed: Status.INVALID_ARGUMENT,
+    errors.PermissionNotGiven: Status.INVALID_ARGUMENT,
+    errors.RoleNotGranted: Status.FAILED_PRECONDITION,
+    errors.PermissionNotGranted: Status.FAILED_PRECONDITION,
+    errors.AuthNotEnabled: Status.FAILED_PRECONDITION,
+    errors.InvalidAuthToken: Status.UNAUTHENTICATED,
+    errors.InvalidAuthMgmt: Status.INVALID_ARGUMENT,
+    errors.NoPasswordUser: Status.UNKNOWN,  # etcd has none for it
+    errors.TooManyNames: Status.RESOURCE_EXHAUSTED,
+    errors.AuthOldRevision: Status.INVALID_ARGUMENT,
     errors.NotIntroduced: Status.UNAUTHENTICATED,
     errors.NoLeader: Status.UNAVAILABLE,
     errors.TooManyRequests: Status.RESOURCE_EXHAUSTED,
@@ -58,6 +77,18 @@ _WITH_DETAIL: Final = frozenset({errors.InvalidRequest, errors.UnsupportedVersio
 """The others' texts are compared, to the letter."""
 
 
-def status_of(error: errors.ZkvError) -> tuple[Status, str]:
+_MAINTENANCE: Final = frozenset({m.Op.DEFRAGMENT, m.Op.HASH_KV, m.Op.SNAPSHOT})
+"""Of these etcd lets out errors of users as they are inside."""
+_INSIDE: Final = {
+    errors.UserEmpty: "auth: user name is empty",
+    errors.PermissionDenied: "auth: permission denied",
+    errors.UserNotFound: "auth: user not found",
+}
+
+
+def status_of(error: errors.ZkvError, op: int = 0) -> tuple[Status, str]:
+    """`op`: what was asked for."""
     cls = type(error)
+    if op in _MAINTENANCE and cls in _INSIDE:
+        return Status.UNKNOWN, _INSIDE[cls]
     return STATUS.get(cls, Status.UNKNOWN), str(error) if cls in _WITH_DETAIL else cls.text

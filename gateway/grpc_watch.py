@@ -7,7 +7,8 @@ here, and the events of an answer are written once, however many watches of the 
 The actor is told that bytes were taken as soon as HTTP/2 lets them out, so a client that reads nothing is owed at
 most a window of events; what it misses meanwhile is read as history once it goes on.
 
-A watch ends alone when its client says so, or with what it asks for having been compacted. All else that befalls it
+A watch ends alone when its client says so, when what it asks for has been compacted, or when its user may not (or no
+longer) read what it watches. All else that befalls it
 ends the call, as UNAVAILABLE: etcd's clients then begin their watches anew where they were, here or elsewhere, while
 a watch that is cancelled alone they take for refused.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
+from zkv.gateway.callers import who_calls
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.http2.grpc_words import Status
 from zkv.gateway.pb import rpc_pb2 as pb
@@ -27,6 +29,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers
     from zkv.gateway.http2.grpc import Call
     from zkv.gateway.translate import Answering
@@ -43,6 +46,9 @@ _CREDIT: Final = int(m.ClientKind.WATCH_CREDIT)
 _PROGRESS: Final = int(m.ClientKind.WATCH_PROGRESS)
 _CANCEL: Final = int(m.ClientKind.CANCEL)
 _ALL: Final = 0
+_ALONE: Final = frozenset({0, errors.Compacted.code, errors.PermissionDenied.code})
+DENIED: Final = f"rpc error: code = PermissionDenied desc = {errors.PermissionDenied.text}"
+"""What etcd gives as the reason."""
 
 
 class Listener(Protocol):
@@ -61,9 +67,16 @@ class WatchDesk:
     """All watch streams of the door."""
 
     def __init__(
-        self, *, limits: Limits, incarnation: int, answering: Answering, post: Callable[[str, Any], bool]
+        self,
+        *,
+        limits: Limits,
+        incarnation: int,
+        answering: Answering,
+        post: Callable[[str, Any], bool],
+        callers: Callers,
     ) -> None:
         self.answering = answering
+        self.callers = callers
         self.revision = 0
         """The newest one that the actor has spoken of."""
         self._limits = limits
@@ -132,13 +145,14 @@ class WatchStream:
         self._call = call
         self._names: dict[int, int] = {}  # our number of a watch -> its client's
         self._numbers: dict[int, int] = {}  # and back
+        self._created: set[int] = set()  # our numbers of those that have begun
         self._last_watch = 0
         self._next_name = 0
         self._untaken = 0  # bytes the client has not been sent, for it reads too slowly
 
     # --- what its client says ------------------------------------------------------------------------
 
-    def received(self, data: bytes, now: int) -> None:  # noqa: ARG002 - every stream has this face
+    def received(self, data: bytes, now: int) -> None:
         try:
             asked = pb.WatchRequest.FromString(data)
         except DecodeError:
@@ -146,7 +160,7 @@ class WatchStream:
             return
         which = asked.WhichOneof("request_union")
         if which == "create_request":
-            self._create(asked.create_request)
+            self._create(asked.create_request, now)
         elif which == "cancel_request":
             number = self._numbers.get(asked.cancel_request.watch_id)
             if number is not None:
@@ -165,7 +179,7 @@ class WatchStream:
             taken, self._untaken = self._untaken, 0
             self._desk.say(self, _CREDIT, (taken,))
 
-    def _create(self, asked: pb.WatchCreateRequest) -> None:
+    def _create(self, asked: pb.WatchCreateRequest, now: int) -> None:
         key = asked.key or b"\0"
         name = asked.watch_id
         if asked.range_end not in {b"", b"\0"} and asked.range_end <= key:
@@ -179,6 +193,11 @@ class WatchStream:
         elif name in self._numbers:
             self._refuse("mvcc: duplicate watch ID provided on the WatchStream")
             return
+        try:
+            caller = self._desk.callers.caller(who_calls(self._line, self._call, self._desk.callers), now)
+        except errors.InvalidAuthToken:
+            self._refuse(DENIED)
+            return
         self._last_watch += 1
         self._names[self._last_watch] = name
         self._numbers[name] = self._last_watch
@@ -188,7 +207,7 @@ class WatchStream:
             pb.WatchCreateRequest.NOPUT in filters, pb.WatchCreateRequest.NODELETE in filters,
             asked.progress_notify, asked.fragment,
         )  # fmt: skip
-        self._desk.say(self, _WATCH, ((tuple(watch),),))
+        self._desk.say(self, _WATCH, ((tuple(watch),), caller))
 
     def _refuse(self, reason: str) -> None:
         header = self._desk.answering.header(self._desk.revision)
@@ -203,7 +222,7 @@ class WatchStream:
         flows = True
         for ids, kind, revision, body in watches:
             self._desk.revision = max(self._desk.revision, revision)
-            if kind == m.WatchKind.CANCELLED and body[0] not in {0, errors.Compacted.code}:
+            if kind == m.WatchKind.CANCELLED and body[0] not in _ALONE:
                 self.end(errors.from_code(body[0]))
                 return
             events = b""
@@ -217,12 +236,17 @@ class WatchStream:
                 response = pb.WatchResponse(header=answering.header(revision), watch_id=name)
                 if kind == m.WatchKind.CREATED:
                     response.created = True
+                    self._created.add(number)
                 elif kind == m.WatchKind.CANCELLED:
                     response.canceled = True
                     response.compact_revision = body[1]
                     if body[0]:
                         response.header.revision = 0  # as in etcd
+                    if body[0] == errors.PermissionDenied.code:
+                        response.cancel_reason = DENIED
+                        response.created = number not in self._created
                     del self._names[number], self._numbers[name]
+                    self._created.discard(number)
                 flows = self._line.send(self._call, response.SerializeToString() + events)
         if flows:
             self._desk.say(self, _CREDIT, (len(payload),))

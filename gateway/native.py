@@ -40,13 +40,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
+from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
+from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
+from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
-from zkv.gateway.threshold import USHER, Threshold
-from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, RAFT, STAMPED, STREAMED, WRITE
+from zkv.gateway.threshold import USHER, Threshold, common_name
+from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, PASSWORD, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
 from zkv.mailbox import Mailbox, Stop
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 
     from zkv.actors.node import Node
     from zkv.config import Limits
+    from zkv.gateway.logins import Told
     from zkv.gateway.watches import WatchAnswer
     from zkv.gauges import Value
 
@@ -68,18 +72,23 @@ DRAIN_MS: Final = 2_500
 """How long after Stop the groups in flight may still be answered (less than the supervisor's patience)."""
 LEADERS_LEASE: Final = "leader's lease"
 """As such says Hello, from another member, the lease actor that has this gateway's keep-alives."""
+PASSWORDS_MS: Final = 5
+"""How often, while passwords are looked at beside, whether it is done."""
 CREDIT_MAX: Final = 1 << 16
 """Chunks a client may ask for at once: no stream is as long."""
+_ROOTS: Final = frozenset({MEMBERS, RAFT, LOOK})
+"""Ways of requests that are done, or looked at, before storage can say who may ask."""
+NO_CLIENT: Final[Client] = ("", b"")
 _DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR, CERTIFIED_DOOR})
 
 
 class _Group:
     """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow.
 
-    `taken`: when it set out.
+    `taken`: when it set out. `told`: the door's own, and who is to be told of it; it has one request, and no client.
     """
 
-    __slots__ = ("client", "ids", "size", "started", "taken", "way")
+    __slots__ = ("client", "ids", "size", "started", "taken", "told", "way")
 
     def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int, taken: int) -> None:
         self.client = client
@@ -88,6 +97,7 @@ class _Group:
         self.way = way
         self.taken = taken
         self.started = False
+        self.told: Told | None = None
 
 
 class NativeGateway:
@@ -108,6 +118,8 @@ class NativeGateway:
         threshold: Threshold | None = None,
         actors: Sequence[str] = (),
         ring: Callable[[], object] = int,
+        callers: Callers | None = None,
+        bcrypt_cost: int = 10,
     ) -> None:
         self.finished = False
         self._kept_tally = Tally()
@@ -127,6 +139,9 @@ class NativeGateway:
         self._timeout_ms = request_timeout_ms
         self._post = post
         self._threshold = threshold
+        self._callers = callers or Callers(tokens_of("simple", 300))
+        self._passwords = Passwords(bcrypt_cost)
+        self._logins = Logins(self._callers, self._passwords, self._log)
         self._groups: dict[int, _Group] = {}
         self._bytes = 0
         self._last_gid = 0
@@ -175,10 +190,13 @@ class NativeGateway:
                 self._watches.out(message)
             elif type(message) is Stop:
                 self._stop(now)
+            elif type(message) is m.AuthNews:
+                self._callers.news(message, now)
             else:
                 self._mail(message)
         for door, frames in requests:
             self._message(door, frames, now)
+        self._passwords.tend()
         for way, groups in self._outgoing.items():
             self._send(way, groups, now)
         self._outgoing.clear()
@@ -190,7 +208,8 @@ class NativeGateway:
 
     def next_wakeup(self, now: int) -> int | None:
         deadline = self._deadlines[0][0] if self._deadlines and self._groups else None
-        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now), self._looking.next_wakeup())
+        looked = now + PASSWORDS_MS if self._passwords.is_busy else None
+        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now), self._looking.next_wakeup(), looked)
         return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
 
     # --- from clients --------------------------------------------------------------------------------
@@ -207,47 +226,119 @@ class NativeGateway:
             self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
         self._watches.heard(client, now)
-        kind, groups, refused, fields = envelope.read(frames[1], self._limits)
+        kind, groups, refused, fields, token = envelope.read(frames[1], self._limits)
         if refused:
             self._refuse(client, refused)
-        for way, ids, payload in groups:
-            self._take(client, ids, way, payload, now)
+        if groups:
+            self._ask(client, groups, token, now)
         if kind in WATCH_WORDS:
-            error = self._watches.word(client, kind, fields, now)
+            error = self._watch_word(client, kind, fields, now)
             if error is not None:
                 self._refuse(client, {0: error})
         elif kind != m.ClientKind.REQUESTS:
             self._word(client, kind, fields)
 
-    def _take(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> None:
-        """A group sets out, if there is room."""
-        limits = self._limits
-        size = len(payload)
+    def _ask(self, client: Client, groups: list[envelope.Group], token: str, now: int) -> None:
+        caller: m.Caller | None = None
+        if self._callers.enabled or token:
+            try:
+                caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
+            except errors.ZkvError as error:
+                stranger = [group for group in groups if not _authenticates(group)]
+                self._refuse(client, dict.fromkeys([id_ for group in stranger for id_ in group.ids], error))
+                groups = [group for group in groups if _authenticates(group)]
+        for way, ids, payload in groups:
+            if way & PASSWORD:
+                self._ask_with_password(client, ids[0], payload, caller, now)
+            else:
+                self._take(client, ids, way, payload, now, caller=caller)
+
+    def _ask_with_password(self, client: Client, id_: int, payload: bytes, caller: m.Caller | None, now: int) -> None:
+        version, kind, session, floor, requests = codec.unpack(payload)
+        (_, op, fields) = requests[0]
         if self._drain_by is not None:
-            self._refuse(client, dict.fromkeys(ids, errors.Stopped()))
-            return
+            self._refuse(client, {id_: errors.Stopped()})
+        elif op == m.Op.AUTHENTICATE:
+            self._logins.authenticate(
+                fields, now, lambda code, revision, body: self._answer(client, ((id_, code, revision, body),))
+            )
+        else:
+
+            def go_on(filled: tuple[Any, ...]) -> None:
+                data = codec.pack((version, kind, session, floor, ((id_, op, filled),)))
+                self._take(client, (id_,), WRITE, data, now, caller=caller)
+
+            try:
+                self._logins.fill(op, fields, go_on)
+            except errors.TooManyRequests as error:
+                self._refuse(client, {id_: error})
+
+    def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
+        """A request of the door's own. Raises Stopped, TooManyRequests."""
+        payload = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, op, fields),), m.HOUSE))
+        error = self._unable(len(payload))
+        if error is not None:
+            raise error
+        self._set_out(NO_CLIENT, (1,), WRITE, payload, now).told = told
+
+    def _watch_word(self, client: Client, kind: int, fields: tuple[Any, ...], now: int) -> errors.ZkvError | None:
+        caller: m.Caller | errors.ZkvError | None = None
+        if kind == m.ClientKind.WATCH:
+            token = ""
+            if len(fields) == 2 and envelope.is_token(fields[1]):
+                token = fields[1]
+                fields = fields[:1]
+            if self._callers.enabled or token:
+                try:
+                    caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
+                except errors.ZkvError as error:
+                    caller = error
+        return self._watches.word(client, kind, fields, now, caller)
+
+    def _unable(self, size: int) -> errors.ZkvError | None:
+        """Why no group of `size` bytes can set out now."""
+        limits = self._limits
+        if self._drain_by is not None:
+            return errors.Stopped()
         if len(self._groups) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
-            self._refuse(client, dict.fromkeys(ids, errors.TooManyRequests()))
+            return errors.TooManyRequests()
+        return None
+
+    def _take(
+        self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int, *, caller: m.Caller | None
+    ) -> None:
+        """A group sets out, if there is room."""
+        error = self._unable(len(payload))
+        if error is None and self._callers.asks and way & ~STREAMED in _ROOTS:
+            error = self._callers.refusal_unless_root(caller)
+        if caller is not None:
+            payload = envelope.with_caller(payload, caller)
+        if error is not None:
+            self._refuse(client, dict.fromkeys(ids, error))
             return
-        gid = self._last_gid + 1
+        if way >= STREAMED and (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
+            self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
+            return
+        self._set_out(client, ids, way, payload, now)
+
+    def _set_out(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> _Group:
+        gid = self._last_gid = self._last_gid + 1
         if way >= STREAMED:
-            if (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
-                self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
-                return
             self._streams[client, ids[0]] = gid
+        size = len(payload)
         if self._tally is not None:
             self._tally.taken(way & ~STREAMED, len(ids), size)
         if self._sampler.awake:
             self._sampler.message(payload, len(ids))
-        self._last_gid = gid
         self._bytes += size
-        self._groups[gid] = _Group(client, ids, size, way, now)
+        group = self._groups[gid] = _Group(client, ids, size, way, now)
         self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
             self._deadlines[-1] = (self._deadlines[-1][0], gid)
         else:
             self._deadlines.append((deadline + DEADLINE_STEP_MS, gid))
+        return group
 
     def _word(self, client: Client, kind: int, fields: tuple[Any, ...]) -> None:
         """Credit, Cancel or Ping. A malformed one is answered under id 0: its own id, if any, is that of a range."""
@@ -291,7 +382,10 @@ class NativeGateway:
             else:  # a part of the group; the rest follows
                 answered = {id_ for id_, *_ in codec.unpack(payload)[4]}
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
-            if not self._post(group.client, payload):
+            if group.told is not None:
+                _, code, revision, body = codec.unpack(payload)[4][0]
+                group.told(code, revision, body)
+            elif not self._post(group.client, payload):
                 self.counts["answers dropped"] += 1
                 if group.started and not last:
                     self._let_go(gid)
@@ -414,7 +508,9 @@ class NativeGateway:
         group = self._let_go(gid)
         if group is not None and self._tally is not None:
             self._tally.failed[group.way & ~STREAMED] += 1
-        if group is not None and group.ids:
+        if group is not None and group.told is not None:
+            group.told(error.code, 0, ())
+        elif group is not None and group.ids:
             self._refuse(group.client, dict.fromkeys(group.ids, error))
 
     def _settle_all(self, error: errors.ZkvError, which: Callable[[_Group], bool]) -> None:
@@ -443,6 +539,11 @@ class NativeGateway:
         """Watch answers of the gateway's own; False if they could not be sent."""
         head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
         return self._post(client, codec.pack(m.Answers(*head, (), 0, watches)))
+
+
+def _authenticates(group: envelope.Group) -> bool:
+    """Is it a request for a token?"""
+    return bool(group.way & PASSWORD) and codec.unpack(group.payload)[4][0][1] == m.Op.AUTHENTICATE
 
 
 # --- the process -------------------------------------------------------------------------------------------------
@@ -484,6 +585,8 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         threshold=threshold,
         actors=node.actors,
         ring=lambda: mailbox.ring_at(node.actors),
+        callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
+        bcrypt_cost=config.bcrypt_cost,
     )
     mailbox.on_look = gateway.look
     for neighbour in NEIGHBOURS:

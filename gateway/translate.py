@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from zkv.errors import InvalidRequest, KeyNotFound
+from zkv.errors import InvalidRequest, KeyNotFound, PermissionNotGiven
 from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.gateway.pb.auth_pb2 import Permission
 from zkv.gateway.pb.kv_pb2 import Event, KeyValue
 from zkv.wire import messages as m
 
@@ -92,6 +93,12 @@ def _op_fields(asked: pb.RequestOp, depth: int) -> Fields:
     raise KeyNotFound  # an operation that is none: etcd says so
 
 
+def _grant_fields(asked: pb.AuthRoleGrantPermissionRequest) -> Fields:
+    if not asked.HasField("perm"):
+        raise PermissionNotGiven
+    return asked.name, int(asked.perm.permType), asked.perm.key, asked.perm.range_end
+
+
 _reading: dict[str, tuple[m.Op, type[Message], Callable[[Any], Fields]]] = {
     "KV/Range": (m.Op.RANGE, pb.RangeRequest, _range_fields),
     "KV/Put": (m.Op.PUT, pb.PutRequest, _put_fields),
@@ -130,6 +137,43 @@ _reading: dict[str, tuple[m.Op, type[Message], Callable[[Any], Fields]]] = {
     "Maintenance/HashKV": (m.Op.HASH_KV, pb.HashKVRequest, lambda asked: (asked.revision,)),
     "Maintenance/Hash": (m.Op.HASH_KV, pb.HashRequest, lambda _: (0,)),
     "Maintenance/MoveLeader": (m.Op.MOVE_LEADER, pb.MoveLeaderRequest, lambda asked: (asked.targetID,)),
+    "Auth/AuthEnable": (m.Op.AUTH_ENABLE, pb.AuthEnableRequest, lambda _: ()),
+    "Auth/AuthDisable": (m.Op.AUTH_DISABLE, pb.AuthDisableRequest, lambda _: ()),
+    "Auth/AuthStatus": (m.Op.AUTH_STATUS, pb.AuthStatusRequest, lambda _: ()),
+    "Auth/Authenticate": (m.Op.AUTHENTICATE, pb.AuthenticateRequest, lambda asked: (asked.name, asked.password)),
+    "Auth/UserAdd": (
+        m.Op.USER_ADD,
+        pb.AuthUserAddRequest,
+        lambda asked: (asked.name, asked.password, asked.options.no_password),
+    ),
+    "Auth/UserGet": (m.Op.USER_GET, pb.AuthUserGetRequest, lambda asked: (asked.name,)),
+    "Auth/UserList": (m.Op.USER_LIST, pb.AuthUserListRequest, lambda _: ()),
+    "Auth/UserDelete": (m.Op.USER_DELETE, pb.AuthUserDeleteRequest, lambda asked: (asked.name,)),
+    "Auth/UserChangePassword": (
+        m.Op.USER_CHANGE_PASSWORD,
+        pb.AuthUserChangePasswordRequest,
+        lambda asked: (asked.name, asked.password),
+    ),
+    "Auth/UserGrantRole": (
+        m.Op.USER_GRANT_ROLE,
+        pb.AuthUserGrantRoleRequest,
+        lambda asked: (asked.user, asked.role),
+    ),
+    "Auth/UserRevokeRole": (
+        m.Op.USER_REVOKE_ROLE,
+        pb.AuthUserRevokeRoleRequest,
+        lambda asked: (asked.name, asked.role),
+    ),
+    "Auth/RoleAdd": (m.Op.ROLE_ADD, pb.AuthRoleAddRequest, lambda asked: (asked.name,)),
+    "Auth/RoleGet": (m.Op.ROLE_GET, pb.AuthRoleGetRequest, lambda asked: (asked.role,)),
+    "Auth/RoleList": (m.Op.ROLE_LIST, pb.AuthRoleListRequest, lambda _: ()),
+    "Auth/RoleDelete": (m.Op.ROLE_DELETE, pb.AuthRoleDeleteRequest, lambda asked: (asked.role,)),
+    "Auth/RoleGrantPermission": (m.Op.ROLE_GRANT_PERMISSION, pb.AuthRoleGrantPermissionRequest, _grant_fields),
+    "Auth/RoleRevokePermission": (
+        m.Op.ROLE_REVOKE_PERMISSION,
+        pb.AuthRoleRevokePermissionRequest,
+        lambda asked: (asked.role, asked.key, asked.range_end),
+    ),
 }
 
 
@@ -232,6 +276,11 @@ def _status(body: Any, header: pb.ResponseHeader | None) -> pb.StatusResponse:
     )  # fmt: skip
 
 
+def _permission(fields: Any) -> Permission:
+    kind, key, range_end = fields
+    return Permission(permType=kind, key=key, range_end=range_end)
+
+
 _FULL, _WITHOUT_REVISION, _NONE = range(3)
 _writing: dict[int, tuple[int, Callable[[Any, pb.ResponseHeader | None], Message]]] = {
     m.Op.RANGE: (_FULL, _range),
@@ -290,6 +339,29 @@ _writing: dict[int, tuple[int, Callable[[Any, pb.ResponseHeader | None], Message
         lambda body, header: pb.HashKVResponse(header=header, hash=body[0], compact_revision=body[1]),
     ),
     m.Op.MOVE_LEADER: (_NONE, lambda _, _header: pb.MoveLeaderResponse()),
+    m.Op.AUTH_ENABLE: (_FULL, lambda _, header: pb.AuthEnableResponse(header=header)),
+    m.Op.AUTH_DISABLE: (_FULL, lambda _, header: pb.AuthDisableResponse(header=header)),
+    m.Op.AUTH_STATUS: (
+        _FULL,
+        lambda body, header: pb.AuthStatusResponse(header=header, enabled=body[0], authRevision=body[1]),
+    ),
+    m.Op.AUTHENTICATE: (_FULL, lambda body, header: pb.AuthenticateResponse(header=header, token=body[0])),
+    m.Op.USER_ADD: (_FULL, lambda _, header: pb.AuthUserAddResponse(header=header)),
+    m.Op.USER_GET: (_FULL, lambda body, header: pb.AuthUserGetResponse(header=header, roles=body[0])),
+    m.Op.USER_LIST: (_FULL, lambda body, header: pb.AuthUserListResponse(header=header, users=body[0])),
+    m.Op.USER_DELETE: (_FULL, lambda _, header: pb.AuthUserDeleteResponse(header=header)),
+    m.Op.USER_CHANGE_PASSWORD: (_FULL, lambda _, header: pb.AuthUserChangePasswordResponse(header=header)),
+    m.Op.USER_GRANT_ROLE: (_FULL, lambda _, header: pb.AuthUserGrantRoleResponse(header=header)),
+    m.Op.USER_REVOKE_ROLE: (_FULL, lambda _, header: pb.AuthUserRevokeRoleResponse(header=header)),
+    m.Op.ROLE_ADD: (_FULL, lambda _, header: pb.AuthRoleAddResponse(header=header)),
+    m.Op.ROLE_GET: (
+        _FULL,
+        lambda body, header: pb.AuthRoleGetResponse(header=header, perm=map(_permission, body[0])),
+    ),
+    m.Op.ROLE_LIST: (_FULL, lambda body, header: pb.AuthRoleListResponse(header=header, roles=body[0])),
+    m.Op.ROLE_DELETE: (_FULL, lambda _, header: pb.AuthRoleDeleteResponse(header=header)),
+    m.Op.ROLE_GRANT_PERMISSION: (_FULL, lambda _, header: pb.AuthRoleGrantPermissionResponse(header=header)),
+    m.Op.ROLE_REVOKE_PERMISSION: (_FULL, lambda _, header: pb.AuthRoleRevokePermissionResponse(header=header)),
 }
 _WRITING: Final = {int(op): how for op, how in _writing.items()}
 

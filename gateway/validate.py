@@ -63,11 +63,16 @@ STREAMED: Final = 16
 """Added to LINEARIZABLE or LOCAL for a range whose answer may come in chunks."""
 FILLED: Final = 32
 """Added to WRITE for a request that `filled` is to complete before it goes on."""
+PASSWORD: Final = 64
+"""Added to WRITE for a request with a password, which goes on without it, or not at all (logins.py)."""
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)
 PEER_URLS_MAX: Final = 16
 URL_CHARS_MAX: Final = 512
+NAME_CHARS_MAX: Final = 1024
+"""Of users and roles."""
+PASSWORD_CHARS_MAX: Final = 4096
 TXN_DEPTH_MAX: Final = 32
 """Txns within txns. etcd stops where its count of operations runs out (up to 128 deep); the stack is ours."""
 
@@ -79,7 +84,7 @@ _FROM_KEY = b"\0"
 
 
 def check(op: object, fields: object, limits: Limits) -> int:
-    """The way a client's request takes: WRITE to LOOK, perhaps with STREAMED or FILLED.
+    """The way a client's request takes: WRITE to LOOK, perhaps with STREAMED, FILLED or PASSWORD.
 
     Raises a RequestError for whatever is no request or may not be asked.
     """
@@ -413,6 +418,63 @@ def _lease_list(fields: tuple[Any, ...], _limits: Limits) -> int:
     return LINEARIZABLE
 
 
+# --- users and roles -----------------------------------------------------------------------------
+
+
+def _names(op: m.Op, *types: type, way: int = WRITE) -> Callable[[tuple[Any, ...], Limits], int]:
+    """A check of a request about users or roles, whose fields are of these types."""
+    shapes = _shapes(m.REQUEST_CLASSES[op], *types)
+    what = op.name.lower().replace("_", " ")
+    password = m.REQUEST_CLASSES[op]._fields.index("password") if way & PASSWORD else -1
+
+    def check_names(fields: tuple[Any, ...], _limits: Limits) -> int:
+        if tuple(map(type, fields)) not in shapes:
+            _misfit(fields, shapes, what)
+        for at, field in enumerate(fields):
+            if isinstance(field, str) and len(field) > (PASSWORD_CHARS_MAX if at == password else NAME_CHARS_MAX):
+                raise InvalidRequest(f"a name or password of a {what} is too long")
+            if isinstance(field, str) and at != password and not _is_text(field):
+                raise InvalidRequest(f"a name of a {what} is no text")
+        return way
+
+    return check_names
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _user_add(fields: tuple[Any, ...], limits: Limits) -> int:
+    way = _user_add_names(fields, limits)
+    if len(fields) > 3 and fields[3]:
+        raise InvalidRequest("the hash of a password is the member's to say")
+    return way
+
+
+def _user_change_password(fields: tuple[Any, ...], limits: Limits) -> int:
+    way = _user_change_password_names(fields, limits)
+    if len(fields) > 2 and fields[2]:
+        raise InvalidRequest("the hash of a password is the member's to say")
+    return way
+
+
+def _role_grant(fields: tuple[Any, ...], limits: Limits) -> int:
+    way = _role_grant_names(fields, limits)
+    if fields[1] not in _PERMISSION_KINDS:
+        raise InvalidRequest("kind of a permission")
+    return way
+
+
+_user_add_names = _names(m.Op.USER_ADD, str, str, bool, bytes, way=WRITE | PASSWORD)
+_user_change_password_names = _names(m.Op.USER_CHANGE_PASSWORD, str, str, bytes, way=WRITE | PASSWORD)
+_role_grant_names = _names(m.Op.ROLE_GRANT_PERMISSION, str, int, bytes, bytes)
+_PERMISSION_KINDS = frozenset(map(int, m.PermissionKind))
+
+
 def _members_only(_fields: tuple[Any, ...], _limits: Limits) -> NoReturn:
     raise PermissionDenied("members only")
 
@@ -445,6 +507,24 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.LEASE_EXPIRE): _members_only,
     int(m.Op.FENCE): _members_only,
     int(m.Op.LOG): _log,
+    int(m.Op.AUTH_ENABLE): _names(m.Op.AUTH_ENABLE),
+    int(m.Op.AUTH_DISABLE): _names(m.Op.AUTH_DISABLE),
+    int(m.Op.AUTH_STATUS): _names(m.Op.AUTH_STATUS, way=LINEARIZABLE),
+    int(m.Op.AUTHENTICATE): _names(m.Op.AUTHENTICATE, str, str, way=WRITE | PASSWORD),
+    int(m.Op.USER_ADD): _user_add,
+    int(m.Op.USER_GET): _names(m.Op.USER_GET, str, way=LINEARIZABLE),
+    int(m.Op.USER_LIST): _names(m.Op.USER_LIST, way=LINEARIZABLE),
+    int(m.Op.USER_DELETE): _names(m.Op.USER_DELETE, str),
+    int(m.Op.USER_CHANGE_PASSWORD): _user_change_password,
+    int(m.Op.USER_GRANT_ROLE): _names(m.Op.USER_GRANT_ROLE, str, str),
+    int(m.Op.USER_REVOKE_ROLE): _names(m.Op.USER_REVOKE_ROLE, str, str),
+    int(m.Op.ROLE_ADD): _names(m.Op.ROLE_ADD, str),
+    int(m.Op.ROLE_GET): _names(m.Op.ROLE_GET, str, way=LINEARIZABLE),
+    int(m.Op.ROLE_LIST): _names(m.Op.ROLE_LIST, way=LINEARIZABLE),
+    int(m.Op.ROLE_DELETE): _names(m.Op.ROLE_DELETE, str),
+    int(m.Op.ROLE_GRANT_PERMISSION): _role_grant,
+    int(m.Op.ROLE_REVOKE_PERMISSION): _names(m.Op.ROLE_REVOKE_PERMISSION, str, bytes, bytes),
+    int(m.Op.LOGIN): _members_only,
 }
 _CHECKS_IN_TXN: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.RANGE): _range,

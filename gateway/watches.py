@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from zkv.gateway.doors import Client
     from zkv.limits import Limits
+    from zkv.wire.messages import Caller
 
 GRACE_MS: Final = 5_000
 """Who seems silent is listened for once more: its words may lie unread because this process was held up."""
@@ -119,8 +120,18 @@ class Watches:
             stream.heard = now
             stream.silent = False
 
-    def word(self, client: Client, kind: int, fields: tuple[Any, ...], now: int) -> errors.ZkvError | None:
-        """One of KINDS. Returns what is wrong with the message, if it cannot be answered by watch answers."""
+    def word(
+        self,
+        client: Client,
+        kind: int,
+        fields: tuple[Any, ...],
+        now: int,
+        caller: Caller | errors.ZkvError | None = None,
+    ) -> errors.ZkvError | None:
+        """One of KINDS. Returns what is wrong with the message, if it cannot be answered by watch answers.
+
+        `caller`: who wants to watch, where that is asked; an error where he shows a token that is none.
+        """
         if not _shaped(kind, fields):
             return errors.InvalidRequest("fields of a message about watches")
         stream = self._by_client.get(client)
@@ -129,7 +140,7 @@ class Watches:
             if self._say(client, (_cancelled(_ALL, stream.lost),)):
                 del self._by_client[client]
         elif kind == _WATCH:
-            return self._watch(client, stream, fields[0], now)
+            return self._watch(client, stream, fields[0], now, caller)
         elif stream is None:
             self._say(client, (_cancelled(_ALL, errors.StreamLost()),))
         else:
@@ -147,10 +158,17 @@ class Watches:
         return None
 
     def _watch(
-        self, client: Client, stream: _Stream | None, asked: tuple[Any, ...], now: int
+        self,
+        client: Client,
+        stream: _Stream | None,
+        asked: tuple[Any, ...],
+        now: int,
+        caller: Caller | errors.ZkvError | None,
     ) -> errors.ZkvError | None:
         good, refused, error = _sorted_out(asked)
         unable = self._unable(stream, now) if good else None
+        if isinstance(caller, errors.ZkvError):
+            unable = caller
         if unable is not None:
             refused.append(_cancelled(tuple(fields[0] for fields in good), unable))
             good = []
@@ -160,7 +178,7 @@ class Watches:
             stream.heard = now
             stream.silent = False
             stream.watches += len(good)
-            self._words.append((stream.number, _WATCH, (tuple(good),)))
+            self._words.append((stream.number, _WATCH, (tuple(good),) if caller is None else (tuple(good), caller)))
         if refused and not self._say(client, tuple(refused)) and stream is not None:
             self._end(stream, errors.StreamLost())
         return error

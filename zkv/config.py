@@ -80,6 +80,12 @@ class NodeConfig:
     """What takes longer to be applied is logged."""
     warning_unary_request_duration: str = "300ms"
     """Requests that take longer are logged, with where the time went."""
+    auth_token: str = "simple"  # noqa: S105 - the kind of tokens, and no secret
+    """Tokens of users: `simple`, or `jwt,pub-key=FILE,priv-key=FILE,sign-method=RS512,ttl=10m`."""
+    auth_token_ttl: int = 300
+    """Seconds that a simple token lives without being shown."""
+    bcrypt_cost: int = 10
+    """Each one more makes hashing a password, and guessing one, take twice as long; 4 to 31."""
     log_level: str = "info"
     """debug, info, warn, error, panic or fatal."""
     cert_file: str = ""
@@ -148,6 +154,9 @@ class NodeConfig:
         self.corruption_checks()
         if self.heartbeat_interval < 1:
             raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
+        _at_least("--auth-token-ttl", self.auth_token_ttl, 1)
+        if not BCRYPT_COST_MIN <= self.bcrypt_cost <= BCRYPT_COST_MAX:
+            raise ConfigError(f"--bcrypt-cost must be {BCRYPT_COST_MIN} to {BCRYPT_COST_MAX}, not {self.bcrypt_cost}")
         _at_least("--snapshot-count", self.snapshot_count, 1)
         _at_least("--max-request-bytes", self.max_request_bytes, 1024)
         _at_least("--max-txn-ops", self.max_txn_ops, 1)
@@ -341,6 +350,7 @@ class NodeConfig:
         ).checked()
 
 
+BCRYPT_COST_MIN, BCRYPT_COST_MAX = 4, 31
 LOG_LEVELS = ("debug", "info", "warn", "error", "panic", "fatal")
 SCHEMES = ("tcp", "curve", "http", "https")
 PORT_MAX = 65_535

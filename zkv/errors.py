@@ -11,9 +11,11 @@
     │   ├── MemberExists, PeerUrlExists, BadMemberUrls, MemberNotFound, MemberNotLearner, LearnerNotReady
     │   ├── TooManyLearners, NotEnoughStarted, UnhealthyCluster, BadLeaderTransferee, NotLeader
     │   ├── LeaderTransferTimeout, NoSpace, Corrupt
-    │   └── PermissionDenied
+    │   ├── PermissionDenied, UserEmpty, AuthFailed, InvalidAuthToken, NoPasswordUser, AuthNotEnabled, InvalidAuthMgmt
+    │   ├── RootUserNotExist, RootRoleNotExist, UserExists, UserNotFound, RoleExists, RoleNotFound, RoleEmpty
+    │   └── RoleNotGranted, PermissionNotGiven, PermissionNotGranted, TooManyNames
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
-    │   ├── NoLeader, TooManyRequests, Stopped, NotCapable
+    │   ├── NoLeader, TooManyRequests, Stopped, NotCapable, AuthOldRevision
     │   ├── LeaderChanged, RequestTimeout, Unavailable      a write may have happened
     │   ├── StreamLost              a range's chunks, or watches, broke off; ask for the rest
     │   └── SlowWatcher             a watch whose events were not taken for too long; ask from where it ended
@@ -239,6 +241,97 @@ class Corrupt(RequestError):
     text = "etcdserver: corrupt cluster"
 
 
+class RootUserNotExist(RequestError):
+    code = 150
+    text = "etcdserver: root user does not exist"
+
+
+class RootRoleNotExist(RequestError):
+    code = 151
+    text = "etcdserver: root user does not have root role"
+
+
+class UserExists(RequestError):
+    code = 152
+    text = "etcdserver: user name already exists"
+
+
+class UserEmpty(RequestError):
+    """A user without a name was named; or nobody said who he is, where the cluster asks."""
+
+    code = 153
+    text = "etcdserver: user name is empty"
+
+
+class UserNotFound(RequestError):
+    code = 154
+    text = "etcdserver: user name not found"
+
+
+class RoleExists(RequestError):
+    code = 155
+    text = "etcdserver: role name already exists"
+
+
+class RoleNotFound(RequestError):
+    code = 156
+    text = "etcdserver: role name not found"
+
+
+class RoleEmpty(RequestError):
+    code = 157
+    text = "etcdserver: role name is empty"
+
+
+class AuthFailed(RequestError):
+    code = 158
+    text = "etcdserver: authentication failed, invalid user ID or password"
+
+
+class PermissionNotGiven(RequestError):
+    code = 159
+    text = "etcdserver: permission not given"
+
+
+class RoleNotGranted(RequestError):
+    code = 160
+    text = "etcdserver: role is not granted to the user"
+
+
+class PermissionNotGranted(RequestError):
+    code = 161
+    text = "etcdserver: permission is not granted to the role"
+
+
+class AuthNotEnabled(RequestError):
+    code = 162
+    text = "etcdserver: authentication is not enabled"
+
+
+class InvalidAuthToken(RequestError):
+    """A token that is not known here (any more): name and password get another one."""
+
+    code = 163
+    text = "etcdserver: invalid auth token"
+
+
+class InvalidAuthMgmt(RequestError):
+    """Root and its role cannot be taken away while authentication is enabled."""
+
+    code = 164
+    text = "etcdserver: invalid auth management"
+
+
+class NoPasswordUser(RequestError):
+    code = 165
+    text = "auth: authentication failed, password was given for no password user"
+
+
+class TooManyNames(RequestError):
+    code = 166
+    text = "zkv: too many users, roles or permissions"
+
+
 class RetryableError(ZkvError):
     """Not the request's fault: it may be sent again, here or to another member."""
 
@@ -297,6 +390,13 @@ class SlowWatcher(RetryableError):
 
     code = 208
     text = "zkv: watch events were not taken in time"
+
+
+class AuthOldRevision(RetryableError):
+    """Users or roles have changed since the request was let in; nothing of it was done."""
+
+    code = 209
+    text = "etcdserver: revision of auth store is old"
 
 
 class NotIntroduced(RetryableError):

@@ -25,9 +25,12 @@ def machine(engine: Any = None, member: int = 1, limits: Limits | None = None, *
     return StateMachine(engine, limits or Limits(), cluster_id=9, member_id=member, **options)
 
 
-def group(*requests: Any, session: bytes = b"", floor: int = 0, first: int = 1) -> bytes:
+def group(
+    *requests: Any, session: bytes = b"", floor: int = 0, first: int = 1, caller: m.Caller | None = None
+) -> bytes:
     numbered = tuple((first + at, OP_OF[type(request)], request) for at, request in enumerate(requests))
-    return pack((m.PROTOCOL_VERSION, m.ClientKind.REQUESTS, session, floor, numbered))
+    head = (m.PROTOCOL_VERSION, m.ClientKind.REQUESTS, session, floor, numbered)
+    return pack(head if caller is None else (*head, caller))
 
 
 def entry(index: int, *groups: bytes, time: int = 0, member: int = 1, term: int = 1) -> m.Entry:
@@ -58,9 +61,9 @@ class Feeder:
         outcome = self.machine.apply([entry(self.machine.applied + 1, group(*requests, **options), time=self.time)], 1)
         return [body for _, body in answers_of(outcome.answers[0].answers)]
 
-    def read(self, request: Any) -> Any:
+    def read(self, request: Any, caller: m.Caller | None = None) -> Any:
         """The body (kvs of all chunks together), or the error."""
-        outcome = self.machine.read(group(request), None)
+        outcome = self.machine.read(group(request, caller=caller), None)
         parts = [*outcome.parts]
         for stream in outcome.streams:
             while not stream.done:

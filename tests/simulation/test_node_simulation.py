@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zkv.wire.messages import Applied, Entry, WatchNeeds
 
 SEEDS = 60
-SEEDS_TO_CATCH = 40
+SEEDS_TO_CATCH = 120
 """A planted bug must show within so many seeds."""
 
 

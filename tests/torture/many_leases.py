@@ -81,7 +81,7 @@ def zkv(leases: int, ttl: int) -> Found:
         with NativeLines(plan.endpoints[:1], plan.curves) as lines:
             lines.connect([b"watch"], 10.0)
             watch = m.Watches((m.Watch(1, PREFIX, PREFIX_END, no_put=True),))
-            lines.send(b"watch", pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH, *watch)))
+            lines.send(b"watch", pack((m.PROTOCOL_VERSION, m.ClientKind.WATCH, watch.watches)))
             asked_at, seconds = _ask(plan, [m.LeaseGrant(ttl, lease) for lease in range(1, leases + 1)])
             _ask(plan, [m.Put(key(lease), b"", lease) for lease in range(1, leases + 1)])
             before = sum(cpu_seconds(zkv_load.pids(cluster)).values())

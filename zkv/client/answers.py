@@ -154,6 +154,44 @@ def _lease_list(fields: Any) -> m.LeaseListAnswer:
     return m.LeaseListAnswer(tuple([_integer(lease) for lease in fields[0]]))
 
 
+def _auth_changed(fields: Any) -> m.AuthChanged:
+    return _cut(m.AuthChanged, fields)
+
+
+def _auth_status(fields: Any) -> m.AuthStatusAnswer:
+    enabled, revision = fields[:2]
+    return m.AuthStatusAnswer(bool(enabled), _integer(revision))
+
+
+def _authenticate(fields: Any) -> m.AuthenticateAnswer:
+    return m.AuthenticateAnswer(_text(fields[0]))
+
+
+def _text(word: Any) -> str:
+    if type(word) is not str:
+        raise TypeError("text")
+    return word
+
+
+def _user_get(fields: Any) -> m.UserGetAnswer:
+    return m.UserGetAnswer(tuple([_text(role) for role in fields[0]]))
+
+
+def _user_list(fields: Any) -> m.UserListAnswer:
+    return m.UserListAnswer(tuple([_text(user) for user in fields[0]]))
+
+
+def _role_get(fields: Any) -> m.RoleGetAnswer:
+    permissions = [(_integer(kind), key, range_end) for kind, key, range_end in fields[0]]
+    if any(type(key) is not bytes or type(range_end) is not bytes for _, key, range_end in permissions):
+        raise TypeError("keys of a permission")
+    return m.RoleGetAnswer(tuple(permissions))
+
+
+def _role_list(fields: Any) -> m.RoleListAnswer:
+    return m.RoleListAnswer(tuple([_text(role) for role in fields[0]]))
+
+
 _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.RANGE: _range,
     m.Op.PUT: _put,
@@ -178,6 +216,23 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.LEASE_KEEP_ALIVE: _lease_keep_alive,
     m.Op.LEASE_TIME_TO_LIVE: _lease_time_to_live,
     m.Op.LEASE_LIST: _lease_list,
+    m.Op.AUTH_ENABLE: _auth_changed,
+    m.Op.AUTH_DISABLE: _auth_changed,
+    m.Op.AUTH_STATUS: _auth_status,
+    m.Op.AUTHENTICATE: _authenticate,
+    m.Op.USER_ADD: _auth_changed,
+    m.Op.USER_GET: _user_get,
+    m.Op.USER_LIST: _user_list,
+    m.Op.USER_DELETE: _auth_changed,
+    m.Op.USER_CHANGE_PASSWORD: _auth_changed,
+    m.Op.USER_GRANT_ROLE: _auth_changed,
+    m.Op.USER_REVOKE_ROLE: _auth_changed,
+    m.Op.ROLE_ADD: _auth_changed,
+    m.Op.ROLE_GET: _role_get,
+    m.Op.ROLE_LIST: _role_list,
+    m.Op.ROLE_DELETE: _auth_changed,
+    m.Op.ROLE_GRANT_PERMISSION: _auth_changed,
+    m.Op.ROLE_REVOKE_PERMISSION: _auth_changed,
 }
 
 

@@ -20,10 +20,12 @@ from zkv.client.async_coordination import AsyncCoordination
 from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
+from zkv.client.login import Login
 from zkv.client.observation import AsyncObservation
 from zkv.client.session import Session
 from zkv.client.ticket import Ticket
 from zkv.client.transport import Files, Transport
+from zkv.client.users import AsyncUserAdministration
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
+class AsyncClient(AsyncAdministration, AsyncUserAdministration, AsyncCoordination, AsyncObservation):
     """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
 
         async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:
@@ -74,6 +76,8 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
         cert: KeyFile | None = None,
         key: KeyFile | None = None,
         insecure_skip_tls_verify: bool = False,
+        user: str = "",
+        password: str = "",
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -90,6 +94,7 @@ class AsyncClient(AsyncAdministration, AsyncCoordination, AsyncObservation):
             now=now_ms(),
             limits=limits,
             retry=retry,
+            login=Login(user, password) if user else None,
         )
         self._session.reasons = self._transport.reasons
         self._keeper = Keeper()

@@ -26,9 +26,11 @@ from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
+from zkv.client.login import Login
 from zkv.client.observation import Observation
 from zkv.client.session import Session
 from zkv.client.transport import Files, Transport
+from zkv.client.users import UserAdministration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -59,7 +61,7 @@ T = TypeVar("T")
 POLL_MS_MAX = 60_000
 
 
-class Client(Administration, Coordination, Observation):
+class Client(Administration, UserAdministration, Coordination, Observation):
     """A connection to a zkv cluster. Thread-safe.
 
         with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:
@@ -71,6 +73,9 @@ class Client(Administration, Coordination, Observation):
     and `key`, this client's own, if the servers want to be shown one; a file that changes is read again. Or, with key
     files, `server_key`, the server's public one (or one for each endpoint), and `client_key`, this client's key pair,
     if the server keeps a list of those it knows.
+
+    `user` and `password` say who asks, where the cluster wants to know: they are shown once, over a connection that
+    should be encrypted, for a token that the requests then carry; a certificate's common name does without.
 
     `timeout`, in seconds, is the deadline of each call that does not bring its own. Whatever a call raises is a
     `zkv.errors.ZkvError`, whose `maybe_applied` says whether a write may have happened all the same.
@@ -87,6 +92,8 @@ class Client(Administration, Coordination, Observation):
         cert: KeyFile | None = None,
         key: KeyFile | None = None,
         insecure_skip_tls_verify: bool = False,
+        user: str = "",
+        password: str = "",
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -102,6 +109,7 @@ class Client(Administration, Coordination, Observation):
             now=now_ms(),
             limits=limits,
             retry=retry,
+            login=Login(user, password) if user else None,
         )
         self._session.reasons = self._transport.reasons
         self._keeper = Keeper()

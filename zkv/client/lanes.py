@@ -46,6 +46,23 @@ LANE_OF: dict[type, int] = {
     m.Defragment: int(Lane.ALONE),
     m.Status: int(Lane.STAMPED),
     m.Look: int(Lane.ALONE),
+    m.Authenticate: int(Lane.ALONE),
+    m.AuthStatus: int(Lane.READ),
+    m.UserGet: int(Lane.READ),
+    m.UserList: int(Lane.READ),
+    m.RoleGet: int(Lane.READ),
+    m.RoleList: int(Lane.READ),
+    m.AuthEnable: int(Lane.WRITE),
+    m.AuthDisable: int(Lane.WRITE),
+    m.UserAdd: int(Lane.WRITE),
+    m.UserDelete: int(Lane.WRITE),
+    m.UserChangePassword: int(Lane.WRITE),
+    m.UserGrantRole: int(Lane.WRITE),
+    m.UserRevokeRole: int(Lane.WRITE),
+    m.RoleAdd: int(Lane.WRITE),
+    m.RoleDelete: int(Lane.WRITE),
+    m.RoleGrantPermission: int(Lane.WRITE),
+    m.RoleRevokePermission: int(Lane.WRITE),
 }
 """For those whose class says it all."""
 

@@ -141,6 +141,47 @@ class LeasesResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class AuthResult(Result):
+    """Users or roles have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthStatusResult(Result):
+    """Is everybody asked who he is? `auth_revision` rises with each change of users and roles."""
+
+    enabled: bool
+    auth_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserResult(Result):
+    """The names of a user's roles."""
+
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamesResult(Result):
+    """Of all users, or all roles, in order."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What may be done ("read", "write" or "readwrite") to the keys in [key, range_end), as in a range."""
+
+    kind: str
+    key: bytes
+    range_end: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleResult(Result):
+    permissions: tuple[Permission, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SwapResult(Result):
     """Was what was expected there, and so changed? True and false like `succeeded`.
 

@@ -43,6 +43,7 @@ from zkv.client.stream import StoreStream, Stream
 from zkv.client.ticket import DELAYED, DONE, FOREVER, QUEUED, SENT, Ticket
 from zkv.errors import (
     AnswerLost,
+    AuthOldRevision,
     ClientClosed,
     Code,
     ConnectionFailed,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from zkv.client.feed import Feed
+    from zkv.client.login import Login
     from zkv.client.watching import Watching
 
 IN_FLIGHT_MAX = 8192
@@ -76,7 +78,7 @@ IN_FLIGHT_MAX = 8192
 
 INDEX_MAX = (1 << 63) - 1
 
-BLAMELESS = (LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
+BLAMELESS = (AuthOldRevision, LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
 """Retryable errors that say nothing against the endpoint they came from."""
 
 OK, CHUNK = int(Code.OK), int(Code.CHUNK)
@@ -114,6 +116,7 @@ class Session:
         now: int = 0,
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
+        login: Login | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.retry = retry or RetryPolicy()
@@ -135,6 +138,7 @@ class Session:
         self._wake = FOREVER
         self._closed = False
         self._watching: Watching | None = None
+        self._login = login
 
     @property
     def watching(self) -> Watching:
@@ -142,7 +146,7 @@ class Session:
         if self._watching is None:
             from zkv.client.watching import Watching  # a command that only puts does not pay for it
 
-            self._watching = Watching(self._endpoints, self.limits, self.retry, self._rng)
+            self._watching = Watching(self._endpoints, self.limits, self.retry, self._rng, self._login)
             if self._closed:
                 self._watching.close()
         return self._watching
@@ -301,6 +305,9 @@ class Session:
         """(endpoint, message) for all that can be sent now."""
         out = self._controls
         self._controls = []
+        if self._login is not None and self._login.token is None and self._is_wanted():
+            self._log_in(self._login.ask(ALONE), now, out)
+            return out
         for lane, queue in enumerate(self._queues):
             while queue:
                 endpoint = self._endpoints.pick(now)
@@ -312,6 +319,28 @@ class Session:
         if self._watching is not None:
             self._watching.outgoing(now, out)
         return out
+
+    # --- who asks --------------------------------------------------------------------------------
+
+    def _is_wanted(self) -> bool:
+        """Somebody wants something to be sent."""
+        return any(self._queues) or bool(self._special) or (self._watching is not None and self._watching.is_wanted)
+
+    def _log_in(self, ticket: Ticket, now: int, out: list[tuple[int, bytes]]) -> None:
+        """All else waits for its answer."""
+        endpoint = self._endpoints.pick(now, ticket.avoid) if ticket.state is QUEUED else None
+        if endpoint is not None:
+            self._send(endpoint, None, [ticket], now, out)
+
+    def _logged_in(self, login: Login, ticket: Ticket) -> None:
+        error = login.told(ticket)
+        if error is None:
+            return
+        for waiting in [*self._special, *(each for queue in self._queues for each in queue)]:
+            if waiting is not ticket and waiting.state is QUEUED:
+                self._finish(waiting, self._in_doubt(waiting, type(error)(error.detail)))
+        if self._watching is not None:
+            self._watching.refuse(error)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -346,7 +375,9 @@ class Session:
             sent[ticket.id] = ticket
         session, floor = (ledger.session, ledger.floor(self._next_id)) if ledger else (b"", 0)
         requests = [(ticket.id, ticket.op, ticket.request) for ticket in tickets]
-        data = pack((m.PROTOCOL_VERSION, REQUESTS, session, floor, requests))
+        token = self._login.token if self._login is not None else None
+        message = (m.PROTOCOL_VERSION, REQUESTS, session, floor, requests)
+        data = pack((*message, token) if token else message)
         if len(data) > self.limits.request_bytes_max:
             half = len(tickets) // 2
             if half:
@@ -424,6 +455,9 @@ class Session:
         self._sent.pop(ticket.id, None)
         if ticket.past:
             self._forget_past(ticket)
+        if self._login is not None and ticket is self._login.ticket:
+            self._logged_in(self._login, ticket)
+            return
         self._news.append(ticket)
 
     def _special_reply(self, ticket: Ticket, reply: Reply, now: int) -> None:
@@ -435,6 +469,8 @@ class Session:
             raise TypeError("code")
         error = from_code(reply.code, _detail(reply.body))
         present = ticket.state is SENT and ticket.endpoint == reply.endpoint and ticket.id == reply.id
+        if self._login is not None and present and ticket is not self._login.ticket:
+            error = self._login.refused(error, first=ticket.tries == 0)
         if isinstance(error, RetryableError):
             if present:  # what a former attempt's member says does not matter: another one is on its way
                 if not isinstance(error, BLAMELESS):

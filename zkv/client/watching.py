@@ -32,6 +32,7 @@ from zkv.client.shelf import SLOW_MS, Shelf
 from zkv.client.ticket import FOREVER, Header
 from zkv.client.watch_events import Batch, WatchResponse
 from zkv.errors import (
+    AuthOldRevision,
     ClientClosed,
     Compacted,
     CorruptionError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from zkv.client.endpoints import Endpoints
+    from zkv.client.login import Login
     from zkv.client.retry import RetryPolicy
     from zkv.limits import Limits
 
@@ -69,16 +71,19 @@ WATCHES_PER_MESSAGE = 1_000
 PROGRESS_SIZE = 64
 ALL = (0,)
 
-BLAMELESS = (LeaderChanged, SlowWatcher, StreamLost, TooManyRequests)
+BLAMELESS = (AuthOldRevision, LeaderChanged, SlowWatcher, StreamLost, TooManyRequests)
 """Ends of watches that say nothing against the member as a whole."""
 
 
 class Watching:
-    def __init__(self, endpoints: Endpoints, limits: Limits, retry: RetryPolicy, rng: Random) -> None:
+    def __init__(
+        self, endpoints: Endpoints, limits: Limits, retry: RetryPolicy, rng: Random, login: Login | None = None
+    ) -> None:
         self._endpoints = endpoints
         self._limits = limits
         self._retry = retry
         self._rng = rng
+        self._login = login
         self._shelf = Shelf(limits)
         self._lines: dict[int, Line] = {}  # by endpoint, while it is connected
         self._feeds: dict[Feed, None] = {}  # all that have not ended
@@ -241,7 +246,8 @@ class Watching:
             self._last_id += 1
             feed.id = self._last_id
             watches.append(feed.asked._replace(id=feed.id, start_revision=feed.next))
-        data = pack((m.PROTOCOL_VERSION, int(m.ClientKind.WATCH), watches))
+        token = self._login.token if self._login is not None else None
+        data = pack((m.PROTOCOL_VERSION, int(m.ClientKind.WATCH), watches, *((token,) if token else ())))
         if len(data) > self._limits.request_bytes_max:
             half = len(feeds) // 2
             if half:
@@ -390,7 +396,20 @@ class Watching:
         for feed in feeds:
             self._failed(feed, line, error, now)
 
+    @property
+    def is_wanted(self) -> bool:
+        """Watches are to be begun."""
+        return bool(self._wanted)
+
+    def refuse(self, error: ZkvError) -> None:
+        """Watches that are to be begun cannot be, for nobody knows whose they are."""
+        for feed in list(self._wanted):
+            del self._wanted[feed]
+            self._end(feed, type(error)(error.detail))
+
     def _failed(self, feed: Feed, line: Line, error: ZkvError, now: int) -> None:
+        if self._login is not None:
+            error = self._login.refused(error, first=feed.tries == 0)
         feed.line = None
         if feed in line.askers:
             line.askers.remove(feed)

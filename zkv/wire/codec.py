@@ -36,7 +36,7 @@ KINDS: dict[int, type[NamedTuple]] = dict(
                 m.WatchNeeds, m.HistoryWanted, m.History, m.WatchWords, m.WatchOut, m.LeaseRequests, m.LeaseNews,
                 m.Relay, m.Newcomer, m.NewcomerAnswer, m.Dismissed, m.Join, m.JoinAnswer, m.Gauges,
                 m.HashWanted, m.HashIs, m.DigestsWanted, m.DigestsAre,
-                m.CurveKeyIs, m.Admit, m.Admitted, m.Dismiss, m.Acquaint, m.PeerKeyIs, m.Slow,
+                m.CurveKeyIs, m.Admit, m.Admitted, m.Dismiss, m.Acquaint, m.PeerKeyIs, m.Slow, m.AuthNews,
             ),
         ),
         start=1,

@@ -272,6 +272,23 @@ class Gauges(NamedTuple):
     values: tuple[tuple[str, str, int | tuple[int, ...]], ...]
 
 
+class AuthNews(NamedTuple):
+    """storage -> gateways, watch: what is new of users and roles; sent before the answers to what made it so.
+
+    `users`: (name, hash, no_password, roles) each, the hash only to gateways; `roles`: (name, permissions) each, only
+    to watch; `tokens`, to gateways: (SHA-256, user) of those given. `fresh`: all there is; what was known is void.
+    """
+
+    enabled: bool
+    revision: int
+    users: tuple[tuple[str, bytes, bool, tuple[str, ...]], ...] = ()
+    users_gone: tuple[str, ...] = ()
+    roles: tuple[tuple[str, tuple[tuple[int, bytes, bytes], ...]], ...] = ()
+    roles_gone: tuple[str, ...] = ()
+    tokens: tuple[tuple[bytes, str], ...] = ()
+    fresh: bool = False
+
+
 class SnapshotWanted(NamedTuple):
     """raft -> storage: stream your state to `member`, which asks for chunk `wanted` of `stream` (stream 0: begin)."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from zkv.wire.auth import AUTH_RECORDS, AuthAnswer, AuthRequest
+
 
 class Op(IntEnum):
     """What a request asks for: the second field of a request on the wire."""
@@ -37,6 +39,24 @@ class Op(IntEnum):
     SNAPSHOT = 22
     DEFRAGMENT = 23
     ALARM = 24
+    AUTH_ENABLE = 40
+    AUTH_DISABLE = 41
+    AUTH_STATUS = 42
+    AUTHENTICATE = 43  # answered by the door
+    USER_ADD = 44
+    USER_GET = 45
+    USER_LIST = 46
+    USER_DELETE = 47
+    USER_CHANGE_PASSWORD = 48
+    USER_GRANT_ROLE = 49
+    USER_REVOKE_ROLE = 50
+    ROLE_ADD = 51
+    ROLE_GET = 52
+    ROLE_LIST = 53
+    ROLE_DELETE = 54
+    ROLE_GRANT_PERMISSION = 55
+    ROLE_REVOKE_PERMISSION = 56
+    LOGIN = 57  # by doors only
     FENCE = 60  # by members only
     LOG = 61  # answered by the asked member's raft actor
     LOOK = 62
@@ -331,6 +351,7 @@ Request: TypeAlias = (
     | LeaseList
     | LeaseRenew
     | LeaseExpire
+    | AuthRequest
 )
 
 REQUEST_CLASSES: dict[int, type[Request]] = {
@@ -361,6 +382,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.FENCE: Fence,
     Op.LOG: Log,
     Op.LOOK: Look,
+    **{Op.AUTH_ENABLE + at: request for at, (request, _) in enumerate(AUTH_RECORDS)},
 }
 
 
@@ -525,6 +547,7 @@ AnswerBody: TypeAlias = (
     | MemberAddAnswer
     | MembersAnswer
     | MoveLeaderAnswer
+    | AuthAnswer
 )
 
 ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
@@ -555,126 +578,5 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.FENCE: AlarmAnswer,
     Op.LOG: LogPart,
     Op.LOOK: LookAnswer,
+    **{Op.AUTH_ENABLE + at: answer for at, (_, answer) in enumerate(AUTH_RECORDS)},
 }
-
-# The native protocol's envelopes (docs/PROTOCOL.md). Client to gateway:
-
-PROTOCOL_VERSION = 1
-
-
-class ClientKind(IntEnum):
-    """What a client's message is: its second field."""
-
-    REQUESTS = 1
-    CREDIT = 2
-    CANCEL = 3
-    PING = 4
-    WATCH = 5
-    UNWATCH = 6
-    WATCH_CREDIT = 7
-    WATCH_PROGRESS = 8
-
-
-class Requests(NamedTuple):
-    """Requests made at once. `requests`: (id, Op, fields) each.
-
-    `session` (16 bytes, or b"" for a client that takes no care of retries) and `id` together name a write for
-    good: sent again, on any member, it is applied once. `floor` is the lowest id the client still waits for:
-    what lies below is answered and may be forgotten.
-
-    A session's first eight bytes are, big endian, the index of a log entry that some member had applied before the
-    session was made up (StatusAnswer.raft_applied_index, or the detail of a SessionExpired), or zeros; the other
-    eight are random. So the cluster can tell a new session from one that it has forgotten (core/mvcc/sessions.py).
-    """
-
-    session: bytes
-    floor: int
-    requests: tuple[tuple[int, int, tuple[object, ...]], ...]
-
-
-class Credit(NamedTuple):
-    """The client has taken `chunks` more chunks of the range it asked for as request `id`."""
-
-    id: int
-    chunks: int
-
-
-class Cancel(NamedTuple):
-    """The client wants no more chunks of the range it asked for as request `id`."""
-
-    id: int
-
-
-class Ping(NamedTuple):
-    token: int
-
-
-class Watch(NamedTuple):
-    """Tell me what happens in [key, range_end) from `start_revision` on (0: from now on).
-
-    `id`, 1 or more, is the client's; no two watches of one connection share it. `no_put`, `no_delete`: events not
-    wanted. `progress_notify`: say now and then how far the store is, when nothing else was to be said. `fragment`: the
-    events of one revision may come in several answers where they are large.
-    """
-
-    id: int
-    key: bytes
-    range_end: bytes = b""
-    start_revision: int = 0
-    prev_kv: bool = False
-    no_put: bool = False
-    no_delete: bool = False
-    progress_notify: bool = False
-    fragment: bool = False
-
-
-class Watches(NamedTuple):
-    """Client to gateway, kind WATCH: watches begun at once."""
-
-    watches: tuple[Watch, ...]
-
-
-class Unwatch(NamedTuple):
-    """The client wants no more of the watch `id`; answered by CANCELLED."""
-
-    id: int
-
-
-class WatchCredit(NamedTuple):
-    """The client has taken so many more bytes of messages with watch answers; 0: it is still there."""
-
-    taken: int
-
-
-class WatchProgress(NamedTuple):
-    """How far are all watches of this connection? Answered by PROGRESS, once nothing older is owed to any of them."""
-
-
-class WatchKind(IntEnum):
-    """What a watch answer is: its second field, and what its body is."""
-
-    CREATED = 0  # ()
-    EVENTS = 1  # the events of one revision or several, whole and in order: (deleted, KeyValue, prev_kv or None) each
-    FRAGMENT = 2  # the same, but more events of the last revision follow
-    PROGRESS = 3  # (): all events up to `revision` have been told
-    CANCELLED = 4  # (code, compact revision or 0, the revision to resume from): 0 when the client asked for it
-
-
-# Gateway to client:
-
-
-class Answers(NamedTuple):
-    """`answers`: (id, code, revision, body) each; `code` as in errors.py, `body` its fields (or an error's).
-
-    An error's fields are () or (detail,). Id 0: what came in could not be read as far as a request's id.
-    `token` answers a Ping (then `answers` is empty). `watches`: (watch ids, WatchKind, revision, body) each; no message
-    holds both answers and watches.
-    """
-
-    version: int
-    cluster_id: int
-    member_id: int
-    raft_term: int
-    answers: tuple[tuple[int, int, int, object], ...]
-    token: int = 0
-    watches: tuple[tuple[tuple[int, ...], int, int, object], ...] = ()

@@ -43,7 +43,7 @@ def refusals(payload: bytes, limits: Limits = LIMITS) -> dict[int, type[errors.Z
 def test_requests_of_one_way_go_on_as_they_came(request_: tuple[int, Any], way: int) -> None:
     """The very bytes of the client, not a copy, are the group."""
     payload = message((1, *request_), (2, *request_), (3, *request_))
-    assert envelope.read(payload, LIMITS) == (ClientKind.REQUESTS, [(way, (1, 2, 3), payload)], {}, ())
+    assert envelope.read(payload, LIMITS) == (ClientKind.REQUESTS, [(way, (1, 2, 3), payload)], {}, (), "")
     assert envelope.read(payload, LIMITS).groups[0].payload is payload
 
 
@@ -67,7 +67,7 @@ def test_a_lease_is_granted_for_no_less_than_this_member_allows(count: int) -> N
     """The door writes the least TTL into the request, which goes into the log: all members grant the same."""
     opened = envelope.read(message(*((at, *GRANT) for at in range(1, count + 1))), LIMITS)
     expected = message(*((at, *GRANTED_AS) for at in range(1, count + 1)))
-    assert opened == (ClientKind.REQUESTS, [(WRITE, tuple(range(1, count + 1)), expected)], {}, ())
+    assert opened == (ClientKind.REQUESTS, [(WRITE, tuple(range(1, count + 1)), expected)], {}, (), "")
 
 
 def test_a_grant_and_other_writes_stay_together() -> None:
@@ -114,7 +114,9 @@ def test_ids_are_used_once_in_a_message() -> None:
         message((1, *PUT), floor=-1),
         message((1, *PUT), floor=True),
         message((1, *PUT), floor=1 << 63),
-        codec.pack((PROTOCOL_VERSION, ClientKind.REQUESTS, SESSION, 1, ((1, *PUT),), "more")),
+        codec.pack((PROTOCOL_VERSION, ClientKind.REQUESTS, SESSION, 1, ((1, *PUT),), b"more")),
+        codec.pack((PROTOCOL_VERSION, ClientKind.REQUESTS, SESSION, 1, ((1, *PUT),), ("root", 1 << 62))),
+        codec.pack((PROTOCOL_VERSION, ClientKind.REQUESTS, SESSION, 1, ((1, *PUT),), "token", "more")),
         message((1, *PUT)) + b"\0",
         message((1, *PUT), (2, *PUT))[:-8] + b"\xc1",
     ],
@@ -186,7 +188,7 @@ def test_too_many_requests_in_a_message_are_refused() -> None:
 
 def test_a_message_of_no_requests_is_nothing() -> None:
     """There is nobody to answer."""
-    assert envelope.read(message(), LIMITS) == (ClientKind.REQUESTS, [], {}, ())
+    assert envelope.read(message(), LIMITS) == (ClientKind.REQUESTS, [], {}, (), "")
 
 
 def test_a_txn_of_too_many_operations_is_told_so() -> None:
@@ -197,7 +199,7 @@ def test_a_txn_of_too_many_operations_is_told_so() -> None:
 
 def test_other_kinds_are_handed_on_unchecked() -> None:
     """Credit, Cancel, Ping and what nobody knows: their fields are looked at where they are used."""
-    assert envelope.read(codec.pack((PROTOCOL_VERSION, 99, b"x", None)), LIMITS) == (99, [], {}, (b"x", None))
+    assert envelope.read(codec.pack((PROTOCOL_VERSION, 99, b"x", None)), LIMITS) == (99, [], {}, (b"x", None), "")
 
 
 def test_announced_lengths_cost_no_memory() -> None:

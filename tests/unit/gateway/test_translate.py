@@ -40,6 +40,23 @@ ANSWERS: dict[m.Op, tuple[type[Message], Any]] = {
     m.Op.DEFRAGMENT: (pb.DefragmentResponse, ()),
     m.Op.HASH_KV: (pb.HashKVResponse, (77, 1)),
     m.Op.MOVE_LEADER: (pb.MoveLeaderResponse, ()),
+    m.Op.AUTH_ENABLE: (pb.AuthEnableResponse, ()),
+    m.Op.AUTH_DISABLE: (pb.AuthDisableResponse, ()),
+    m.Op.AUTH_STATUS: (pb.AuthStatusResponse, (True, 7)),
+    m.Op.AUTHENTICATE: (pb.AuthenticateResponse, ("token",)),
+    m.Op.USER_ADD: (pb.AuthUserAddResponse, ()),
+    m.Op.USER_GET: (pb.AuthUserGetResponse, (("r",),)),
+    m.Op.USER_LIST: (pb.AuthUserListResponse, (("u", "v"),)),
+    m.Op.USER_DELETE: (pb.AuthUserDeleteResponse, ()),
+    m.Op.USER_CHANGE_PASSWORD: (pb.AuthUserChangePasswordResponse, ()),
+    m.Op.USER_GRANT_ROLE: (pb.AuthUserGrantRoleResponse, ()),
+    m.Op.USER_REVOKE_ROLE: (pb.AuthUserRevokeRoleResponse, ()),
+    m.Op.ROLE_ADD: (pb.AuthRoleAddResponse, ()),
+    m.Op.ROLE_GET: (pb.AuthRoleGetResponse, (((2, b"a", b"b"),),)),
+    m.Op.ROLE_LIST: (pb.AuthRoleListResponse, (("r",),)),
+    m.Op.ROLE_DELETE: (pb.AuthRoleDeleteResponse, ()),
+    m.Op.ROLE_GRANT_PERMISSION: (pb.AuthRoleGrantPermissionResponse, ()),
+    m.Op.ROLE_REVOKE_PERMISSION: (pb.AuthRoleRevokePermissionResponse, ()),
 }
 HEADLESS = {m.Op.DEFRAGMENT, m.Op.MOVE_LEADER}
 WITHOUT_REVISION = {op for op in m.Op if op.name.startswith("MEMBER_")}
@@ -60,9 +77,9 @@ def written(op: m.Op, body: Any, revision: int = 6) -> Any:
 def test_an_empty_message_is_read_to_fields_of_its_record(path: bytes) -> None:
     """They are as many, and of the types, that the checks of all doors let through, or refuse as etcd does."""
     op, reader = translate.REQUESTS[path]
-    fields = reader(b"")
-    assert m.REQUEST_CLASSES[op](*fields) is not None
-    with contextlib.suppress(errors.EmptyKey, errors.BadMemberUrls):
+    with contextlib.suppress(errors.EmptyKey, errors.BadMemberUrls, errors.PermissionNotGiven):
+        fields = reader(b"")
+        assert m.REQUEST_CLASSES[op](*fields) is not None
         assert check(op, fields, Limits())
 
 

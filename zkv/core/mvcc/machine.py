@@ -20,7 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv import errors
-from zkv.core.mvcc import leases, txn
+from zkv.core.mvcc import guard, leases, txn
 from zkv.core.mvcc.alarms import Alarms
 from zkv.core.mvcc.compaction import Compaction
 from zkv.core.mvcc.layout import PLACE, Lease, Place
@@ -28,6 +28,7 @@ from zkv.core.mvcc.members import Members
 from zkv.core.mvcc.reading import Reading, ReadOutcome, failed
 from zkv.core.mvcc.sessions import Session, Sessions
 from zkv.core.mvcc.store import Store
+from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
 from zkv.wire.codec import decode_conf_change, decode_frame, pack, unpack
 
@@ -86,6 +87,8 @@ class _Group(NamedTuple):
     floor: int
     requests: tuple[tuple[int, int, Any], ...]
     keys: list[bytes]
+    caller: m.Caller | None
+    """Who asks, where users are asked who they are."""
 
 
 class StateMachine:
@@ -121,9 +124,12 @@ class StateMachine:
         self._sessions = Sessions(engine, limits, place.sessions, place.horizon)
         self.compaction = Compaction(engine)
         self.alarms = Alarms(engine)
+        self.users = Users(engine)
         self._raft_term = place.term
         self._head_of_answers = (cluster_id, member_id)
-        self._reading = Reading(self.store, self.members, self.compaction, self.alarms, limits=limits, version=version)
+        self._reading = Reading(
+            self.store, self.members, self.compaction, self.alarms, self.users, limits=limits, version=version
+        )
         self._members_changed = False
         self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
         """Of the entries applied last: index, and a checksum of what each has written; to be compared among members."""
@@ -161,6 +167,7 @@ class StateMachine:
         puts, deletes = sessions.pairs()
         member_puts, member_deletes = self.members.pairs()
         alarm_puts, alarm_deletes = self.alarms.pairs()
+        user_puts, user_deletes = self.users.pairs()
         place = Place(
             self.applied,
             self._begun,
@@ -173,7 +180,8 @@ class StateMachine:
             pack(self.members.conf),
         )
         store.commit(
-            (*puts, *member_puts, *alarm_puts, (PLACE, pack(place))), (*deletes, *member_deletes, *alarm_deletes)
+            (*puts, *member_puts, *alarm_puts, *user_puts, (PLACE, pack(place))),
+            (*deletes, *member_deletes, *alarm_deletes, *user_deletes),
         )
 
     # --- applying ---
@@ -230,9 +238,10 @@ class StateMachine:
             mine = frame.member_id == self._member_id
             for gid, payload in frame.groups:
                 try:
-                    _, _, session, floor, requests = unpack(payload)[:5]
+                    _, _, session, floor, requests, *caller = unpack(payload)
                     keys = _checked(session, floor, requests)
-                    groups.append(_Group(mine, frame.incarnation, gid, session, floor, requests, keys))
+                    asker = caller[0] if caller else None
+                    groups.append(_Group(mine, frame.incarnation, gid, session, floor, requests, keys, asker))
                 except (errors.CorruptionError, *MALFORMED):
                     if mine:
                         part = failed(0, errors.InvalidRequest("not a message"), self.store.revision)
@@ -251,6 +260,7 @@ class StateMachine:
     def _apply_group(self, entry: m.Entry, now: int, group: _Group, number: int, skip: int) -> tuple[list[bytes], int]:
         """The packed answers, and the revision whose physical compaction they wait for."""
         store, index, parts, compaction = self.store, entry.index, [], 0
+        book = self.users.book
         session: Session | None = None
         if group.session:
             try:
@@ -274,6 +284,9 @@ class StateMachine:
             if number <= skip:
                 parts.append(failed(request, errors.Unavailable(), store.revision))
                 continue
+            if book.enabled and (refusal := self._refusal(group.caller, op, fields)) is not None:
+                parts.append(failed(request, refusal, store.revision))  # not remembered: it may be allowed when retried
+                continue
             if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
                 part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
                 if session is not None:
@@ -286,11 +299,11 @@ class StateMachine:
             store.leases.moment = (index, number, now)
             try:
                 remember, body = self._evaluate(op, fields, entry, group.mine)
-            except (errors.RequestError, *MALFORMED) as error:
+            except (errors.RequestError, errors.AuthOldRevision, *MALFORMED) as error:
                 store.cancel()
                 # Only what every member evaluates may be remembered, or their tables would differ.
                 remember = _is_write(op, fields)
-                failure = error if isinstance(error, errors.RequestError) else errors.InvalidRequest()
+                failure = error if isinstance(error, errors.ZkvError) else errors.InvalidRequest()
                 part = failed(request, failure, store.revision)
             else:
                 part = pack((request, 0, store.revision, body))
@@ -300,6 +313,15 @@ class StateMachine:
                 session.remember(request, part, store.revision, self._limits)
             parts.append(part)
         return parts, compaction
+
+    def _refusal(self, caller: m.Caller | None, op: int, fields: Any) -> errors.ZkvError | None:
+        try:
+            guard.check(self.users.book, self.store.leases, caller, op, fields)
+        except (errors.RequestError, errors.AuthOldRevision) as error:
+            return error
+        except MALFORMED:
+            return errors.InvalidRequest()
+        return None
 
     def _make_room(self, op: int, fields: Any, session: Session | None) -> None:
         """Write what is pending early where the next request would have to merge too much, or reads its history."""
@@ -352,6 +374,8 @@ class StateMachine:
             return True, self._change_members(op, fields, entry.index)
         if op in _LEASE_OPS:
             return True, self._change_leases(op, fields, entry.term)
+        if op in _USER_OPS:
+            return True, self.users.change(op, fields)
         if op == m.Op.ALARM:
             return True, (self.alarms.change(m.Alarm(*fields)),)
         if op == m.Op.FENCE:
@@ -427,6 +451,24 @@ _LEASE_OPS: Final = frozenset((m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_R
 
 _MEMBER_OPS: Final = frozenset(
     (m.Op.PUBLISH, m.Op.MEMBER_ADD, m.Op.MEMBER_REMOVE, m.Op.MEMBER_UPDATE, m.Op.MEMBER_PROMOTE)
+)
+
+
+_USER_OPS: Final = frozenset(
+    (
+        m.Op.AUTH_ENABLE,
+        m.Op.AUTH_DISABLE,
+        m.Op.USER_ADD,
+        m.Op.USER_DELETE,
+        m.Op.USER_CHANGE_PASSWORD,
+        m.Op.USER_GRANT_ROLE,
+        m.Op.USER_REVOKE_ROLE,
+        m.Op.ROLE_ADD,
+        m.Op.ROLE_DELETE,
+        m.Op.ROLE_GRANT_PERMISSION,
+        m.Op.ROLE_REVOKE_PERMISSION,
+        m.Op.LOGIN,
+    )
 )
 
 

@@ -11,7 +11,7 @@ import heapq
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from zkv import errors
-from zkv.core.mvcc import ranges, txn
+from zkv.core.mvcc import guard, ranges, txn
 from zkv.core.mvcc.compaction import hash_events
 from zkv.core.mvcc.layout import BOUND, SESSION, SESSION_QUEUE, after_prefix
 from zkv.core.mvcc.leases import table
@@ -21,13 +21,14 @@ from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zkv.core.mvcc.alarms import Alarms
     from zkv.core.mvcc.compaction import Compaction
     from zkv.core.mvcc.engine import Reader
     from zkv.core.mvcc.members import Members
     from zkv.core.mvcc.store import Store
+    from zkv.core.mvcc.users import Users
     from zkv.limits import Limits
 
 Part: TypeAlias = bytes
@@ -75,12 +76,14 @@ class Reading:
         members: Members,
         compaction: Compaction,
         alarms: Alarms,
+        users: Users,
         *,
         limits: Limits,
         version: str,
     ) -> None:
         self._store = store
         self._alarms = alarms
+        self._users = users
         self._members = members
         self._compaction = compaction
         self._limits = limits
@@ -95,20 +98,29 @@ class Reading:
         outcome = ReadOutcome([], [], [])
         self._time = max(time, stamp.time) if stamp else time
         try:
-            requests = unpack(payload)[4]
+            _, _, _, _, requests, *caller = unpack(payload)
             for request, op, fields in requests:
-                self._read((request, op, fields), stamp, applied, outcome)
+                self._read((request, op, fields), caller[0] if caller else None, stamp, applied, outcome)
         except (errors.CorruptionError, ValueError, TypeError, LookupError) as error:
             if isinstance(error, errors.CorruptionError) and not error.detail.startswith("not a message"):
                 raise
             raise errors.InvalidRequest("not a message") from None
         return outcome
 
-    def _read(self, asked: tuple[int, int, Any], stamp: m.Stamp | None, applied: int, outcome: ReadOutcome) -> None:
+    def _read(
+        self,
+        asked: tuple[int, int, Any],
+        caller: m.Caller | None,
+        stamp: m.Stamp | None,
+        applied: int,
+        outcome: ReadOutcome,
+    ) -> None:
         request, op, fields = asked
         store = self._store
         body: object
         try:
+            if self._users.enabled:
+                guard.check(self._users.book, store.leases, caller, op, fields)
             if self._alarms.corrupt:
                 self._alarms.check(op, fields)
             if op == m.Op.RANGE:
@@ -141,14 +153,17 @@ class Reading:
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
             elif op == m.Op.LEASE_TIME_TO_LIVE:
-                self._start(request, self._time_to_live(request, m.LeaseTimeToLive(*fields)), outcome)
+                ends = m.LeaseTimeToLive(*fields)
+                self._start(request, self._time_to_live(request, ends, self._readable(caller)), outcome)
                 return
             elif op == m.Op.LEASE_LIST:
                 self._start(request, self._lease_list(request), outcome)
                 return
+            elif op >= m.Op.AUTH_ENABLE:
+                body = self._users.look(op, fields)
             else:
                 raise errors.InvalidRequest("not a read")
-        except errors.RequestError as error:
+        except (errors.RequestError, errors.AuthOldRevision) as error:
             outcome.parts.append(failed(request, error, store.revision))
         else:
             outcome.parts.append(pack((request, errors.Code.OK, store.revision, body)))
@@ -212,7 +227,15 @@ class Reading:
             else:
                 yield pack((request, errors.Code.OK, now, m.HashKVAnswer(checksum, compacted))), True
 
-    def _time_to_live(self, request: int, asked: m.LeaseTimeToLive) -> Iterator[tuple[Part, bool] | None]:
+    def _readable(self, caller: m.Caller | None) -> Callable[[bytes], bool]:
+        if not self._users.enabled or caller is None or caller == m.HOUSE:
+            return lambda _: True
+        name, book = caller[0], self._users.book
+        return lambda key: book.may_read(name, key)
+
+    def _time_to_live(
+        self, request: int, asked: m.LeaseTimeToLive, readable: Callable[[bytes], bool]
+    ) -> Iterator[tuple[Part, bool] | None]:
         store, revision = self._store, self._store.revision
         lease = store.leases.get(asked.id)
         if lease is None or not lease.until:
@@ -223,6 +246,9 @@ class Reading:
         held = 0
         for seen, key in enumerate(store.leases.keys_of(asked.id) if asked.keys else (), 1):
             held += len(key)
+            if not readable(key):
+                yield failed(request, errors.PermissionDenied(), revision), True
+                return
             if held > self._limits.answer_bytes_max:
                 yield failed(request, errors.RangeTooLarge(), revision), True
                 return

@@ -151,6 +151,19 @@ class Roster:
         self.cancel(stream, (watch,), 0)
         self.settle(stream)
 
+    def end_watches(self, stream: Stream, ids: Sequence[int], code: int) -> None:
+        """Those of the stream that are named, with this error."""
+        for watch in ids:
+            held = stream.held.pop(watch, None)
+            if held is None:
+                self._forget(stream, watch)
+            else:
+                self.count -= 1
+                self.prev_kvs -= held.prev_kv
+        if ids:
+            self.cancel(stream, ids, code)
+            self.settle(stream)
+
     def _forget(self, stream: Stream, watch: int) -> None:
         party = stream.watches.pop(watch)
         party.remove(watch)

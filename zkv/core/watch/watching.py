@@ -5,6 +5,7 @@ What the owner brings                       what it then takes out
     applied     events as they happen           needs        are events wanted, at once, with prev_kv?
     history     a slice that was asked for      question()   the next slice to be asked for, if any
     tick        time has passed
+    permissions users or roles are others now
 
 Streams and their watches are the roster's (`roster.py`), who stands where is for `places.py`; here is what moves them.
 """
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from zkv.core.auth import Book
 from zkv.core.watch import telling
 from zkv.core.watch.parties import LIVE, PARKED
 from zkv.core.watch.roster import Roster
+from zkv.core.watch.warrants import Warrants
 from zkv.errors import Compacted, SlowWatcher
 from zkv.wire import messages as m
 
@@ -35,6 +38,7 @@ class Watching:
         self._roster = Roster(limits, cluster_id=cluster_id, member_id=member_id)
         self._places = self._roster.places
         self._outbox = self._roster.outbox
+        self._warrants = Warrants(Book(), self._roster)
         self._term = 0
         self._wanted = (False, False)  # are events, and prev_kv, wanted; as of the last tick, and ...
         self._wanted_until = (0, 0)  # ... how long they are asked for at least
@@ -71,12 +75,19 @@ class Watching:
         """(stream, ClientKind, fields) each, checked by the door."""
         self._roster.now = now
         for number, kind, fields in words:
+            if kind == m.ClientKind.WATCH:
+                fields = (self._warrants.permitted(number, *fields),)  # noqa: PLW2901 - what is left of it
             self._roster.word(number, kind, fields)
 
     def end_all(self, which: Callable[[int], bool] = lambda _: True) -> None:
         """The gateway of these streams is another: nobody is there to be told."""
         for stream in [stream for number, stream in self._roster.streams.items() if which(number)]:
             self._roster.end(stream)
+
+    def permissions(self, news: m.AuthNews, now: int) -> None:
+        """Whoever may not watch any more what he watches is told nothing more of it."""
+        self._roster.now = now
+        self._warrants.news(news)
 
     # --- events as they happen -------------------------------------------------------------------------------
 
