@@ -25,11 +25,17 @@ HISTOGRAM: Final = "histogram"
 EACH: Final = ("*",)
 """In place of actors: all, told apart by the label `actor`."""
 DOORS: Final = ("gateway", "grpc")
+_GRPC: Final = ("grpc",)
+GRPC_LABELS: Final = "grpc_type|grpc_service|grpc_method"
+PEER_LABELS: Final = "Local|Remote"
+HEALTH: Final = {"true": "etcd_server_health_success", "false": "etcd_server_health_failures"}
+"""Counters whose names lack what Prometheus' own library will not do without."""
 NS: Final = 1e9
 
 
 class Shown(NamedTuple):
-    """A metric. `key`: under which name `actors` tell it; what several tell is added up. `label`: what theirs means.
+    """A metric. `key`: under which name `actors` tell it; what several tell is added up. `label`: what theirs means;
+    several of them, and what they mean, stand between |.
 
     `unit`: how many of theirs make one that is shown.
     """
@@ -71,12 +77,15 @@ TABLE: Final = (
     Shown("etcd_disk_wal_write_bytes_total", GAUGE, "Bytes written to the raft log.", _RAFT, "log bytes"),
     Shown("etcd_disk_backend_commit_duration_seconds", HISTOGRAM, "Batches applied to the store.", _STORAGE, "apply",
           unit=NS),
+    Shown("etcd_disk_defrag_inflight", GAUGE, "1 while a defragmentation runs.", _STORAGE, "defragmenting"),
     Shown("etcd_mvcc_db_total_size_in_bytes", GAUGE, "Size of the store on the disk.", _STORAGE, "db size"),
     Shown("etcd_mvcc_db_total_size_in_use_in_bytes", GAUGE, "About what defrag would leave.", _STORAGE, "db in use"),
     Shown("etcd_debugging_mvcc_current_revision", GAUGE, "Revision of the store.", _STORAGE, "revision"),
     Shown("etcd_debugging_mvcc_compact_revision", GAUGE, "Revision of the last compaction.", _STORAGE, "compacted"),
     Shown("etcd_debugging_mvcc_watch_stream_total", GAUGE, "Connections with watches.", _WATCH, "streams"),
     Shown("etcd_debugging_mvcc_watcher_total", GAUGE, "Watches.", _WATCH, "watches"),
+    Shown("etcd_debugging_mvcc_slow_watcher_total", GAUGE, "Places from which watches wait for history.", _WATCH,
+          "behind"),
     Shown("etcd_debugging_lease_granted_total", COUNTER, "Leases seen to begin.", _LEASE, "granted"),
     Shown("etcd_debugging_lease_revoked_total", COUNTER, "Leases seen to end, in any way.", _LEASE, "ended"),
     Shown("etcd_debugging_lease_renewed_total", COUNTER, "Keep-alives taken, as leader.", _LEASE, "renewed"),
@@ -88,11 +97,25 @@ TABLE: Final = (
           "From"),
     Shown("etcd_network_peer_sent_failures_total", COUNTER, "Messages to a member that found no way.", _RAFT,
           "peer sent failures", "To"),
+    Shown("etcd_network_peer_round_trip_time_seconds", HISTOGRAM, "Heartbeats, at the leader.", _RAFT,
+          "peer round trip", "To", NS),
+    Shown("etcd_network_active_peers", GAUGE, "1 for each member it has a link to.", _RAFT, "active peers",
+          PEER_LABELS),
+    Shown("etcd_network_disconnected_peers_total", COUNTER, "Connections to a member lost.", _RAFT,
+          "disconnected peers", PEER_LABELS),
     Shown("process_cpu_seconds_total", COUNTER, "CPU time of all processes.", _PROCESSES, "cpu", "", NS),
     Shown("process_resident_memory_bytes", GAUGE, "Memory of all, the shared once.", _PROCESSES, "memory"),
     Shown("process_open_fds", GAUGE, "Open files of all processes.", _PROCESSES, "files"),
     Shown("process_max_fds", GAUGE, "Files that one process may open.", _PROCESSES, "files max"),
     Shown("process_start_time_seconds", GAUGE, "When the node was started.", _PROCESSES, "started", "", NS),
+    Shown("process_virtual_memory_bytes", GAUGE, "Address space of all.", _PROCESSES, "virtual"),
+    Shown("os_fd_used", GAUGE, "Open files of all processes.", _PROCESSES, "files"),
+    Shown("os_fd_limit", GAUGE, "Files that one process may open.", _PROCESSES, "files max"),
+    Shown("grpc_server_started_total", COUNTER, "Calls begun.", _GRPC, "calls started", GRPC_LABELS),
+    Shown("grpc_server_handled_total", COUNTER, "Calls ended, however.", _GRPC, "calls handled",
+          f"grpc_code|{GRPC_LABELS}"),
+    Shown("grpc_server_msg_received_total", COUNTER, "Messages of calls taken.", _GRPC, "calls received", GRPC_LABELS),
+    Shown("grpc_server_msg_sent_total", COUNTER, "Messages of calls sent.", _GRPC, "calls sent", GRPC_LABELS),
     Shown("zkv_raft_term", GAUGE, "Term of raft.", _RAFT, "term"),
     Shown("zkv_raft_log_first_index", GAUGE, "Oldest entry in the log.", _RAFT, "log first"),
     Shown("zkv_raft_log_last_index", GAUGE, "Newest entry in the log.", _RAFT, "log last"),
@@ -136,7 +159,16 @@ def render(reports: Mapping[str, Gauges], others: Mapping[str, Iterable[Value]])
     """In Prometheus' text format. `reports`: what actors told; `others`: values that were found otherwise."""
     told: dict[str, Iterable[Value]] = {actor: report.values for actor, report in reports.items()}
     told.update(others)
-    return generate_latest(_Families(told))
+    return generate_latest(_Families(told)) + _health(others.get("about", ()))
+
+
+def _health(values: Iterable[Value]) -> bytes:
+    counts = {label: value for name, label, value in values if name == "health"}
+    return "".join(
+        f"# HELP {name} Questions for health, answered so.\n# TYPE {name} counter\n{name} {counts[healthy]}\n"
+        for healthy, name in HEALTH.items()
+        if healthy in counts
+    ).encode()
 
 
 class _Families:
@@ -169,20 +201,20 @@ def _sum(one: int | tuple[int, ...], other: int | tuple[int, ...]) -> int | tupl
 
 
 def _family(shown: Shown, label: str, values: Mapping[str, int | tuple[int, ...]]) -> Metric:
-    labels = [label] if label else []
+    labels = label.split("|") if label else []
     family: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
     if shown.kind == HISTOGRAM:
         family = HistogramMetricFamily(shown.name, shown.help, labels=labels)
         for name, value in values.items():
             assert isinstance(value, tuple)
-            family.add_metric([name] if label else [], _cumulative(value[1:]), value[0] / shown.unit)
+            family.add_metric(name.split("|") if label else [], _cumulative(value[1:]), value[0] / shown.unit)
         return family
     family = (CounterMetricFamily if shown.kind == COUNTER else GaugeMetricFamily)(
         shown.name, shown.help, labels=labels
     )
     for name, value in values.items():
         assert isinstance(value, int)
-        family.add_metric([name] if label else [], value / shown.unit)
+        family.add_metric(name.split("|") if label else [], value / shown.unit)
     return family
 
 

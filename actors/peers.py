@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -22,10 +23,11 @@ import zmq
 
 from zkv import identity
 from zkv.errors import CorruptionError
+from zkv.gauges import Histogram
 from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
-from zkv.wire.messages import Dismissed, Join
+from zkv.wire.messages import Dismissed, Join, Message, MessageKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
@@ -139,6 +141,8 @@ class PeerLinks:
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
         self._counts: Counter[tuple[str, int]] = Counter()  # (what, member): bytes, and messages that found no way
+        self._beaten_at: dict[int, int] = {}  # ns: when a heartbeat left that is not answered yet
+        self._round_trips: dict[int, Histogram] = {}
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
@@ -173,6 +177,8 @@ class PeerLinks:
     def lost(self, member_id: int) -> None:
         """Its connection: it may be another process by now, with another key."""
         link = self._links.get(member_id)
+        self._counts["disconnected", member_id] += 1
+        self._beaten_at.pop(member_id, None)
         if self._acquaintances is not None and link is not None:
             self._acquaintances.lost(link[0][0])
 
@@ -213,6 +219,8 @@ class PeerLinks:
             self._counts["sent failures", member_id] += 1
             return False
         self._counts["sent bytes", member_id] += len(payload)
+        if type(message) is Message and message.kind == MessageKind.HEARTBEAT:
+            self._beaten_at.setdefault(member_id, monotonic_ns())
         return True
 
     def gauges(self) -> list[Value]:
@@ -222,7 +230,15 @@ class PeerLinks:
             for (what, member), number in self._counts.items()
             if member in self._links
         ]
-        return [("peers", "", len(self._links)), *counts]
+        own = f"{self._member_id:x}"
+        pairs = [("active peers", f"{own}|{member:x}", 1) for member in self._links]
+        pairs += [("disconnected peers", f"{own}|{peer}", number) for what, peer, number in counts if "disc" in what]
+        trips = [
+            ("peer round trip", f"{member:x}", trip.counts)
+            for member, trip in self._round_trips.items()
+            if member in self._links
+        ]
+        return [("peers", "", len(self._links)), *counts, *pairs, *trips]
 
     def receive(self, frames: Sequence[Any]) -> PeerMessage | None:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
@@ -257,7 +273,15 @@ class PeerLinks:
             return None
         if sender in self._links:
             self._counts["received bytes", sender] += len(payload)
+            if type(message) is Message and message.kind == MessageKind.HEARTBEAT_ANSWER:
+                self._answered(sender)
         return PeerMessage(sender, message) if only is None or type(message) is only else None
+
+    def _answered(self, sender: int) -> None:
+        """A heartbeat: how long was it under way? (Of those on their way at once, the first counts.)"""
+        beaten_at = self._beaten_at.pop(sender, None)
+        if beaten_at is not None:
+            self._round_trips.setdefault(sender, Histogram()).observe(monotonic_ns() - beaten_at)
 
     def _refuse(self, sender: int, other: int, why: str) -> None:
         if (sender, other) in self._refused or len(self._refused) > 1000:

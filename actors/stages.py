@@ -38,18 +38,17 @@ MS: Final = 1e6
 class Marks:
     """When something had come to which index."""
 
-    __slots__ = ("_kept", "_last", "_last_at")
+    __slots__ = ("_kept", "_last_at", "last")
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, int]] = deque(maxlen=MARKS_MAX)
-        self._last = 0
+        self.last = 0
         self._last_at = 0
 
-    def reach(self, index: int) -> None:
-        if index <= self._last:
+    def reach(self, index: int, now: int) -> None:
+        if index <= self.last:
             return
-        self._last = index
-        now = monotonic_ns()
+        self.last = index
         if now - self._last_at < STEP_NS and self._kept:
             self._kept[-1] = (index, self._last_at)
         else:
@@ -58,7 +57,7 @@ class Marks:
 
     def at(self, index: int) -> int | None:
         """When it had come to `index`; None: that is not known (any more)."""
-        if not self._kept or index > self._last:
+        if not self._kept or index > self.last:
             return None
         return next(at for reached, at in self._kept if reached >= index)
 
@@ -81,11 +80,14 @@ class RaftStages:
         self._confirmed: deque[tuple[int, int]] = deque(maxlen=MARKS_MAX)  # when asked, and when confirmed
 
     def appended(self, index: int) -> None:
-        self._appended.reach(index)
+        if index > self._appended.last:
+            self._appended.reach(index, monotonic_ns())
 
     def turned(self, synced: int, committed: int) -> None:
-        self._synced.reach(synced)
-        self._committed.reach(committed)
+        if synced > self._synced.last or committed > self._committed.last:
+            now = monotonic_ns()
+            self._synced.reach(synced, now)
+            self._committed.reach(committed, now)
 
     def read_asked(self, context: int) -> None:
         self._rounds[context] = monotonic_ns()

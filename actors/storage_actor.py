@@ -302,6 +302,7 @@ class StorageActor:
             "slow applies": self._slow_applies,
             "reads waiting": len(self._waiting),
             "streams": len(self._flows),
+            "defragmenting": int(self._defragmenter.is_running),
             "unflushed": self._unflushed_bytes,
         }
         on = [alarm for _, alarm in machine.alarms.find(m.Alarm())]

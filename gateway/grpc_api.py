@@ -23,6 +23,7 @@ from zkv.gateway.callers import Callers, tokens_of
 from zkv.gateway.doors import Shown
 from zkv.gateway.grpc_desk import EtcdDesk
 from zkv.gateway.grpc_line import Line, Peer
+from zkv.gateway.grpc_tally import CallTally
 from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.http2.words import PREFACE
 from zkv.gateway.insight import Insight
@@ -76,6 +77,8 @@ class GrpcGateway:
     ) -> None:
         """`addresses`: host, port, and is it TLS there?"""
         self.finished = False
+        self.tally: CallTally | None = None
+        """Where somebody wants metrics."""
         self.tls = tls
         self._addresses = addresses
         self._servers: list[asyncio.Server] = []
@@ -133,6 +136,7 @@ class GrpcGateway:
             ("groups", "", groups),
             ("bytes", "", size),
             *self.desk.asking.gauges(),
+            *(self.tally.gauges() if self.tally is not None else ()),
         ]
 
     def tick(self, now: int) -> None:
@@ -175,7 +179,7 @@ class GrpcGateway:
     def speak(self, peer: Peer, now: int, *, http2: bool) -> Connection:
         """What serves a client that speaks so."""
         if http2:
-            return Line(self.desk, self.limits, now, peer, PlainStreams(self._web, peer))
+            return Line(self.desk, self.limits, now, peer, web=PlainStreams(self._web, peer), tally=self.tally)
         return Http1Connection(self._web, self.desk.dirty.add, now, peer)
 
     def _tend_passwords(self) -> None:
@@ -362,4 +366,6 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         Bodies(one_max=2 * message_max, all_max=JSON_BYTES_MAX, message_max=message_max),
         Insight(node.insight_socket).ask,
     )
-    return GrpcGateway(desk, limits, web, addresses, tls), mailbox
+    gateway = GrpcGateway(desk, limits, web, addresses, tls)
+    gateway.tally = CallTally(desk.methods) if node.reports else None
+    return gateway, mailbox

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from zkv.gateway.grpc_tally import CANCELED
 from zkv.gateway.http2 import grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from zkv.gateway.grpc_tally import CallTally
     from zkv.gateway.http2.grpc import Call, Event
     from zkv.gateway.http2.grpc_words import Methods
     from zkv.gateway.http2.limits import Http2Limits
@@ -94,13 +96,21 @@ class Line:
     wants_more = True
 
     def __init__(
-        self, desk: Desk, limits: Http2Limits, now: int, peer: Peer | None = None, web: PlainStreams | None = None
+        self,
+        desk: Desk,
+        limits: Http2Limits,
+        now: int,
+        peer: Peer | None = None,
+        *,
+        web: PlainStreams | None = None,
+        tally: CallTally | None = None,
     ) -> None:
         self.common_name, self.address, _ = peer or Peer()
         self.connection = grpc.GrpcConnection(desk.methods, limits, now, web)
         self.calls: dict[Call, Served] = {}
         self._desk = desk
         self._web = web
+        self._tally = tally
         if web is not None:
             web.http = self.connection.http
             web.dirty = lambda: desk.dirty.add(self)
@@ -143,9 +153,12 @@ class Line:
     def _serve(self, events: Iterable[Event], now: int) -> None:
         self._desk.dirty.add(self)
         calls = self.calls
+        tally = self._tally
         for event in events:
             kind = event.__class__
             call = event.call
+            if tally is not None:
+                _count(tally, event)
             if kind is grpc.Called:
                 assert isinstance(event, grpc.Called)
                 served = self._desk.called(self, call, event.message, now)
@@ -173,14 +186,34 @@ class Line:
 
     def reply(self, call: Call, message: bytes) -> None:
         self.calls.pop(call, None)
+        if self._tally is not None and not call.stream.closing:
+            self._tally.sent(call)
+            self._tally.handled(call, 0)
         self.connection.reply(call, message)
         self._desk.dirty.add(self)
 
     def send(self, call: Call, message: bytes) -> bool:
         self._desk.dirty.add(self)
+        if self._tally is not None:
+            self._tally.sent(call)
         return self.connection.send(call, message)
 
     def finish(self, call: Call, status: int, text: str) -> None:
         self.calls.pop(call, None)
+        if self._tally is not None and not call.stream.closing:
+            self._tally.handled(call, status)
         self.connection.finish(call, status, text)
         self._desk.dirty.add(self)
+
+
+def _count(tally: CallTally, event: Event) -> None:
+    match event:
+        case grpc.Called(call=call):
+            tally.started(call)
+            tally.received(call)
+        case grpc.Opened(call=call):
+            tally.started(call)
+        case grpc.Received(call=call):
+            tally.received(call)
+        case grpc.Cancelled(call=call):
+            tally.handled(call, CANCELED)

@@ -20,12 +20,13 @@ def resources(pids: Mapping[str, int]) -> list[Value]:
     The memory of all is that of each, and what they share, their program above all, once.
     """
     values: list[Value] = []
-    cpu = memory = shared_most = files = 0
+    cpu = memory = shared_most = files = virtual = 0
     tick_ns, page = 1_000_000_000 // os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     for actor, pid in pids.items():
         with contextlib.suppress(OSError, ValueError, IndexError):
             words = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
             resident, shared = (int(word) * page for word in _read(f"/proc/{pid}/statm").split()[1:3])
+            virtual += int(words[20])
             used = (int(words[11]) + int(words[12])) * tick_ns
             values += [("cpu of", actor, used), ("memory of", actor, resident)]
             cpu += used
@@ -36,7 +37,12 @@ def resources(pids: Mapping[str, int]) -> list[Value]:
                 uptime_ns = int(float(_read("/proc/uptime").split()[0]) * 1e9)
                 values.append(("started", "", time.time_ns() - uptime_ns + int(words[19]) * tick_ns))
     if values:
-        values += [("cpu", "", cpu), ("memory", "", memory + shared_most), ("files", "", files)]
+        values += [
+            ("cpu", "", cpu),
+            ("memory", "", memory + shared_most),
+            ("files", "", files),
+            ("virtual", "", virtual),
+        ]
     values.append(("files max", "", resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
     return values
 

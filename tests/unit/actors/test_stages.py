@@ -36,7 +36,7 @@ def test_marks_tell_when_an_index_was_reached_to_a_millisecond(clock: Clock) -> 
     assert marks.at(1) is None
     for index in range(1, 101):
         clock.go(0.1)
-        marks.reach(index)
+        marks.reach(index, clock.now)
     for index in (1, 50, 100):
         at = marks.at(index)
         assert at is not None
@@ -49,7 +49,7 @@ def test_marks_are_bounded_and_the_oldest_are_forgotten(clock: Clock) -> None:
     marks = Marks()
     for index in range(1, 3 * stages.MARKS_MAX):
         clock.go(2)
-        marks.reach(index)
+        marks.reach(index, clock.now)
     assert len(marks._kept) == stages.MARKS_MAX
 
 
