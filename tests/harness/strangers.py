@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 import socket
 import ssl
 import struct
@@ -14,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.harness.certificates import build, crl, usage
 from tests.harness.certificates import hosts as at_hosts
+from tests.harness.processes import wait_until
 from zkv import identity
 from zkv.authority import certificate_pem, key_pem, make_authority, make_leaf
+from zkv.errors import DeadlineExceeded
 from zkv.introducing import HELLO, LENGTH, Offer, Who, framed, introduce_to, parse_offer
 from zkv.papers import Papers
 from zkv.transport_security import TransportSecurity
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zkv.certificates import Credentials
+    from zkv.client.client import Client
     from zkv.trust import Purpose
 
 DAY = dt.timedelta(days=1)
@@ -158,3 +162,16 @@ def is_answered_by_tls(port: int, pki: Pki, name: str, ca: str = "ca", host: str
             return bool(secured.recv(100))
         except (ssl.SSLError, OSError):
             return False
+
+
+def is_told(client: Client, why: str) -> None:
+    """Whatever a client asks ends with this reason, once it has been found out."""
+
+    def told() -> bool:
+        try:
+            client.get("a", timeout=1)
+        except DeadlineExceeded as error:
+            return re.search(why, str(error)) is not None
+        raise AssertionError("it was answered")
+
+    wait_until(told, f"the client is told {why!r}", 60)

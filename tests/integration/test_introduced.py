@@ -17,31 +17,32 @@ from zkv.testing import LocalCluster
 def clients_come_in(cluster: LocalCluster) -> None:
     """Both libraries, the command by its flags, and etcdctl at the other door: one key, seen by all."""
     with cluster.client() as client:
-        client.put("who", "thread")
+        client.put("who", "thread", timeout=30)
 
     async def asked() -> bytes:
         async with AsyncClient(cluster.endpoints, **cluster.client_options) as client:
-            found = await client.get("who")
+            found = await client.get("who", timeout=30)
             assert found is not None
             return found.value
 
     assert asyncio.run(asked()) == b"thread"
     pki = cluster.pki
     files = f"--cacert {pki}/ca.pem --cert {pki}/client.pem --key {pki}/client-key.pem"
+    files += " --dial-timeout 20s --command-timeout 30s"
     bare = cluster.endpoints[0].removeprefix("curve://")
     assert play_zkv("", Step(f"--endpoints {bare} {files} get who --print-value-only")).stdout == "thread\n"
     etcdctl = binary("etcdctl")
     if etcdctl is not None:
         command = [str(etcdctl), "--endpoints", cluster.etcd_endpoints[1], *files.split(), "get", "who"]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env=clean)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=clean)
         assert done.stdout == "who\nthread\n"
 
 
 def processes_start_anew(cluster: LocalCluster, name: str) -> None:
     """On all members at once; a client and its watch go on, and so does the cluster."""
     with cluster.client() as client, client.watch("mourned") as watch:
-        client.put("mourned", b"before")
+        client.put("mourned", b"before", timeout=30)
         assert watch.next(30) is not None
         for number in range(3):
             os.kill(children(cluster.pid(number))[name], signal.SIGKILL)
