@@ -73,7 +73,7 @@ class Job(NamedTuple):
 
     def plan(self, *, total: int, rate: int = 0) -> Plan:
         """Where, and how much. Raises CommandError, ConfigError, ZkvError."""
-        plan = make_plan(self.values, total=total, rate=rate)
+        plan = make_plan(self.values, total=total, rate=rate)._replace(credentials=self.call.credentials())
         if self.values.is_on("target-leader"):
             from zkv.client.transport import normalize
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from zkv.client.ticket import FOREVER, Ticket
 from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
+from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zkv.client.transport import Curve
-    from zkv.wire import messages as m
 
 TICK_S = 0.05  # how often retries are looked after, and progress told
 PREPARATION_MS = 30_000  # what a workload asks first is to be answered within this
@@ -66,6 +66,8 @@ class Plan(NamedTuple):
     """After so long no more is asked; 0: until all has been."""
     burst_s: float = RATE_BURST_S
     """Of requests at the rate, so many seconds' worth may be made up for after a stall."""
+    credentials: tuple[str, str] | None = None
+    """Name and password of who asks."""
     dial_timeout: float = 5.0
     """Seconds until a connection that does not come up ends the run."""
     sample: bool = False
@@ -99,7 +101,7 @@ class Engine:
         self.plan = plan
         self.workload = workload
         self.results = [Results() for _ in workload.parts]
-        self._connections = [Connection(number) for number in range(plan.conns)]
+        self._connections = [Connection(number, plan.credentials) for number in range(plan.conns)]
         self._by_name = {connection.name: connection for connection in self._connections}
         for client in range(plan.clients):
             self._connections[client % plan.conns].idle += 1
@@ -115,6 +117,7 @@ class Engine:
             self._lines.connect([*self._by_name], self.plan.dial_timeout)
             for connection in self._connections:
                 connection.session.connected(0, milliseconds(time.monotonic()))
+            self._log_in()
             self._prepare()
         except BaseException:
             self.close()
@@ -127,12 +130,34 @@ class Engine:
     def close(self) -> None:
         self._lines.close()
 
+    def _log_in(self) -> None:
+        """Once: a password is checked slowly, on purpose. The token serves all. Raises ZkvError."""
+        first, *others = self._connections
+        if first.login is None:
+            return
+        deadline = milliseconds(time.monotonic()) + PREPARATION_MS
+        ticket = first.session.submit(m.MemberList(linearizable=False), deadline)
+        self._answer([ticket])
+        if first.login.token is None and ticket.error is not None:
+            raise ticket.error
+        for other in others:
+            assert other.login is not None
+            other.login.token = first.login.token
+
     def _prepare(self) -> None:
         now = milliseconds(time.monotonic())
         tickets = [
             self._connections[number % self.plan.conns].session.submit(request, now + PREPARATION_MS)
             for number, request in enumerate(self.workload.preparation(self.plan.clients))
         ]
+        self._answer(tickets)
+        for ticket in tickets:
+            if ticket.error:
+                raise ticket.error
+        self.workload.prepared([ticket.answer for ticket in tickets])
+
+    def _answer(self, tickets: Sequence[Ticket]) -> None:
+        """Until all of them are."""
         while not all(ticket.done for ticket in tickets):
             now = milliseconds(time.monotonic())
             for connection in self._connections:
@@ -141,10 +166,6 @@ class Engine:
             self._lines.poll(milliseconds(TICK_S))
             for connection in self._drain(milliseconds(time.monotonic())):
                 connection.session.news()
-        for ticket in tickets:
-            if ticket.error:
-                raise ticket.error
-        self.workload.prepared([ticket.answer for ticket in tickets])
 
     def run(self, progress: Callable[[int], object]) -> list[Results]:
         """Send the load and wait for all its answers; what came of each of the workload's parts.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import zmq
 
+from zkv.client.login import Login
 from zkv.client.session import Session
 from zkv.errors import ConnectionFailed
 from zkv.wire import codec
@@ -97,15 +98,16 @@ class Lines:
 class Connection:
     """A line with a session on it, so that its requests are retried as any user's of the library are.
 
-    `idle`: how many of its clients have nothing outstanding.
+    `idle`: how many of its clients have nothing outstanding. `login`: who asks, if anybody said so.
     """
 
-    __slots__ = ("idle", "name", "session")
+    __slots__ = ("idle", "login", "name", "session")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, credentials: tuple[str, str] | None = None) -> None:
         self.name = b"c%d" % number
         # All by chance: a seed that comes again names later sessions whose writes the cluster has answered already.
-        self.session = Session(1, os.urandom(16), int.from_bytes(os.urandom(32)))
+        self.login = Login(*credentials) if credentials is not None else None
+        self.session = Session(1, os.urandom(16), int.from_bytes(os.urandom(32)), login=self.login)
         self.idle = 0
 
 

@@ -87,7 +87,7 @@ def _perf(call: Call) -> int:
     _refuse_keys(call, prefix, "'")
     plan = plan_of(
         call.values, clients=load.clients, conns=load.clients, total=load.rate * load.seconds, rate=load.rate
-    )._replace(seconds=load.seconds, burst_s=BURST_S)
+    )._replace(seconds=load.seconds, burst_s=BURST_S, credentials=call.credentials())
     with Progress(load.seconds, "s") as bar:
         began = time.monotonic()
         results = _run(
@@ -136,6 +136,7 @@ def _datascale(call: Call) -> int:
     )
     call.out.flush()
     plan = plan_of(call.values, clients=load.clients, conns=load.clients, total=load.keys)
+    plan = plan._replace(credentials=call.credentials())
     after: list[int] = []
     with Progress(load.keys, "key") as bar:
         workload = Puts(prefix, load.bytes // 2, bytes(load.bytes - load.bytes // 2))

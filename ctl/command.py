@@ -96,14 +96,22 @@ class Call:
 
     def login(self) -> Login | None:
         """Who asks, if anybody said so."""
-        if not self.values.text("user"):
+        known = self.credentials()
+        if known is None:
             return None
         from zkv.client.login import Login
+
+        return Login(*known)
+
+    def credentials(self) -> tuple[str, str] | None:
+        """Name and password of who asks, if anybody said so."""
+        if not self.values.text("user"):
+            return None
         from zkv.ctl.secrets import credentials
 
         if self._credentials is None:  # the prompt asks once
             self._credentials = credentials(self)
-        return Login(*self._credentials) if self._credentials[0] else None
+        return self._credentials if self._credentials[0] else None
 
     def client(self) -> Client:
         """The library's client, for commands that last; to be used in a `with`. Raises CommandError."""

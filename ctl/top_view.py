@@ -48,19 +48,31 @@ def view(frame: Frame, names: Mapping[int, str], title: str) -> Group:
     down = [Text(f"{row.endpoint}: {row.error}", style="red") for row in frame.members if row.error]
     up = [row for row in frame.members if not row.error]
     return Group(
-        Text(title, style="bold"), _members(frame, names), *down, _load(up, names), _prefixes(frame), _actors(up, names)
+        _bold(title),
+        _members(frame, names),
+        *down,
+        _bold("Load"),
+        _load(up, names),
+        _bold("Hottest prefixes (sampled)"),
+        _prefixes(frame),
+        _bold("Actors (CPU, memory, share of the time it was busy)"),
+        _actors(up, names),
     )
 
 
-def _table(title: str, columns: Sequence[str], lefts: int) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
+def _bold(title: str) -> Text:
+    return Text(title, style="bold")
+
+
+def _table(columns: Sequence[str], lefts: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     for at, column in enumerate(columns):
         table.add_column(column, justify="left" if at < lefts else "right", no_wrap=True, header_style="reverse")
     return table
 
 
 def _members(frame: Frame, names: Mapping[int, str]) -> Table:
-    table = _table("", MEMBER_COLUMNS, 3)
+    table = _table(MEMBER_COLUMNS, 3)
     for row in frame.members:
         if row.error:
             table.add_row(Text(names.get(row.member, "?")), Text(row.endpoint), Text("DOWN", style="bold red"))
@@ -93,7 +105,7 @@ def _role(row: MemberRow) -> Text:
 
 
 def _load(up: Sequence[MemberRow], names: Mapping[int, str]) -> Table:
-    table = _table("Load", LOAD_COLUMNS, 1)
+    table = _table(LOAD_COLUMNS, 1)
     for row in up:
         table.add_row(
             Text(name_of(row, names)),
@@ -112,7 +124,7 @@ def _load(up: Sequence[MemberRow], names: Mapping[int, str]) -> Table:
 
 
 def _prefixes(frame: Frame) -> Table:
-    table = _table("Hottest prefixes (sampled)", ("PREFIX", "REQUESTS/s"), 1)
+    table = _table(("PREFIX", "REQUESTS/s"), 1)
     for prefix, rate in frame.prefixes:
         table.add_row(Text(printable(prefix)), _rate(rate))
     return table
@@ -121,7 +133,7 @@ def _prefixes(frame: Frame) -> Table:
 def _actors(up: Sequence[MemberRow], names: Mapping[int, str]) -> Table:
     """A row for each member, a column for each of its processes."""
     kinds = sorted({actor.actor for row in up for actor in row.actors})
-    table = _table("Actors (CPU, memory, share of the time it was busy)", ("MEMBER", *map(str.upper, kinds)), 1)
+    table = _table(("MEMBER", *map(str.upper, kinds)), 1)
     for row in up:
         cells = {
             actor.actor: Text(

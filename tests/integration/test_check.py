@@ -86,3 +86,21 @@ def test_a_check_that_is_interrupted_deletes_what_it_wrote() -> None:
             finally:
                 process.kill()
         assert kv.count(prefix="/zkv-check-perf/") == 0
+
+
+def test_where_users_are_asked_who_they_are_root_may_look_and_check() -> None:
+    """The password is checked once, whatever the number of connections; who is not named, or may not, is refused."""
+    with cluster_of(1) as (_, everywhere, _kv):
+        for line in ("user add root:pw", "user grant-role root root", "user add joe:pw", "auth enable"):
+            assert play_zkv(everywhere, Step(line)).code == 0
+        for line in (
+            "check datascale",
+            "check perf",
+            "top --once --interval 200ms",
+            "benchmark put --total 5 --clients 2",
+        ):
+            for user, refusal in (("", "user name is empty"), ("--user joe:pw", "permission denied")):
+                refused = play_zkv(everywhere, Step(f"{line} {user}"))
+                assert (refused.code, refusal in refused.stdout + refused.stderr) == (1, True), refused
+            allowed = play_zkv(everywhere, Step(f"{line} --user root:pw"))
+            assert (allowed.code, "ERROR" in allowed.stdout) == (0, False) or line == "check perf", allowed
