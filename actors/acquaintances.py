@@ -40,8 +40,9 @@ class Acquaintances:
 
     def lost(self, url: str) -> None:
         """A connection to it: whoever is there now is to be asked anew."""
-        self._lost.add(url)
-        self._tell(m.Acquaint(self._urls, (url,)))
+        if url in self._urls:
+            self._lost.add(url)
+            self._tell(m.Acquaint(self._urls, (url,)))
 
     def is_guest(self, key: str) -> bool:
         return self._guests.find(key, monotonic_ms()) is not None

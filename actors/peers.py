@@ -134,6 +134,7 @@ class PeerLinks:
         self._cluster_id = cluster_id
         self._curve = curve
         self._acquaintances = acquaintances
+        self._certified = False  # who comes in has been introduced
         self._message_bytes_max = message_bytes_max
         self._log = structlog.get_logger().bind(actor="raft")
         self._wanted: dict[int, tuple[str, ...]] = {}  # all other members
@@ -147,7 +148,9 @@ class PeerLinks:
     def listen(self, urls: Sequence[str]) -> None:
         """Raises zmq.ZMQError when a port is taken."""
         socket = listening(self._mailbox.context, urls, self._curve, self._message_bytes_max)
-        self._mailbox.add_door(DOOR, socket, certified=self._acquaintances is not None)
+        secure = any(socket_endpoint(url).secure for url in urls)
+        self._certified = secure and self._acquaintances is not None
+        self._mailbox.add_door(DOOR, socket, certified=self._certified)
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
@@ -156,7 +159,8 @@ class PeerLinks:
             self._mailbox.forget(self._links.pop(member_id)[1])
         self._wanted = wanted
         if self._acquaintances is not None:
-            self._acquaintances.wanted(urls[0] for urls in wanted.values() if urls)
+            firsts = [urls[0] for urls in wanted.values() if urls]
+            self._acquaintances.wanted(url for url in firsts if socket_endpoint(url).secure)
         for member_id in wanted:
             self._link(member_id)
 
@@ -242,7 +246,8 @@ class PeerLinks:
 
     def receive(self, frames: Sequence[Any]) -> PeerMessage | None:
         """What came in at the door, if it is a message for this member from a member of this cluster."""
-        if self._acquaintances is not None:
+        if self._certified:
+            assert self._acquaintances is not None
             frames, key = frames[:-1], frames[-1]
             if not self._acquaintances.is_guest(key):
                 self._refuse(0, 0, "is not believed any more")

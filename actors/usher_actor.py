@@ -90,6 +90,7 @@ class Usher:
         self._tickets: dict[int, tuple[int, Callable[[bool], None]]] = {}  # ticket -> until, who is to be told
         self._last_ticket = 0
         self._peers: dict[str, _Peer] = {}
+        self._raft_key = b""  # it is a caller too, and perhaps that alone: where peers come in by a plain url
         self._threads = ThreadPoolExecutor(ASKING_MAX, "acquaint")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look_at = 0
@@ -131,6 +132,8 @@ class Usher:
         return max(now + BUSY_TICK_MS, min(due, now + TICK_MS))
 
     def tick(self, now: int) -> None:
+        if self.finished:
+            return
         assert self.reception is not None
         now_ms = time.time_ns() // 1_000_000
         if now >= self._look_at:
@@ -204,6 +207,7 @@ class Usher:
                 self.reception.forget(host)
             host.curve_key = key
         if actor == "raft":
+            self._raft_key = key
             for peer in self._peers.values():  # it is to be introduced under this key
                 peer.due, peer.again = 0, True
 
@@ -236,11 +240,10 @@ class Usher:
 
     def _ask(self, url: str, peer: _Peer) -> None:
         assert self._loop is not None
-        own = self.hosts["raft"].curve_key
-        if not own:
+        if not self._raft_key:
             return
         peer.asking, peer.again = True, False
-        who = Who(Purpose.PEER, Purpose.PEER, own, self._cluster)
+        who = Who(Purpose.PEER, Purpose.PEER, self._raft_key, self._cluster)
         asked = self._threads.submit(
             introduce_to, socket_endpoint(url).host, introductions_port(url), who, self._papers["peer"], ASK_S
         )
@@ -311,6 +314,6 @@ def start(node: Node, incarnation: int) -> tuple[Usher, LoopMailbox]:
     """The actor on its sockets, for `mailbox.run`."""
     mailbox = LoopMailbox(node.rundir, "usher", ("gateway", "raft"), reports=node.reports)
     usher = usher_for(node, mailbox.post)  # type: ignore[arg-type] # it posts messages only
-    for name in usher.hosts:
+    for name in ("gateway", *(("raft",) if node.config.peers_are_introduced else ())):
         mailbox.post(name, m.Hello("usher", incarnation))
     return usher, mailbox
