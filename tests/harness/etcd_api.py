@@ -20,6 +20,7 @@ UNARY: dict[str, tuple[str, Any, Any]] = {
         "Lease": ("LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"),
         "Cluster": ("MemberList",),
         "Maintenance": ("Status", "HashKV", "MoveLeader", "Alarm"),
+        "Auth": ("Authenticate",),
     }.items()
     for name in names
     for message in ("Compaction" if name == "Compact" else name,)
@@ -71,7 +72,7 @@ class EtcdApi:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         return lambda timeout=PATIENCE_S, **fields: self.future(name, timeout, **fields).result()
 
-    def future(self, name: str, timeout: float = PATIENCE_S, metadata: Any = (), **fields: Any) -> Any:
+    def future(self, name: str, /, timeout: float = PATIENCE_S, metadata: Any = (), **fields: Any) -> Any:
         path, request, response = UNARY[name]
         call = self.channel.unary_unary(path, request.SerializeToString, response.FromString)
         return call.future(request(**fields), timeout=timeout, metadata=metadata)

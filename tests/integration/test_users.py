@@ -1,0 +1,201 @@
+"""Users on real processes: logins, tokens and their end, watches whose permission goes, and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+import zkv
+from tests.harness.etcd_api import EtcdApi
+from zkv import errors
+from zkv.testing import LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ARGUMENTS = ("--bcrypt-cost", "4")
+
+
+def enable(cluster: LocalCluster) -> zkv.Client:
+    """root, and alice who may do what she likes below a/; a client of root's."""
+    with zkv.Client(cluster.endpoints) as plain:
+        _fill(plain)
+    return zkv.Client(cluster.endpoints, user="root", password="rootpw", timeout=30)
+
+
+def _fill(plain: zkv.Client) -> None:
+    plain.user_add("root", "rootpw")
+    plain.role_add("root")
+    plain.user_grant_role("root", "root")
+    plain.user_add("alice", "pw")
+    plain.role_add("a")
+    plain.role_grant_permission("a", "readwrite", prefix="a/")
+    plain.user_grant_role("alice", "a")
+    plain.auth_enable()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(nodes=3, etcd_api=True, arguments=ARGUMENTS) as made, enable(made):
+        yield made
+
+
+@pytest.fixture
+def root(cluster: LocalCluster) -> Iterator[zkv.Client]:
+    with zkv.Client(cluster.endpoints, user="root", password="rootpw", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def alice(cluster: LocalCluster) -> Iterator[zkv.Client]:
+    with zkv.Client(cluster.endpoints, user="alice", password="pw", timeout=30) as client:
+        yield client
+
+
+def test_each_does_what_his_roles_let_him(alice: zkv.Client, root: zkv.Client) -> None:
+    """On every member: the client's calls go to any of them."""
+    alice.put("a/1", "x")
+    assert alice.get("a/1") is not None
+    for call in (
+        lambda: alice.put("b", "x"),
+        lambda: alice.get("b"),
+        lambda: alice.get("b", serializable=True),
+        lambda: list(alice.range(prefix="")),
+        lambda: alice.delete("b"),
+        lambda: alice.user_add("mallory", "x"),
+        alice.hash_kv,
+        lambda: alice.member_remove(1),
+        lambda: alice.move_leader(1),
+    ):
+        with pytest.raises(errors.PermissionDenied):
+            call()
+    root.put("b", "x")
+    assert root.user_get("alice").roles == ("a",)
+    assert root.role_get("a").permissions[0].kind == "readwrite"
+    assert root.users().names == ("alice", "root")
+
+
+def test_who_names_nobody_and_who_names_himself_wrongly_gets_nothing(cluster: LocalCluster) -> None:
+    with zkv.Client(cluster.endpoints) as nobody, pytest.raises(errors.UserEmpty):
+        nobody.put("a/1", "x")
+    for user, password in (("alice", "wrong"), ("nobody", "pw")):
+        with zkv.Client(cluster.endpoints, user=user, password=password) as client:
+            with pytest.raises(errors.AuthFailed):
+                client.put("a/1", "x")
+            with pytest.raises(errors.AuthFailed), client.watch("a/1") as watch:
+                next(watch)
+
+
+def test_a_token_is_taken_by_every_member(cluster: LocalCluster, alice: zkv.Client) -> None:
+    """It was given by one, and the others know it by the log: etcd's clients use one token for all."""
+    with contextlib.ExitStack() as stack:
+        apis = [stack.enter_context(EtcdApi(endpoint)) for endpoint in cluster.etcd_endpoints]
+        token = apis[0].Authenticate(name="alice", password="pw").token
+        alice.put("a/token", "x")  # behind the login, in the log
+        for api in apis:
+            assert api.Range(metadata=(("token", token),), key=b"a/token").count == 1
+
+
+def test_a_client_stays_itself_when_its_password_changes_elsewhere(cluster: LocalCluster, root: zkv.Client) -> None:
+    """Its token is void at once; the old password gets no other, the new one does."""
+    root.user_add("bob", "old")
+    root.user_grant_role("bob", "a")
+    with zkv.Client(cluster.endpoints, user="bob", password="old", timeout=30) as bob:
+        bob.put("a/bob", "1")
+        root.user_change_password("bob", "new")
+        with pytest.raises(errors.AuthFailed):
+            bob.put("a/bob", "2")
+    with zkv.Client(cluster.endpoints, user="bob", password="new", timeout=30) as bob:
+        bob.put("a/bob", "3")
+        root.user_delete("bob")
+        with pytest.raises(errors.AuthFailed):
+            bob.get("a/bob")
+
+
+def test_a_client_outlives_the_members_memory_of_its_token() -> None:
+    """A member that starts anew knows no token of before: the client names its password again, unnoticed."""
+    with LocalCluster(nodes=1, arguments=ARGUMENTS) as alone, enable(alone) as root:
+        root.put("a/again", "1")
+        alone.kill(0)
+        alone.start(0, wait=False)
+        root.put("a/again", "2")
+        kv = root.get("a/again")
+        assert kv is not None
+        assert kv.value == b"2"
+
+
+def test_a_watch_ends_when_its_permission_goes(alice: zkv.Client, root: zkv.Client) -> None:
+    """And is told nothing of what came after; one of other keys goes on."""
+    root.role_add("b")
+    root.role_grant_permission("b", "read", prefix="b/")
+    root.user_grant_role("alice", "b")
+    with alice.watch(prefix="a/") as stays, alice.watch(prefix="b/") as goes:
+        root.put("b/1", "seen")
+        assert [event.value for event in next(goes).events] == [b"seen"]
+        root.role_revoke_permission("b", prefix="b/")
+        root.put("b/2", "secret")
+        with pytest.raises(errors.PermissionDenied):
+            next(goes)
+        root.put("a/2", "seen too")
+        assert [event.value for event in next(stays).events] == [b"seen too"]
+    with pytest.raises(errors.PermissionDenied), alice.watch(prefix="b/") as watch:
+        next(watch)
+    root.role_delete("b")
+
+
+def test_users_can_be_changed_from_a_task_too(cluster: LocalCluster) -> None:
+    async def play() -> tuple[str, ...]:
+        async with zkv.AsyncClient(cluster.endpoints, user="root", password="rootpw", timeout=30) as client:
+            await client.role_add("task")
+            names = (await client.roles()).names
+            await client.role_delete("task")
+            assert (await client.auth_status()).enabled
+            return names
+
+    assert "task" in asyncio.run(play())
+
+
+def test_many_may_log_in_at_once(cluster: LocalCluster) -> None:
+    """Each connection asks for a token of its own; the password is hashed but a few times."""
+
+    def once(_: int) -> int:
+        with zkv.Client(cluster.endpoints[1], user="alice", password="pw", timeout=60) as client:
+            return client.put("a/many", "x").revision
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(once, range(40)))) == 40
+
+
+def test_nobody_is_asked_any_more_once_it_is_disabled() -> None:
+    """Whoever has logged in goes on, and who comes with a wrong password too, as with etcd."""
+    with LocalCluster(nodes=1, arguments=ARGUMENTS) as alone, enable(alone) as root:
+        root.put("b", "1")
+        root.auth_disable()
+        root.put("b", "2")
+        with zkv.Client(alone.endpoints, user="root", password="wrong", timeout=30) as wrong:
+            wrong.put("b", "3")
+            root.auth_enable()
+            with pytest.raises(errors.AuthFailed):
+                wrong.put("b", "4")
+        root.put("b", "5")
+
+
+def test_a_certificate_names_its_user() -> None:
+    """Over CURVE, introduced by a certificate whose common name is `client`; a token wins over it."""
+    with LocalCluster(nodes=1, certificates=True, arguments=ARGUMENTS) as secure:
+        client = secure.client()
+        client.user_add("root", "rootpw")
+        client.role_add("root")
+        client.user_grant_role("root", "root")
+        client.user_add("client", no_password=True)
+        client.role_add("r")
+        client.role_grant_permission("r", "readwrite", "mine")
+        client.user_grant_role("client", "r")
+        client.auth_enable()
+        client.put("mine", "1")
+        with pytest.raises(errors.PermissionDenied):
+            client.put("other", "1")
