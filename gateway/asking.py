@@ -67,6 +67,7 @@ _TOGETHER: Final = frozenset(
 )
 """What goes in groups of many: it is answered at once where it is done."""
 _RANGE: Final = int(m.Op.RANGE)
+_CHUNK: Final = int(errors.Code.CHUNK)
 _REVISION: Final = m.Range._fields.index("revision")
 _HEAD: Final = (m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0)
 _Gathering: TypeAlias = tuple[int, "m.Caller | None"]
@@ -157,6 +158,8 @@ class Asking:
         self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
         self._leaderless: list[int] = []  # those to be asked again when somebody leads
         self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last id whose deadline this is)
+        self._asked_at = 0  # when, the last one
+        self._dated_id = 0  # up to this one they have a deadline
         self._expired_id = 0
         self._neighbours: dict[str, int] = {}
         self._stop_by: int | None = None
@@ -225,11 +228,7 @@ class Asking:
             self._see_to_password(id_, asked, now)
         else:
             self._set_out(id_, asked)
-        deadline = now + self._timeout_ms
-        if self._deadlines and deadline <= self._deadlines[-1][0]:
-            self._deadlines[-1] = (self._deadlines[-1][0], id_)
-        else:
-            self._deadlines.append((deadline + DEADLINE_STEP_MS, id_))
+        self._asked_at = now
         return id_
 
     def _see_to_password(self, id_: int, asked: _Asked, now: int) -> None:
@@ -297,6 +296,8 @@ class Asking:
 
     def flush(self) -> None:
         """What was asked in this turn leaves, in as few frames as entry_bytes_max allows."""
+        if self._dated_id != self._last_id:
+            self._date()
         for key in list(self._gathered):
             self._close_group(key)
         self._gathered_sizes.clear()
@@ -311,6 +312,15 @@ class Asking:
                     start, size = end, 0
                 size += len(payload)
             self._send(way, groups[start:])
+
+    def _date(self) -> None:
+        """What was asked in this turn has one deadline, or that of the turns before."""
+        self._dated_id = self._last_id
+        deadline = self._asked_at + self._timeout_ms
+        if self._deadlines and deadline <= self._deadlines[-1][0]:
+            self._deadlines[-1] = (self._deadlines[-1][0], self._last_id)
+        else:
+            self._deadlines.append((deadline + DEADLINE_STEP_MS, self._last_id))
 
     def _send(self, way: int, groups: list[tuple[int, bytes]]) -> None:
         frame = codec.pack((self._member_id, self._incarnation, groups))
@@ -361,10 +371,10 @@ class Asking:
                 self.revision = max(self.revision, revision)
                 asked = known.get(id_)
                 if asked is None:
-                    if code == errors.Code.CHUNK:  # a stream that was let go before storage had begun it
+                    if code == _CHUNK:  # a stream that was let go before storage had begun it
                         self._post("storage", m.StreamCredit(gid, id_, 0))
                     continue
-                if code == errors.Code.CHUNK:
+                if code == _CHUNK:
                     self._started.add(id_)
                 elif code == _OLD and self._is_known_anew(asked):
                     self._started.discard(id_)

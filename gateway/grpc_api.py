@@ -118,7 +118,8 @@ class GrpcGateway:
                     connected.drain(now)
             else:
                 self.desk.mail(message, now)
-        self.settle_soon()
+        if self._loop is not None:
+            self._settle()  # at once: all mail that was there has come, and a turn of the loop is not free
 
     def next_wakeup(self, now: int) -> int | None:
         return now + int(1000 * (BUSY_TICK_S if self._is_busy else IDLE_TICK_S))

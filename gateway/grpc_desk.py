@@ -52,6 +52,10 @@ METHODS: Final[Methods] = {
     HEALTH_WATCH: Method(server_streams=True),
 }
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+(-[0-9A-Za-z.-]+)?)?")
+_OK: Final = int(errors.Code.OK)
+_CHUNK: Final = int(errors.Code.CHUNK)
+_MOVE_LEADER: Final = int(m.Op.MOVE_LEADER)
+_NO_PARTS: Final[tuple[bytes, ...]] = ()
 ANSWER_BYTES_MAX: Final = 48 << 20
 """A range's answer is gathered up to this size, for it is one message."""
 DEADLINE_STEP_MS: Final = 100
@@ -120,7 +124,7 @@ class EtcdDesk:
         served = _Unary(self, line, call)
         try:
             fields = read(message)
-            if op == m.Op.MOVE_LEADER and self.asking.leader != self._member_id:
+            if op == _MOVE_LEADER and self.asking.leader != self._member_id:
                 raise errors.NotLeader
             if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
                 raise errors.NoLeader
@@ -270,17 +274,18 @@ class _Unary:
         self._desk = desk
         self._line = line
         self._call = call
-        self._parts: list[bytes] = []
+        self._parts = _NO_PARTS
         self._held = 0
 
     def answered(self, op: int, code: int, revision: int, body: Any) -> None:
-        if code == errors.Code.OK:
+        if code == _OK:
             message = self._desk.answering.write(op, revision, body)
             if self._parts:
                 message = b"".join((*self._parts, message))
-            self._let_go()
+            if self.step or self._parts:
+                self._let_go()
             self._line.reply(self._call, message)
-        elif code == errors.Code.CHUNK:
+        elif code == _CHUNK:
             self._chunk(body)
         else:
             self._let_go()
@@ -289,7 +294,7 @@ class _Unary:
     def _chunk(self, body: Any) -> None:
         desk = self._desk
         part = desk.answering.chunk(body)
-        self._parts.append(part)
+        self._parts += (part,)
         self._held += len(part)
         desk.gathered_bytes += len(part)
         if self._held > ANSWER_BYTES_MAX or desk.gathered_bytes > GATHERED_BYTES_MAX:
@@ -313,7 +318,7 @@ class _Unary:
             self._desk.undue(self)
         self._desk.gathered_bytes -= self._held
         self._held = 0
-        self._parts.clear()
+        self._parts = _NO_PARTS
 
     def received(self, data: bytes, now: int) -> None: ...
 

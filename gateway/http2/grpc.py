@@ -34,7 +34,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from zkv.gateway.http2.connection import Connection, Handler
-from zkv.gateway.http2.grpc_messages import PREFIX_BYTES, Assembler, decompress, message
+from zkv.gateway.http2.grpc_messages import PREFIX_BYTES, Assembler, decompress, message, pack_prefix
 from zkv.gateway.http2.grpc_words import (
     ANSWER,
     ANSWER_GZIP,
@@ -195,7 +195,7 @@ class GrpcConnection:
             return
         call.announced = False
         gzip = call.head.encoding != b""
-        framed = message(data, gzip=gzip)
+        framed = message(data, gzip=gzip) if gzip else pack_prefix(0, len(data)) + data
         if not self._has_room(framed):
             self._end(call, _UNREAD)
         elif stream.answered:

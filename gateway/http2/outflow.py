@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from zkv.gateway.http2 import words
 from zkv.gateway.http2.header_blocks import TABLE_UNUSED
-from zkv.gateway.http2.streams import CLOSED, SEND_END, SEND_RST, Stream, step
+from zkv.gateway.http2.streams import CLOSED, HALF_CLOSED_REMOTE, SEND_END, SEND_RST, Stream, step
 from zkv.gateway.http2.words import (
     CONTINUATION,
     DATA,
@@ -125,15 +125,21 @@ class Outflow:
     def whole(self, stream: Stream, head: bytes, data: bytes, trailers: bytes) -> None:
         """A whole answer at once: the way of a unary call, and as short as it can be."""
         size = len(data)
-        few = len(head) + len(trailers) <= DEFAULT_FRAME_BYTES_MAX and not self._table_update
-        if few and 0 < size <= self._room(stream) and size <= self.frame_bytes_max:
+        head_size = len(head)
+        trailers_size = len(trailers)
+        if (
+            0 < size <= self.window
+            and size <= stream.send_window
+            and size <= self.frame_bytes_max
+            and head_size + trailers_size <= DEFAULT_FRAME_BYTES_MAX
+            and not self._held
+            and not self._table_update
+        ):
             self.window -= size
             stream.send_window -= size
             self.data_frames += 1
             stream.answered = stream.closing = True
             id_ = stream.id
-            head_size = len(head)
-            trailers_size = len(trailers)
             self._out += (
                 pack_header(head_size >> 8, head_size & 0xFF, HEADERS, END_HEADERS, id_),
                 head,
@@ -142,7 +148,12 @@ class Outflow:
                 pack_header(trailers_size >> 8, trailers_size & 0xFF, HEADERS, END_HEADERS | END_STREAM, id_),
                 trailers,
             )
-            self._ended(stream)
+            if stream.state == HALF_CLOSED_REMOTE:  # as the table says; nearly always
+                stream.state = CLOSED
+                stream.owner = None
+                del self._streams[id_]
+            else:
+                self._ended(stream)
             return
         self.headers(stream, head)
         self.data(stream, data)

@@ -91,6 +91,43 @@ def test_any_bytes_are_read_or_refused(data: bytes, path: bytes) -> None:
         check(op, reader(data), Limits())
 
 
+@given(
+    data=st.one_of(
+        st.binary(max_size=40),
+        st.builds(
+            lambda key, value, cut: pb.PutRequest(key=key, value=value).SerializeToString()[: cut or None],
+            st.binary(max_size=140),
+            st.sampled_from((b"", b"v", b"v" * 127, b"v" * 128, b"v" * 16_383, b"v" * 16_384)),
+            st.integers(-3, 0),
+        ),
+    )
+)
+def test_the_short_way_of_reading_says_what_the_parser_says(data: bytes) -> None:
+    """Of any bytes: the same fields, but for those at the end that ask for nothing, or the same refusal."""
+    for path, parse in ((b"/etcdserverpb.KV/Put", pb.PutRequest), (b"/etcdserverpb.KV/Range", pb.RangeRequest)):
+        _, reader = translate.REQUESTS[path]
+        try:
+            parsed = parse.FromString(data)
+        except DecodeError:
+            with pytest.raises(DecodeError):
+                reader(data)
+            continue
+        fields = reader(data)
+        record = m.Put if parse is pb.PutRequest else m.Range
+        names = [name for name in record._fields if hasattr(parsed, name)]
+        assert [getattr(record(*fields), name) for name in names] == [getattr(parsed, name) for name in names]
+
+
+def test_answers_are_packed_as_protobuf_packs_them() -> None:
+    """Put together of a header's bytes and the rest, they are what the whole message would be."""
+    answering = translate.Answering(1 << 63, 2)
+    for answering.term, revision in ((3, 6), (3, 6), (3, 1 << 40), (1 << 40, 6)):
+        header = answering.header(revision)
+        assert answering.write(m.Op.PUT, revision, ()) == pb.PutResponse(header=header).SerializeToString()
+        whole = pb.RangeResponse(header=header, kvs=[translate._kv(KV)], more=True, count=9)
+        assert answering.write(m.Op.RANGE, revision, ((KV,), True, 9)) == whole.SerializeToString()
+
+
 def test_a_txn_is_read_with_its_compares_and_branches() -> None:
     """Operands by their targets; txns within txns."""
     inner = pb.TxnRequest(failure=[pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=b"d", prev_kv=True))])
