@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv1"
 _NOBODY = (0, 0, 0)
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 HANDSHAKE_MS = 5_000
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
@@ -218,7 +219,8 @@ class PeerLinks:
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
         payload = codec.encode(message)
         try:
-            link[1].send_multipart((header, payload), zmq.NOBLOCK)
+            link[1].send(header, _MORE)
+            link[1].send(payload, _NOBLOCK)
         except zmq.Again:
             self._counts["sent failures", member_id] += 1
             return False

@@ -77,7 +77,11 @@ if TYPE_CHECKING:
     from zkv.gauges import Value
 
 PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
+CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
+
+_FREQUENT = frozenset({m.Message, m.Forward, m.Relay})
+"""From other members, and nothing that chores look at."""
 
 
 class RaftActor:
@@ -151,6 +155,7 @@ class RaftActor:
         self._stop_by: int | None = None
         self._sync_owed = self._log_is_full = False
         self._hand_over_at = 0
+        self._chores_at = 0
 
     # --- the actor's face ----------------------------------------------------------------------
 
@@ -195,6 +200,7 @@ class RaftActor:
             proposals, changes = [], []
             self._hand_over(core, now)
         if changes:
+            self._chores_at = now
             proposals += self._changes_to_log(core, changes, now)
         if self._probation is not None and self._probation.is_over(core.conf):
             self._probation = None
@@ -208,16 +214,11 @@ class RaftActor:
             self._propose(core, proposals, now)
         if reads:
             self._read(core, reads, now)
-        self._publish(core, now)
-        self._reconciler.step(core, self._members, self._members_index, self._readmission.forgetful, now)
-        self._leave_if_removed(core)
-        self._desk.tend(core, now)
+        if now >= self._chores_at:
+            self._chores_at = now + CHORES_MS
+            self._do_chores(core, now)
         self._turn(core, now)
-        self._anchors.keep(core.anchor(now), now)
-        for actor in tuple(self._untold):
-            self._tell_leader(actor)
         self._feed.feed(self._commit, core.term, now)
-        self._transfers.tend(now, leading=core.leader == self._member_id)
         if self._passivity is not None:
             self._leave_passivity(core, self._passivity)
         elif self._forgetful and core.is_learner:
@@ -226,6 +227,16 @@ class RaftActor:
         if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
             self._log.sync()
             self.finished = True
+
+    def _do_chores(self, core: Raft, now: int) -> None:
+        self._publish(core, now)
+        self._reconciler.step(core, self._members, self._members_index, self._readmission.forgetful, now)
+        self._leave_if_removed(core)
+        self._desk.tend(core, now)
+        self._anchors.keep(core.anchor(now), now)
+        for actor in tuple(self._untold):
+            self._tell_leader(actor)
+        self._transfers.tend(now, leading=core.leader == self._member_id)
 
     def next_wakeup(self, now: int) -> int | None:
         if self._core is None:
@@ -259,9 +270,15 @@ class RaftActor:
     # --- from the other actors of this node --------------------------------------------------------
 
     def _from_node(self, message: object, now: int) -> None:
+        if type(message) is m.StorageAt:
+            self._storage_at(message, now)
+            return
+        if type(message) is m.Relay:
+            left = self._relays.pass_on(message)
+            self._refuse([] if left is None else [left], NoLeader)
+            return
+        self._chores_at = now  # it may be about what they look at
         match message:
-            case m.StorageAt():
-                self._storage_at(message, now)
             case m.Read(frame=frame):
                 self._post("storage", m.StampedRead(0, self._stamp(now), (frame,)))
             case m.MembersAre(members=members, removed=removed, index=index):
@@ -276,9 +293,6 @@ class RaftActor:
                 self._transfers.out(message, now)
             case m.SnapshotTaken():
                 self._snapshot_taken(message)
-            case m.Relay():
-                left = self._relays.pass_on(message)
-                self._refuse([] if left is None else [left], NoLeader)
             case m.Hello(actor="gateway" | "grpc" as door):
                 self._tell_leader(door)
             case m.Hello(actor="lease"):
@@ -495,6 +509,8 @@ class RaftActor:
                 self._refuse(self._reads.pop(context, ()), NoLeader)
         for member in ready.snapshots_wanted:
             self._transfers.begin(member, now)
+        if ready.leader_changed or ready.conf_changed:
+            self._chores_at = now
         if ready.leader_changed:
             self._leader_changes += core.leader != 0
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")

@@ -56,6 +56,8 @@ REPORT_MS = 1_000
 LOOK_MS = 5_000
 """So long after the bell was rung somebody is taken to look on."""
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
+# Plain integers: the constants of pyzmq are enums, and each `&` of one makes another.
+_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
@@ -122,7 +124,7 @@ def _bell_of(rundir: str, name: str) -> str:
 
 def _has_more(socket: zmq.Socket[bytes]) -> bool:
     """Is another message waiting? Asked once after the first one: an Again costs four times as much to learn it."""
-    return bool(cast("int", socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(cast("int", socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
@@ -222,7 +224,7 @@ class Mailbox:
         if neighbour == "grpc" and neighbour not in self._outboxes:
             return False  # an entry of the log that a gateway of before has asked for
         try:
-            self._outboxes[neighbour].send(codec.encode(message), zmq.NOBLOCK)
+            self._outboxes[neighbour].send(codec.encode(message), _NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -325,11 +327,11 @@ class Mailbox:
     def _drain_inbox(self, received: list[tuple[str, object]]) -> None:
         receive = self._inbox.recv
         try:
-            received.append(("node", codec.decode(receive(zmq.NOBLOCK))))
+            received.append(("node", codec.decode(receive(_NOBLOCK))))
             if not _has_more(self._inbox):
                 return
             for _ in range(DRAIN_MESSAGES):
-                received.append(("node", codec.decode(receive(zmq.NOBLOCK))))  # noqa: PERF401 - what came before Again stays
+                received.append(("node", codec.decode(receive(_NOBLOCK))))  # noqa: PERF401 - what came before Again stays
         except zmq.Again:
             pass
 
@@ -341,7 +343,7 @@ class Mailbox:
         size = 0
         try:
             for taken in range(DRAIN_MESSAGES):
-                frames = receive(zmq.NOBLOCK)
+                frames = receive(_NOBLOCK)
                 received.append((name, frames))
                 size += len(frames[last])
                 if size > DRAIN_BYTES or (taken == 0 and not _has_more(socket)):
@@ -352,7 +354,7 @@ class Mailbox:
     def _drain_monitor(self, monitor: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         try:
             while True:
-                _, endpoint = monitor.recv_multipart(zmq.NOBLOCK)
+                _, endpoint = monitor.recv_multipart(_NOBLOCK)
                 received.append(("monitor", PeerLost(self._monitors[monitor], endpoint.decode())))
         except zmq.Again:
             pass

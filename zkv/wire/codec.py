@@ -90,10 +90,15 @@ def _members(fields: Any) -> tuple[m.Member, ...]:
     return tuple(m.Member(*member) for member in fields)
 
 
+_ENTRIES = m.Message._fields.index("entries")
+
+
 def _message(message: Any) -> NamedTuple:
-    if message.entries:
-        message = message._replace(entries=tuple(m.Entry(*entry) for entry in message.entries))
-    return cast("m.Message", message)
+    if not message.entries:
+        return cast("m.Message", message)
+    fields = list(message)
+    fields[_ENTRIES] = tuple([m.Entry(*entry) for entry in message.entries])
+    return m.Message(*fields)
 
 
 def _chunk(fields: Any) -> m.SnapshotChunk:
@@ -108,7 +113,7 @@ def _taken(message: Any) -> NamedTuple:
 
 _RESTORE: dict[type, Any] = {
     m.Message: _message,
-    m.Apply: lambda apply: m.Apply(apply.term, tuple(m.Entry(*entry) for entry in apply.entries)),
+    m.Apply: lambda apply: m.Apply(apply.term, tuple([m.Entry(*entry) for entry in apply.entries])),
     m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
     m.MembersAre: lambda are: m.MembersAre(_members(are.members), _members(are.removed), are.index),
     m.JoinAnswer: lambda answer: answer._replace(members=_members(answer.members)),

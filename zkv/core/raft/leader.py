@@ -48,6 +48,8 @@ class Leadership:
         self._time = time
         self._uncommitted: deque[tuple[int, int]] = deque()  # (last index, bytes) per proposal
         self._uncommitted_bytes = 0
+        self._counted = -1  # the own share in the last count of what is committed, and ...
+        self._answered = False  # ... whether a follower has said anything since
         self._transfer_to = 0
         self._transfer_told = False
         self._transfer_ends = 0
@@ -165,6 +167,7 @@ class Leadership:
                 self.reads.add(message.sender, message.context)
 
     def _append_answered(self, progress: Progress, answer: Message) -> None:
+        self._answered = True
         if answer.reject:
             progress.rejected(answer.index, self._replica.agreement(answer.reject_hint, answer.log_term))
             return
@@ -219,6 +222,9 @@ class Leadership:
     def _advance_commit(self, now: int) -> None:
         """Raft section 5.3 and 5.4.2: a majority holds it on disk, and it is of the leader's own term."""
         replica = self._replica
+        if replica.synced == self._counted and not self._answered:
+            return
+        self._counted, self._answered = replica.synced, False
         while True:
             index = quorum.reached(replica.conf, self._match)
             if index <= replica.commit or replica.log.term(index) != replica.term:
@@ -256,6 +262,8 @@ class Leadership:
 
     def _serve_reads(self, now: int) -> None:
         replica, reads = self._replica, self.reads
+        if not reads.is_due:
+            return
         if replica.log.term(replica.commit) != replica.term:
             return  # what is committed is not known before an entry of the own term is (thesis section 6.4)
         if reads.begin(replica.commit) and self.progress:

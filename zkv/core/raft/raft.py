@@ -271,7 +271,7 @@ class Raft:
     def tick(self, now: int) -> None:
         self._now = now
         if self._leadership:
-            if not self._leadership.has_quorum(now):
+            if now >= self._leadership.heartbeat_at and not self._leadership.has_quorum(now):
                 self._follow(self.term, 0)
             else:
                 self._leadership.tick(now)

@@ -39,6 +39,11 @@ class ReadRounds:
         return True
 
     @property
+    def is_due(self) -> bool:
+        """Does any read wait?"""
+        return bool(self._in_flight or self._gathered)
+
+    @property
     def waits(self) -> bool:
         """Is a round in flight?"""
         return bool(self._in_flight)
