@@ -41,6 +41,7 @@ from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
 from zkv.actors.log_desk import LogDesk
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
+from zkv.actors.pacing import Pacing
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
 from zkv.actors.raft_door import AtTheDoor
 from zkv.actors.reconciler import Reconciler
@@ -146,6 +147,7 @@ class RaftActor:
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
         self._attributes = attributes
         self._publish_at = 0
+        self._published = False
         self._forgetful = forgetful
         self._refilled = refilled
         self._incarnation = seed
@@ -156,11 +158,13 @@ class RaftActor:
         self._sync_owed = self._log_is_full = False
         self._hand_over_at = 0
         self._chores_at = 0
+        self._pacing = Pacing()
+        self._held: list[bytes] = []  # proposals that wait for the next entry to set out
 
     # --- the actor's face ----------------------------------------------------------------------
 
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
-        proposals: list[bytes] = []
+        proposals, self._held = self._held, []
         changes: list[bytes] = []  # of the membership
         reads: list[bytes] = []
         for source, message in inbox:
@@ -215,8 +219,8 @@ class RaftActor:
         if reads:
             self._read(core, reads, now)
         if now >= self._chores_at:
-            self._chores_at = now + CHORES_MS
             self._do_chores(core, now)
+            self._chores_at = now + CHORES_MS if self._published else now
         self._turn(core, now)
         self._feed.feed(self._commit, core.term, now)
         if self._passivity is not None:
@@ -225,6 +229,7 @@ class RaftActor:
             # a leader took it at its word just as it learned that all are starting: now it must ask for its vote
             self._passivity = Passivity(self._member_id, self._incarnation, self._post_peer)
         if self._stop_by is not None and (now >= self._stop_by or core.leader != self._member_id):
+            self._refuse(self._held, NoLeader)
             self._log.sync()
             self.finished = True
 
@@ -245,6 +250,8 @@ class RaftActor:
             return now + self._config.heartbeat_ms
         active = self._passivity is None and self._probation is None
         wakeup = self._core.next_wakeup() if active else now + ASK_MS
+        if self._held:
+            wakeup = min(wakeup, self._pacing.next_at)
         return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
 
     def gauges(self) -> Sequence[Value]:
@@ -403,6 +410,10 @@ class RaftActor:
         if core.leader != self._member_id:
             self._forward(core, frames)
             return
+        if now < self._pacing.next_at:
+            self._held += frames
+            return
+        crowded = len(frames) > 1 or core.commit < self._log.last_index
         bodies: list[bytes] = []
         at = 0
         while at < len(frames):
@@ -413,9 +424,11 @@ class RaftActor:
                 at += 1
             bodies.append(codec.pack(frames[start:at]))
         try:
-            core.propose(bodies, now)
+            last = core.propose(bodies, now)
         except (NoLeader, TooManyRequests) as error:
             self._refuse(frames, type(error))
+        else:
+            self._pacing.set_out(last, now, crowded=crowded)
 
     def _forward(self, core: Raft, frames: list[bytes], *, members: bool = False) -> None:
         """To the leader, what is ours; what another member forwarded to us goes back: we do not lead any more."""
@@ -495,6 +508,7 @@ class RaftActor:
             if not self._post_peer(message.to, message):
                 core.report_unreachable(message.to)
         self._commit = ready.commit
+        self._pacing.committed(core.commit, now)
         for context, index in ready.reads:
             if self._readmission.confirmed(core, context):
                 continue
@@ -576,10 +590,11 @@ class RaftActor:
     def _publish(self, core: Raft, now: int) -> None:
         """Tell all members our name and client urls, as etcd's do; done when the member table shows them."""
         known = self._members.get(self._member_id)
+        self._published = known is not None and self._attributes in {None, (known.name, known.client_urls)}
         if (
-            self._attributes is None
+            self._published
+            or self._attributes is None
             or known is None
-            or (known.name, known.client_urls) == self._attributes
             or not core.leader
             or not self._commit  # with something on the disk: who is known and has nothing there has lost it
             or now < self._publish_at

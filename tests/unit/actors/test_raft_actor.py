@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from zkv.actors.peers import DOOR, PeerMessage
-from zkv.actors.raft_actor import CHORES_MS, RaftActor
+from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_feed import STORAGE_STALL_MS
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
@@ -154,7 +154,6 @@ def test_it_publishes_nothing_before_its_disk_holds_something() -> None:
     assert not house.take(2, m.Forward)
     entry = m.Entry(1, 1, m.EntryKind.BATCH, 0, b"")
     house.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, 0, 0, 1, (entry,)))
-    house.now += CHORES_MS
     house.hear()
     assert house.take(2, m.Forward)
 
