@@ -85,6 +85,8 @@ OK, CHUNK = int(Code.OK), int(Code.CHUNK)
 RANGE, PUT = int(m.Op.RANGE), int(m.Op.PUT)
 CHUNKED = frozenset((RANGE, int(m.Op.SNAPSHOT)))
 """Ops whose answers may come in chunks."""
+PLAIN_PUT, PLAIN_RANGE = m.Put(b"", b"")[2:], m.Range(b"")[7:]
+"""What most of them end with, and is left off: whoever opens a message pays for each field."""
 WRITE, ALONE = int(Lane.WRITE), int(Lane.ALONE)
 REQUESTS, CREDIT, CANCEL = int(m.ClientKind.REQUESTS), int(m.ClientKind.CREDIT), int(m.ClientKind.CANCEL)
 
@@ -374,7 +376,14 @@ class Session:
                     ledger.open.append(ticket)
             sent[ticket.id] = ticket
         session, floor = (ledger.session, ledger.floor(self._next_id)) if ledger else (b"", 0)
-        requests = [(ticket.id, ticket.op, ticket.request) for ticket in tickets]
+        requests = [
+            (ticket.id, ticket.op, ticket.request[:2])
+            if ticket.op == PUT and ticket.request[2:] == PLAIN_PUT
+            else (ticket.id, ticket.op, ticket.request[:7])
+            if ticket.op == RANGE and ticket.request[7:] == PLAIN_RANGE
+            else (ticket.id, ticket.op, ticket.request)
+            for ticket in tickets
+        ]
         token = self._login.token if self._login is not None else None
         message = (m.PROTOCOL_VERSION, REQUESTS, session, floor, requests)
         data = pack((*message, token) if token else message)
