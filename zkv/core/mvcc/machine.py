@@ -133,6 +133,7 @@ class StateMachine:
         self._members_changed = False
         self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
         """Of the entries applied last: index, and a checksum of what each has written; to be compared among members."""
+        self._last_txn: tuple[Any, m.Txn] = (None, m.Txn((), (), ()))
 
     # --- the place in the log ---
 
@@ -328,7 +329,7 @@ class StateMachine:
         store = self.store
         try:
             if op == _OP_TXN:
-                parsed = txn.parse(*fields)
+                parsed = self._parsed(fields)
                 scans, past = txn.scans(parsed), txn.reads_past(parsed)
             elif op == _OP_RANGE:
                 ranged = m.Range(*fields)
@@ -342,6 +343,12 @@ class StateMachine:
             if session is not None:
                 self._sessions.touch(session)
 
+    def _parsed(self, fields: Any) -> m.Txn:
+        """A txn, looked at more than once. Raises one of MALFORMED."""
+        if self._last_txn[0] is not fields:
+            self._last_txn = fields, txn.parse(*fields)
+        return self._last_txn[1]
+
     def _evaluate(self, op: int, fields: Any, entry: m.Entry, mine: bool) -> tuple[bool, object]:
         """Whether the answer is one to remember, and its body.
 
@@ -351,13 +358,13 @@ class StateMachine:
         store.begin()
         body: object
         if self.alarms.any:
-            self.alarms.check(op, txn.parse(*fields) if op == _OP_TXN else fields)
+            self.alarms.check(op, self._parsed(fields) if op == _OP_TXN else fields)
         if op == _OP_PUT:
             body = store.put(fields if len(fields) == _PUT_FIELDS else m.Put(*fields))
             store.end()
             return True, body
         if op == _OP_TXN:
-            parsed = txn.parse(*fields)
+            parsed = self._parsed(fields)
             write = txn.is_write(parsed)
             body = txn.run(store, parsed) if write or mine else None
             store.end()
@@ -494,6 +501,8 @@ def _checked(session: Any, floor: Any, requests: Any) -> list[bytes]:
             raise TypeError
         if (op == _OP_PUT or op == _OP_DELETE) and fields and type(fields[0]) is bytes:  # noqa: PLR1714, SIM109 - fast
             keys.append(fields[0])
+        elif op == _OP_TXN:
+            keys += txn.keys_put(fields)
     return keys
 
 

@@ -44,6 +44,7 @@ _CLASSES: Final[dict[int, type[TxnRequest]]] = {
     Op.DELETE_RANGE: DeleteRange,
     Op.TXN: Txn,
 }
+_PUT: Final = int(Op.PUT)
 _TXN: Final = int(Op.TXN)
 _WRITES: Final = frozenset({int(Op.PUT), int(Op.DELETE_RANGE)})
 _FIELD: Final = {
@@ -59,6 +60,7 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
     CompareResult.LESS: lambda a, b: a < b,
     CompareResult.NOT_EQUAL: lambda a, b: a != b,
 }
+_NO_OPTIONS: Final = Put(b"", b"")[2:]
 _NO_KEY: Final = KeyValue(b"", 0, 0, 0, b"", 0)
 
 
@@ -70,6 +72,16 @@ def parse(compares: Any, success: Any, failure: Any) -> Txn:
 
 def _branch(requests: Any) -> tuple[tuple[int, TxnRequest], ...]:
     return tuple([(op, parse(*fields) if op == _TXN else _CLASSES[op](*fields)) for op, fields in requests])
+
+
+def keys_put(fields: Any) -> list[bytes]:
+    """Keys that a txn may put, as far as a glance at the plain tuples it travels as tells: some may be missing."""
+    try:
+        return [
+            request[0] for branch in fields[1:3] for op, request in branch if op == _PUT and type(request[0]) is bytes
+        ]
+    except (TypeError, ValueError, LookupError):
+        return []
 
 
 def is_write(txn: Txn) -> bool:
@@ -114,16 +126,22 @@ def run(store: Store, txn: Txn) -> TxnAnswer:
     RangeTooLarge also later.
     """
     path = list(_path(store, txn))
-    taken = list(_requests(txn, iter(path)))
-    for check in (_check_put, _check_range):
-        for request in taken:
-            check(store, request)
+    if len(path) == 1:
+        taken = [request for _, request in (txn.success if path[0] else txn.failure)]
+    else:
+        taken = list(_requests(txn, iter(path)))
+    for request in taken:
+        if isinstance(request, Put) and request[2:] != _NO_OPTIONS:
+            _check_put(store, request)
+    for request in taken:
+        if isinstance(request, Range) and request.revision != 0:
+            _check_range(store, request)
     return _apply(store, txn, iter(path))
 
 
 def _path(store: Store, txn: Txn) -> Iterator[bool]:
     """For the txn, and then for each txn along the way: does it succeed?"""
-    holds = all(_holds(store, compare) for compare in txn.compares)
+    holds = not txn.compares or all(_holds(store, compare) for compare in txn.compares)
     yield holds
     for _, request in txn.success if holds else txn.failure:
         if isinstance(request, Txn):
@@ -160,9 +178,7 @@ def _requests(txn: Txn, path: Iterator[bool]) -> Iterator[TxnRequest]:
             yield request
 
 
-def _check_put(store: Store, request: TxnRequest) -> None:
-    if not isinstance(request, Put):
-        return
+def _check_put(store: Store, request: Put) -> None:
     if (request.ignore_value or request.ignore_lease) and store.current(request.key) is None:
         raise KeyNotFound
     if request.lease:
@@ -170,9 +186,7 @@ def _check_put(store: Store, request: TxnRequest) -> None:
     check_ttl(request.ttl)
 
 
-def _check_range(store: Store, request: TxnRequest) -> None:
-    if not isinstance(request, Range) or request.revision == 0:
-        return
+def _check_range(store: Store, request: Range) -> None:
     if request.revision > store.revision:
         raise FutureRevision
     if request.revision < store.compacted:  # also a negative one, which a range outside a txn takes for 0
