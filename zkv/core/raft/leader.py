@@ -34,6 +34,9 @@ TOLD = 1
 """`context` of an append that only brings the commit index to who goes abreast: an answer would say nothing
 new, and cost both sides a turn for each batch."""
 
+ROUND_PATIENCE_MS = 10
+"""A round of reads is taken to all followers when those who were asked first have not confirmed it by then."""
+
 Parts: TypeAlias = "dict[int, tuple[tuple[Entry, ...], int]]"
 """Parts of the log as they are sent, by first index: entries, and their bytes."""
 
@@ -59,6 +62,7 @@ class Leadership:
         self.snapshots_wanted: list[int] = []
         self.heartbeat_at = now
         """When the next heartbeat is due, ms."""
+        self._widen_at = now  # when the round of reads in flight is taken to all
         self.progress: dict[int, Progress] = {}
         self._follow_conf(now)
         # The first entry of the term: once committed, so is all before it (Raft section 5.4.2). It closes
@@ -91,6 +95,9 @@ class Leadership:
             # Never beyond what the follower has confirmed to hold: a heartbeat does not check the log.
             commit = min(progress.match, self._replica.commit)
             self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
+
+    def next_wakeup(self) -> int:
+        return min(self.heartbeat_at, self._widen_at) if self.reads.waits else self.heartbeat_at
 
     # --- inputs ------------------------------------------------------------------------------------
 
@@ -266,19 +273,35 @@ class Leadership:
             return
         if replica.log.term(replica.commit) != replica.term:
             return  # what is committed is not known before an entry of the own term is (thesis section 6.4)
-        if reads.begin(replica.commit) and self.progress:
-            self._send_heartbeats(now)
+        if reads.begin(replica.commit):
+            self._ask_for_round(now)
         while reads.waits:
             index, served = reads.confirm(quorum.reached(replica.conf, self._read_round))
             if not served:
+                if now >= self._widen_at:
+                    self._widen_at = now + self._config.heartbeat_ms
+                    self._send_heartbeats(now)
                 return
             for member, context in served:
                 if member == replica.id:
                     self.reads_served.append((context, index))
                 else:
                     self._send(MessageKind.READ_INDEX_ANSWER, member, index=index, context=context)
-            if reads.begin(replica.commit) and self.progress:
-                self._send_heartbeats(now)
+            if reads.begin(replica.commit):
+                self._ask_for_round(now)
+
+    def _ask_for_round(self, now: int) -> None:
+        """Whether this still leads: of as many as make a quorum, those who answered last; of all, if one is silent."""
+        conf, progress = self._replica.conf, self.progress
+        self._widen_at = now + ROUND_PATIENCE_MS
+        if conf.voters_outgoing or len(conf.voters) == 1:
+            self._widen_at = now
+            return
+        others = [member for member in conf.voters if member in progress]
+        others.sort(key=lambda member: (progress[member].read_round, progress[member].heard), reverse=True)
+        for member in others[: len(conf.voters) // 2 + (self._replica.id not in conf.voters)]:
+            commit = min(progress[member].match, self._replica.commit)
+            self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
 
     def _read_round(self, member: int) -> int:
         return self.reads.number if member == self._replica.id else self.progress[member].read_round

@@ -195,7 +195,7 @@ class Raft:
     def next_wakeup(self) -> int:
         """When `tick` is due, ms."""
         if self._leadership:
-            return self._leadership.heartbeat_at
+            return self._leadership.next_wakeup()
         return min(self._deadline, self._questions.repeat_at) if self._questions.number else self._deadline
 
     # --- inputs ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Linearizable reads without a log entry (thesis section 6.4), many for the price of one round.
 
 A read that reaches the leader may be served at the leader's commit index of that moment, once a majority has
-confirmed *afterwards* that it is still the leader. The leader asks by heartbeat, numbering the rounds; a
-follower's answer carries the number back and confirms every round up to it. One round is in flight at a time
+confirmed *afterwards* that it is still the leader. The leader asks by heartbeat, numbering the rounds: first as many
+followers as it needs, all of them when one is silent. A follower's answer carries the number back and confirms every
+round up to it. One round is in flight at a time
 and all reads that come meanwhile gather for the next: under load a round serves hundreds.
 
     reads   r1      r2 r3 r4                   r5

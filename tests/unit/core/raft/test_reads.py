@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.raft_cores import Cores, conf_of, core_of, log_of, message, settle
+from zkv.core.raft.leader import ROUND_PATIENCE_MS
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.read_index import ReadQuestions, ReadRounds
 from zkv.errors import NoLeader
@@ -38,7 +39,7 @@ def test_a_learner_serves_reads_too() -> None:
 
 
 def test_many_reads_share_one_round() -> None:
-    """Thesis 6.4: any number of read-only queries that have accumulated cost one round of heartbeats."""
+    """Thesis 6.4: any number of read-only queries that have accumulated cost one round of heartbeats, to a quorum."""
     cores = Cores(3)
     leader = cores.elect(1)
     before = heartbeats(cores)
@@ -46,6 +47,34 @@ def test_many_reads_share_one_round() -> None:
         leader.read_index(context, cores.now)
     cores.deliver()
     assert len(cores.reads[1]) == 100
+    assert heartbeats(cores) - before == 1
+
+
+@pytest.mark.parametrize("silent", [2, 3])
+def test_a_round_is_taken_to_all_when_who_was_asked_is_silent(silent: int) -> None:
+    """And the next one begins with who answered."""
+    cores = Cores(3)
+    leader = cores.elect(1)
+    cores.deliver()
+    cores.cut = {silent}
+    leader.read_index(5, cores.now)
+    cores.deliver()
+    cores.run(ROUND_PATIENCE_MS)
+    assert [context for context, _ in cores.reads[1]] == [5]
+    before = heartbeats(cores)
+    leader.read_index(6, cores.now)
+    cores.deliver()
+    assert [context for context, _ in cores.reads[1]] == [5, 6]
+    assert heartbeats(cores) - before == 1
+
+
+def test_a_round_of_five_asks_two() -> None:
+    cores = Cores(5)
+    leader = cores.elect(1)
+    before = heartbeats(cores)
+    leader.read_index(5, cores.now)
+    cores.deliver()
+    assert len(cores.reads[1]) == 1
     assert heartbeats(cores) - before == 2
 
 
