@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 
 FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
 FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
-SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn
+SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn; ...
+# ... and what an entry may have given cause for is looked after as late: each look costs the turns of all requests.
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
 FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
@@ -200,6 +201,7 @@ class StorageActor:
         self._applies = Histogram()
         self._slow_applies = 0
         self._slow_log = slow_log or SlowLog(100, 300)
+        self._tend_at: int | None = 0  # when what is no request is to be looked after
         self._begin()
 
     def _open(self) -> StateMachine:
@@ -224,6 +226,7 @@ class StorageActor:
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         entries: list[m.Entry] = []
         term = 0
+        tends = not inbox or bool(self._flows)
         for _, message in inbox:
             if type(message) is m.Apply:
                 entries.extend(message.entries)
@@ -236,12 +239,25 @@ class StorageActor:
                     self._apply(entries, term, now)
                     entries = []
                 self._mail(message, now)
+                tends = True
         if entries:
             self._apply(entries, term, now)
+            tends = tends or self._machine.compaction.is_due(self._machine.store.compacted)
         if self._auditor.is_starting:
             self._audit_start(now)
         while self._waiting and self._waiting[0].at <= self._machine.applied and not self._auditor.is_starting:
             self._read(heapq.heappop(self._waiting).read, now)
+        if tends or self._flows or (self._tend_at is not None and self._tend_at <= now):
+            self._tend(now)
+            self._tend_at = self._next_tend(now)
+        elif entries:
+            self._tend_at = now + SAY_MS if self._tend_at is None else min(self._tend_at, now + SAY_MS)
+
+    def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002 - the actors' face
+        return self._tend_at
+
+    def _tend(self, now: int) -> None:
+        """All but entries and small reads: what is under way, and what time brings."""
         self._step_flows(now)
         with self._room_needed(now):
             if self._machine.compaction.is_due(self._machine.store.compacted) and self._full_until is None:
@@ -265,7 +281,7 @@ class StorageActor:
         elif self._say_at is None and self._feed.is_due:
             self._say_at = now + SAY_MS
 
-    def next_wakeup(self, now: int) -> int | None:
+    def _next_tend(self, now: int) -> int | None:
         machine = self._machine
         compacts = machine.compaction.is_due(machine.store.compacted) and self._full_until is None
         if compacts or any(self._can_step(flow) for flow in self._flows):
