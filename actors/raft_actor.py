@@ -14,9 +14,8 @@ cannot apply must neither vote nor lead. Then each turn goes
 - *Log*: cut only behind what storage has made durable, and not while it is short.
 - *Snapshots* for members that are too far behind pass through here between the two storages (transfers.py).
 - *Membership*: requests to change it pass the leader's member_desk.py; what storage's member table then says is meant,
-  the leader brings about (reconciler.py). A member publishes
-  its name and client urls until the table shows them; one that keeps nothing on disk comes back, and one whose disk is
-  empty begins, by rejoin.py; one that was removed is told, and ends.
+  the leader brings about (reconciler.py). A member publishes its name and client urls until the table shows them; one
+  that keeps nothing, or whose disk is empty, begins by rejoin.py; one that was removed is told, and ends.
 - *Leases*: mail between a member's lease actor or gateway and the leader's passes through here (`Relay`). The cluster
   clock is the core's; what this member knows of it is kept for its next life (anchor.py).
 - *A full disk*: where the log has no room for its next segment, the member falls silent, refuses writes with etcd's
@@ -81,8 +80,7 @@ PUBLISH_MS = 1_000  # how often a member tells its name and client urls until al
 CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
-_FREQUENT = frozenset({m.Message, m.Forward, m.Relay})
-"""From other members, and nothing that chores look at."""
+_FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not about what chores look at
 
 
 class RaftActor:
@@ -277,15 +275,14 @@ class RaftActor:
     # --- from the other actors of this node --------------------------------------------------------
 
     def _from_node(self, message: object, now: int) -> None:
-        if type(message) is m.StorageAt:
-            self._storage_at(message, now)
-            return
-        if type(message) is m.Relay:
-            left = self._relays.pass_on(message)
-            self._refuse([] if left is None else [left], NoLeader)
-            return
-        self._chores_at = now  # it may be about what they look at
+        if type(message) not in _FREQUENT:
+            self._chores_at = now  # it may be about what they look at
         match message:
+            case m.StorageAt():
+                self._storage_at(message, now)
+            case m.Relay():
+                left = self._relays.pass_on(message)
+                self._refuse([] if left is None else [left], NoLeader)
             case m.Read(frame=frame):
                 self._post("storage", m.StampedRead(0, self._stamp(now), (frame,)))
             case m.MembersAre(members=members, removed=removed, index=index):

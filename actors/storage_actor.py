@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
-import threading
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns, sleep
@@ -36,6 +35,7 @@ from zkv.actors.auditor import Auditor, Checks
 from zkv.actors.auth_feed import AuthFeed
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
+from zkv.actors.flusher import ThreadFlusher
 from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.node import asking_actor
@@ -55,6 +55,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from zkv.actors.flusher import Flusher
     from zkv.actors.node import Node
     from zkv.actors.rocks_engine import RocksEngine
     from zkv.core.mvcc.engine import Engine
@@ -84,40 +85,6 @@ class Store(Protocol):
 
     def swap_in(self, staging: Engine) -> None:
         """`staging` becomes `engine`, durably and at once."""
-
-
-class Flusher(Protocol):
-    """Makes an engine durable beside the loop."""
-
-    def begin(self, engine: Engine) -> None: ...
-
-    def is_done(self) -> bool:
-        """Has the flush that was begun ended? Raises what it raised."""
-
-
-class ThreadFlusher:
-    """RocksDB flushes without the interpreter's lock, so a thread is enough."""
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-
-    def begin(self, engine: Engine) -> None:
-        self._thread = threading.Thread(target=self._run, args=(engine,), name="flush")
-        self._thread.start()
-
-    def _run(self, engine: Engine) -> None:
-        try:
-            engine.flush()
-        except BaseException as error:  # noqa: BLE001 - raised again where the loop asks
-            self._error = error
-
-    def is_done(self) -> bool:
-        if self._thread is not None and self._thread.is_alive():
-            return False
-        if self._error is not None:
-            raise self._error
-        return True
 
 
 class _Flow:
