@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -98,6 +97,8 @@ def load_key(path: str) -> PrivateKey:
     if not isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey):
         raise ConfigError(f"the key in {path} is none of ECDSA, RSA and Ed25519")
     if stat.S_IMODE(Path(path).stat().st_mode) & 0o077:
+        import structlog  # a command that has nothing to tell does not pay for it
+
         structlog.get_logger().warning("secret key file is open to other users", path=path, want="mode 0600")
     return key
 

@@ -17,7 +17,6 @@ import contextlib
 import struct
 import tempfile
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,20 +25,20 @@ import zmq
 import zmq.auth
 from zmq.utils import z85
 
+from zkv.curve_keys import KeyPair, new_keys, raw, spelled
 from zkv.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
+__all__ = [
+    "AllowList", "KeyPair", "load_public", "load_secret", "new_keys", "only_key_of", "raw", "secure_client",
+    "secure_server", "spelled", "write_keys",
+]  # fmt: skip
+
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN = b"zkv"
 _CURVE_KEY_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    public: bytes
-    secret: bytes = field(repr=False)
 
 
 def write_keys(directory: str, name: str) -> tuple[str, str]:
@@ -149,21 +148,6 @@ def only_key_of(path: str) -> frozenset[bytes]:
 
 
 # --- sockets -------------------------------------------------------------------------------------
-
-
-def new_keys() -> KeyPair:
-    """For a process that introduces itself: they live no longer than it."""
-    return KeyPair(*zmq.curve_keypair())
-
-
-def raw(key: bytes) -> bytes:
-    """A key without its spelling in Z85."""
-    return z85.decode(key)
-
-
-def spelled(key: bytes) -> bytes:
-    """A key of 32 bytes, in Z85."""
-    return z85.encode(key)
 
 
 def secure_server(socket: zmq.Socket[bytes], keys: KeyPair, allow: Container[bytes] | None) -> None:

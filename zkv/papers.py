@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import structlog
-
 from zkv.certificates import load_credentials
 from zkv.errors import ConfigError
 from zkv.trust import load_trust
@@ -46,6 +44,8 @@ class Papers:
         try:
             self._load(now_ms)
         except ConfigError as error:
+            import structlog  # a command that has nothing to tell does not pay for it
+
             structlog.get_logger().error(
                 "certificates cannot be read again, those of before stay in force", reason=error.detail
             )

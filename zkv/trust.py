@@ -28,7 +28,6 @@ import ipaddress
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -175,6 +174,8 @@ def load_trust(ca_file: str, crl_file: str, now_ms: int) -> Trust:
     crl = load_crl(crl_file, authorities)
     due = crl.next_update_utc
     if due is not None and due.timestamp() * 1000 < now_ms:
+        import structlog  # a command that has nothing to tell does not pay for it
+
         structlog.get_logger().warning("CRL is out of date", path=crl_file, next_update=due.isoformat())
     return Trust(authorities, [crl])
 

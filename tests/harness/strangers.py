@@ -18,7 +18,7 @@ from tests.harness.certificates import hosts as at_hosts
 from tests.harness.processes import wait_until
 from zkv import identity
 from zkv.authority import certificate_pem, key_pem, make_authority, make_leaf
-from zkv.errors import DeadlineExceeded
+from zkv.errors import ConnectionFailed, DeadlineExceeded
 from zkv.introducing import HELLO, LENGTH, Offer, Who, framed, introduce_to, parse_offer
 from zkv.papers import Papers
 from zkv.transport_security import TransportSecurity
@@ -98,9 +98,20 @@ def make_pki(directory: Path, hosts: tuple[str, ...] = ("127.0.0.1",)) -> Pki:
 
 
 def acquaint(port: int, papers: Papers, own: identity.KeyPair, purpose: Purpose, wants: Purpose) -> bytes:
-    """The CURVE key (Z85) of the door whose introductions are made at `port`, once ours is admitted there."""
+    """The CURVE key (Z85) of the door whose introductions are made at `port`, once ours is admitted there.
+
+    A member that is just starting may be heard of before its doors are there: then it hangs up.
+    """
     who = Who(purpose, wants, identity.raw(own.public))
-    return identity.spelled(introduce_to("127.0.0.1", port, who, papers, PATIENCE_S).curve_key)
+    found: list[bytes] = []
+
+    def met() -> bool:
+        with contextlib.suppress(ConnectionFailed):
+            found.append(identity.spelled(introduce_to("127.0.0.1", port, who, papers, PATIENCE_S).curve_key))
+        return bool(found)
+
+    wait_until(met, f"somebody speaks at {port}")
+    return found[0]
 
 
 def offered(connection: socket.socket) -> Offer:

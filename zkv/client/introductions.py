@@ -21,7 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from zkv import identity
+from zkv.curve_keys import new_keys, raw, spelled
 from zkv.errors import ConfigError, ConnectionFailed, NotTrusted
 from zkv.introducing import Who, introduce_to
 from zkv.papers import LOOK_MS, Papers
@@ -60,7 +60,7 @@ class Introductions:
             raise ConfigError("curve:// by certificates needs the file of the CA that the servers' are signed by")
         if bool(files.cert) != bool(files.key):
             raise ConfigError("a certificate and its key are both needed, or none")
-        self.keys = identity.new_keys()
+        self.keys = new_keys()
         self._papers = Papers(security, _now_ms())
         self._papers_lock = threading.Lock()
         self._news: list[News] = []
@@ -121,7 +121,7 @@ class Introductions:
 
     def _run(self, number: int, url: str) -> None:
         host, port = socket_endpoint(url).host, introductions_port(url)
-        who = Who(Purpose.CLIENT, Purpose.SERVER, identity.raw(self.keys.public))
+        who = Who(Purpose.CLIENT, Purpose.SERVER, raw(self.keys.public))
         failures = 0
         met_at = 0.0
         wanted = self._wanted[number]
@@ -137,7 +137,7 @@ class Introductions:
                 self._sleep(limit * random.uniform(0.5, 1.0), threading.Event(), version)  # noqa: S311 - no secret
                 continue
             failures = 0
-            self._tell(News(number, identity.spelled(found.curve_key)))
+            self._tell(News(number, spelled(found.curve_key)))
             self._sleep(found.lasts_ms * RENEW_PARTS / 1000, wanted, version)
             since = time.monotonic() - met_at
             if since < AGAIN_S_MIN:  # introduced, but its CURVE port does not keep us
