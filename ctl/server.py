@@ -1,7 +1,8 @@
 """`zkv server`: reads flags, environment or a configuration file into a NodeConfig, and runs the node.
 
 As with etcd a flag wins over its environment variable, and a configuration file stands alone: flags and
-environment beside it are ignored, with a warning. Whatever is refused is one line on stderr, exit status 1, and
+environment beside it are ignored, with a warning. ZKV_NAME, or else ETCD_NAME, is --name. Flags of etcd's that have no
+meaning here are in server_etcd.py. Whatever is refused is one line on stderr, exit status 1, and
 nothing touched.
 """
 
@@ -21,6 +22,7 @@ from typing import Any, NoReturn
 import click
 
 from zkv.config import NodeConfig
+from zkv.ctl import server_etcd
 from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
 from zkv.urls import introductions_port, socket_endpoint
@@ -36,8 +38,14 @@ HELP: dict[str, dict[str, str]] = {
         "election_timeout": "Time (in milliseconds) for an election to timeout.",
         "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
         "listen_client_urls": "URLs to listen on for clients: native ones by tcp or curve, etcd's by http or https.",
+        "listen_client_http_urls": "More URLs for etcd's clients; there are proxies that want JSON apart from gRPC.",
         "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
+        "max_concurrent_streams": "Calls that one connection of etcd's clients may have open.",
+        "grpc_keepalive_min_time": "How often at most a client of etcd's API may ping.",
+        "grpc_keepalive_interval": "After how much silence such a client is asked whether it lives (0: never).",
+        "grpc_keepalive_timeout": "How long it is waited for then.",
+        "experimental_watch_progress_notify_interval": "How often quiet watches are told how far the store is.",
         "max_txn_ops": "Maximum number of operations permitted in a transaction.",
         "warning_apply_duration": "Warning is generated if requests take longer than this to be applied.",
         "warning_unary_request_duration": "Warning is generated if a request takes longer than this, and where.",
@@ -77,6 +85,8 @@ HELP: dict[str, dict[str, str]] = {
         "cipher_suites": "Comma-separated list of TLS 1.2 cipher suites at https client URLs [default: OpenSSL's].",
         "tls_min_version": "Minimum TLS version at https client URLs: TLS1.2 or TLS1.3.",
         "tls_max_version": "Maximum TLS version there [default: the newest].",
+        "cors": "Origins of web pages that may ask by JSON, separated by commas; * for all.",
+        "host_whitelist": "Hosts that JSON may be asked for in plain HTTP, separated by commas; * for all.",
         "curve_secret_key": "File with the CURVE key pair of the client front, for curve client URLs.",
         "curve_allow_dir": "Directory of the public key files of clients that may come in [default: all may].",
         "peer_curve_secret_key": "File with the CURVE key pair that all members share, for curve peer URLs.",
@@ -122,6 +132,7 @@ SECTIONS = {
     },
 }
 """What stands together in a configuration file, as in etcd's; the flags' names serve as well."""
+_LISTS = {"cipher_suites", "cors", "host_whitelist", "listen_client_http_urls"}
 FLAGS = {name.replace("_", "-"): name for group in HELP.values() for name in group}
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(NodeConfig) if field.default is not MISSING}
 
@@ -138,6 +149,9 @@ class _GroupedHelp(click.Command):
             click.echo(f"Error: {error.format_message()}", err=True)
             status = 1
         sys.exit(status)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, server_etcd.spelled(args, {*FLAGS, *ALIASES, *server_etcd.IDLE, "config-file"}))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         params = self.get_params(ctx)
@@ -168,13 +182,27 @@ def _options(command: click.Command) -> click.Command:
                 click.Option(
                     [f"--{name.replace('_', '-')}", *(f"--{alias}" for alias in _aliases_of(name)), name],
                     type=_click_type(default),
-                    is_flag=isinstance(default, bool),
+                    **_switch(isinstance(default, bool)),
                     default=None,
-                    envvar=[f"ZKV_{each.upper().replace('-', '_')}" for each in (name, *_aliases_of(name))],
+                    envvar=server_etcd.environment(name, *_aliases_of(name)),
                     help=text if not shown else f"{text} [default: {shown}]",
                 )
             )
+    for name, idle in server_etcd.IDLE.items():
+        command.params.append(
+            click.Option(
+                [f"--{name}", name.replace("-", "_")],
+                **_switch(idle.is_switch),
+                envvar=server_etcd.environment(name),
+                hidden=True,
+            )
+        )
     return command
+
+
+def _switch(is_switch: bool) -> dict[str, Any]:
+    """A switch may have a value behind it, as with etcd: --client-cert-auth=false."""
+    return {"is_flag": False, "flag_value": "true"} if is_switch else {}
 
 
 @click.command(
@@ -184,14 +212,14 @@ def _options(command: click.Command) -> click.Command:
     "Example: zkv server --name n1 --data-dir /var/lib/zkv",
 )
 @click.option(
-    "--config-file", "config_file", envvar="ZKV_CONFIG_FILE", type=click.Path(),
+    "--config-file", "config_file", envvar=server_etcd.environment("config-file"), type=click.Path(),
     help="Path to a YAML file with these settings; other flags and environment variables are then ignored.",
 )  # fmt: skip
 @click.option("--check-config", is_flag=True, help="Check the settings, say whether they can be served, and end.")
 @click.pass_context
 def server(context: click.Context, /, config_file: str | None, check_config: bool, **given: Any) -> None:
     try:
-        config, ignored = settle(config_file, given)
+        config, ignored, idle = settle(config_file, given)
         security.check_files(config)
         doubts = security.doubts(config)
         if check_config:
@@ -207,6 +235,10 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
             structlog.get_logger().warning(
                 "a configuration file is given, these settings beside it are ignored", ignored=ignored
             )
+        for line in idle:
+            import structlog
+
+            structlog.get_logger().warning(line)
         security.warn(config, doubts)
         security.make_own_certificates(config)
         from zkv.actors import supervisor
@@ -218,15 +250,17 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
     context.exit(status)
 
 
-def settle(config_file: str | None, given: dict[str, Any]) -> tuple[NodeConfig, list[str]]:
-    """What holds of a file and of the settings beside it (None: not given), and those that are ignored.
+def settle(config_file: str | None, given: dict[str, Any]) -> tuple[NodeConfig, list[str], list[str]]:
+    """What holds of a file and of the settings beside it (None: not given), those beside it that are ignored, and a
+    line for each of etcd's that have no meaning here.
 
     Raises ConfigError.
     """
     beside = {name: value for name, value in given.items() if value is not None}
-    if config_file is None:
-        return configure(beside), []
-    return configure(read_file(config_file)), sorted(name.replace("_", "-") for name in beside)
+    values = beside if config_file is None else read_file(config_file)
+    idle = server_etcd.take(values)
+    ignored = [] if config_file is None else sorted(name.replace("_", "-") for name in beside)
+    return configure(values), ignored, idle
 
 
 def configure(values: dict[str, Any]) -> NodeConfig:
@@ -244,7 +278,7 @@ def _typed(name: str, value: Any) -> Any:
     if name == "auto_compaction_retention" and type(value) is int:  # in a file, where nobody quotes it
         value = str(value)
     if isinstance(default, tuple):
-        if name == "cipher_suites" and isinstance(value, list):  # as etcd's file has them
+        if name in _LISTS and isinstance(value, list):  # as etcd's file has them
             value = ",".join(map(str, value))
         if not isinstance(value, str):
             raise ConfigError(f"--{name.replace('_', '-')} must be text, separated by commas, not {value!r}")
@@ -269,10 +303,10 @@ def read_file(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} must hold `key: value` lines")
-    unknown = sorted(str(key) for key in content if key not in {**FLAGS, **ALIASES} and key not in SECTIONS)
+    known = {**ALIASES, **FLAGS, **{name: name for name in server_etcd.IDLE}}
+    unknown = sorted(str(key) for key in content if key not in known and key not in SECTIONS)
     if unknown:
         raise ConfigError(f"configuration file {path} has keys that are not known: {', '.join(unknown)}")
-    known = {**ALIASES, **FLAGS}
     values = {known[key]: value for key, value in content.items() if value is not None and key in known}
     for section, names in SECTIONS.items():
         for name, value in _section(path, section, names, content.get(section)).items():
@@ -297,7 +331,10 @@ def _section(path: str, section: str, names: dict[str, str], content: Any) -> di
 def check_ports(config: NodeConfig) -> None:
     """Raises ConfigError, before anything is touched, when an address to listen on is taken or is not ours."""
     with contextlib.ExitStack() as stack:
-        urls = (*config.listen_peer_urls, *config.listen_client_urls, *config.listen_metrics_urls)
+        urls = (
+            *config.listen_peer_urls, *config.listen_client_urls, *config.listen_client_http_urls,
+            *config.listen_metrics_urls,
+        )  # fmt: skip
         introduced = (*config.introduced_peer_urls, *config.introduced_client_urls)
         for endpoint in (
             *map(socket_endpoint, urls),

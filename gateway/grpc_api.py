@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.actors.node import Node
+    from zkv.config import NodeConfig
     from zkv.gateway.grpc_line import Connection
     from zkv.gateway.tls_door import TlsDoor
     from zkv.gauges import Value
@@ -54,6 +55,8 @@ CONNECTIONS_MAX: Final = 20_000
 """More are closed as they come."""
 JSON_BYTES_MAX: Final = 256 << 20
 """Bodies of JSON that are not whole, of all connections together."""
+PING_MIN_MS: Final = 300_000
+"""Where --grpc-keepalive-min-time is 0: gRPC's own default."""
 BACKLOG: Final = 1024
 BUSY_TICK_S: Final = 0.05
 PASSWORDS_S: Final = 0.005
@@ -323,6 +326,20 @@ class Connected(asyncio.Protocol):
             self._transport.resume_reading()
 
 
+def http2_limits(config: NodeConfig, message_max: int) -> Http2Limits:
+    defaults = Http2Limits()
+    ping_min_ms, interval_ms, timeout_ms = config.keepalive()
+    return defaults._replace(
+        streams_max=config.max_concurrent_streams,
+        resets_burst=max(defaults.resets_burst, 2 * config.max_concurrent_streams),
+        message_bytes_max=message_max,
+        held_bytes_max=max(defaults.held_bytes_max, 4 * message_max),
+        ping_min_ms=ping_min_ms or PING_MIN_MS,
+        keepalive_ms=interval_ms if timeout_ms else 0,
+        keepalive_timeout_ms=timeout_ms,
+    ).checked()
+
+
 def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     """The door on its sockets, for `mailbox.run`."""
     config = node.config
@@ -353,10 +370,7 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         bcrypt_cost=config.bcrypt_cost,
     )
     message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
-    defaults = Http2Limits()
-    limits = defaults._replace(
-        message_bytes_max=message_max, held_bytes_max=max(defaults.held_bytes_max, 4 * message_max)
-    ).checked()
+    limits = http2_limits(config, message_max)
     mailbox.on_look = desk.asking.look
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
@@ -366,6 +380,8 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         routes(desk.methods),
         Bodies(one_max=2 * message_max, all_max=JSON_BYTES_MAX, message_max=message_max),
         Insight(node.insight_socket).ask,
+        origins=config.cors,
+        hosts=config.host_whitelist,
     )
     gateway = GrpcGateway(desk, limits, web, addresses, tls)
     gateway.tally = CallTally(desk.methods) if node.reports else None

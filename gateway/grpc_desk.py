@@ -4,7 +4,7 @@
                                       -> WatchDesk   watch streams                 grpc_watch.py
                                       -> KeepAlives  lease streams                 grpc_lease.py
                                       -> Contest     locks and elections           contests.py
-                                      -> SnapshotStream                            grpc_snapshot.py
+                                      -> Snapshot, RangeStream                     grpc_streams.py
 
 Whatever is not in `METHODS` is refused by the HTTP/2 core as UNIMPLEMENTED; docs/ETCD.md lists what that is.
 """
@@ -15,12 +15,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
-from zkv.gateway import contests, grpc_lease, grpc_snapshot
+from zkv.gateway import contests, grpc_lease, grpc_streams
 from zkv.gateway.asking import Asking
 from zkv.gateway.callers import who_calls
 from zkv.gateway.contests import Contest
 from zkv.gateway.grpc_lease import KeepAlives
-from zkv.gateway.grpc_snapshot import SnapshotStream
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.grpc_watch import HAS_LEADER, WatchDesk
 from zkv.gateway.http2.grpc_words import Method, Methods, Status
@@ -46,7 +45,7 @@ METHODS: Final[Methods] = {
     grpc_lease.PATH: Method(client_streams=True, server_streams=True),
     WATCH: Method(client_streams=True, server_streams=True),
     **contests.METHODS,
-    grpc_snapshot.PATH: Method(server_streams=True),
+    **grpc_streams.METHODS,
     DOWNGRADE: Method(),
     HEALTH_CHECK: Method(),
     HEALTH_WATCH: Method(server_streams=True),
@@ -151,9 +150,8 @@ class EtcdDesk:
                     self._expect(contest, call.deadline)
                 contest.begin(message)
                 return None if call.over else contest
-            if path == grpc_snapshot.PATH:
-                pb.SnapshotRequest.FromString(message)
-                return SnapshotStream(self.asking, self.answering, line, call, self.now)
+            if path in grpc_streams.METHODS:
+                return self._stream(line, call, message)
             if path == DOWNGRADE:
                 self._downgrade(line, call, message)
             else:
@@ -163,6 +161,23 @@ class EtcdDesk:
         except errors.ZkvError as error:
             line.finish(call, *status_of(error))
         return None
+
+    def _stream(self, line: Answers, call: Call, message: bytes) -> Served | None:
+        """Raises DecodeError, ZkvError."""
+        where = (self.asking, self.answering, line, call)
+        if call.request.path == grpc_streams.SNAPSHOT:
+            pb.SnapshotRequest.FromString(message)
+            snapshot = grpc_streams.SnapshotStream(*where)
+            snapshot.ask((), 0, self.now)
+            return snapshot
+        fields = grpc_streams.range_fields(message)
+        if fields is None:
+            text = "zkv: RangeStream takes no sort order but by key, and no revision filters: use Range"
+            line.finish(call, Status.UNIMPLEMENTED, text)
+            return None
+        stream = grpc_streams.RangeStream(*where)
+        stream.ask(fields, len(message), self.now)
+        return stream
 
     def _expect(self, served: _Unary | Contest, deadline: int) -> None:
         served.step = deadline // DEADLINE_STEP_MS + 1
@@ -216,6 +231,7 @@ class EtcdDesk:
             case _:
                 self.asking.mail(message, now)
                 self.answering.term = max(self.answering.term, self.asking.term)
+                self.watches.revision = max(self.watches.revision, self.asking.revision)
                 if isinstance(message, m.LeaderIs):
                     self._leaderless_since = None if message.leader else self._leaderless_since or now
 

@@ -240,9 +240,10 @@ class WatchStream:
                 elif kind == m.WatchKind.CANCELLED:
                     response.canceled = True
                     response.compact_revision = body[1]
-                    if body[0]:
+                    if body[0] == errors.Compacted.code:
                         response.header.revision = 0  # as in etcd
-                    if body[0] == errors.PermissionDenied.code:
+                    elif body[0] == errors.PermissionDenied.code:
+                        response.header.revision = self._desk.revision
                         response.cancel_reason = DENIED
                         response.created = number not in self._created
                     del self._names[number], self._numbers[name]

@@ -7,6 +7,7 @@ ASKED_MAX at once is told that nobody knows.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from zkv.gateway.web.desk import Page
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ASKED_MAX: Final = 64
 PATIENCE_S: Final = 20.0
+START_S: Final = 3.0
 PAGE_BYTES_MAX: Final = 16 << 20
 
 
@@ -41,9 +43,20 @@ class Insight:
             page = None
         told(page)
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """It may be about to start, or to start again. Raises OSError."""
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return await asyncio.open_unix_connection(self._path)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.05)
+
     async def _fetch(self, target: str) -> Page:
         """Raises OSError, ValueError."""
-        reader, writer = await asyncio.open_unix_connection(self._path)
+        reader, writer = await self._connect()
         try:
             writer.write(f"GET {target} HTTP/1.0\r\n\r\n".encode())
             answer = await reader.read(-1)

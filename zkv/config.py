@@ -40,6 +40,8 @@ class NodeConfig:
     """Where the other members come in: tcp:// or curve:// (http:// and https:// mean the same two)."""
     advertise_client_urls: tuple[str, ...] = DEFAULT_CLIENT_URLS
     """Where clients are told to find this member."""
+    listen_client_http_urls: tuple[str, ...] = ()
+    """More urls of etcd's clients, http:// or https://; all that is served at the others is served there."""
     listen_metrics_urls: tuple[str, ...] = ()
     """Where health and metrics are told, by HTTP: http://, at IP addresses or localhost; nowhere when empty."""
     initial_advertise_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
@@ -60,6 +62,16 @@ class NodeConfig:
     """Log entries kept for members that are behind, before they need a snapshot."""
     max_request_bytes: int = 3 * MEBIBYTE // 2
     """The largest message of a client."""
+    max_concurrent_streams: int = 1_000
+    """Calls that one connection of etcd's API may have open; more are refused, and tried again."""
+    grpc_keepalive_min_time: str = "5s"
+    """Who pings more often, without being told anything meanwhile, is cut off (too_many_pings)."""
+    grpc_keepalive_interval: str = "2h"
+    """A client that has been silent for so long is asked whether it lives; 0: never."""
+    grpc_keepalive_timeout: str = "20s"
+    """It is gone when it has not answered for so long; 0: nobody is asked."""
+    experimental_watch_progress_notify_interval: str = "10m"
+    """A watch with progress_notify that had no events for so long is told how far the store is."""
     max_txn_ops: int = 128
     """Operations in one branch of a txn."""
     quota_backend_bytes: int = 0
@@ -126,6 +138,10 @@ class NodeConfig:
     """The newest; as new as there is when empty."""
     cipher_suites: tuple[str, ...] = ()
     """Those of TLS 1.2 there, by Go's names; OpenSSL's choice when empty."""
+    cors: tuple[str, ...] = ("*",)
+    """Origins of web pages that may ask by JSON."""
+    host_whitelist: tuple[str, ...] = ("*",)
+    """Hosts that etcd's JSON may be asked for without TLS (against DNS rebinding)."""
     curve_secret_key: str = ""
     """Key pair (.key_secret file) of the native door, for curve:// client urls without certificates."""
     curve_allow_dir: str = ""
@@ -152,6 +168,8 @@ class NodeConfig:
         self.compaction_retention()
         self.warning_ms()
         self.corruption_checks()
+        self.keepalive()
+        _at_least("--max-concurrent-streams", self.max_concurrent_streams, 1)
         if self.heartbeat_interval < 1:
             raise ConfigError(f"--heartbeat-interval must be >0 (set to {self.heartbeat_interval}ms)")
         _at_least("--auth-token-ttl", self.auth_token_ttl, 1)
@@ -182,9 +200,10 @@ class NodeConfig:
             ("--advertise-client-urls", self.advertise_client_urls, SCHEMES),
             ("--listen-peer-urls", self.listen_peer_urls, SCHEMES),
             ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, SCHEMES),
+            ("--listen-client-http-urls", self.listen_client_http_urls, ("http", "https")),
             ("--listen-metrics-urls", self.listen_metrics_urls, ("http",)),
         ):
-            if not urls and flag != "--listen-metrics-urls":
+            if not urls and flag not in {"--listen-metrics-urls", "--listen-client-http-urls"}:
                 raise ConfigError(f"{flag} must name at least one url")
             if len(set(urls)) != len(urls):
                 raise ConfigError(f"{flag} names a url twice: {','.join(urls)}")
@@ -196,7 +215,7 @@ class NodeConfig:
         self._check_security()
 
     def _check_security(self) -> None:
-        for url in self.listen_client_urls:
+        for url in (*self.listen_client_urls, *self.listen_client_http_urls):
             if url.startswith("https:") and not self.client_security.is_given:
                 raise ConfigError(
                     "TLS key/cert (--cert-file, --key-file) must be provided for client url "
@@ -279,8 +298,9 @@ class NodeConfig:
 
     @property
     def etcd_client_urls(self) -> tuple[str, ...]:
-        """Those of `listen_client_urls` where etcd's API is spoken."""
-        return tuple(url for url in self.listen_client_urls if url.startswith(("http:", "https:")))
+        """Where etcd's API is spoken."""
+        spoken = tuple(url for url in self.listen_client_urls if url.startswith(("http:", "https:")))
+        return (*spoken, *self.listen_client_http_urls)
 
     def cluster(self) -> dict[str, tuple[str, ...]]:
         """`initial_cluster` as name -> peer urls."""
@@ -342,8 +362,21 @@ class NodeConfig:
             _milliseconds("--warning-unary-request-duration", self.warning_unary_request_duration),
         )
 
+    def keepalive(self) -> tuple[int, int, int]:
+        """Of etcd's clients: the least time between their pings, our interval, our timeout (ms, 0: none).
+
+        Raises ConfigError.
+        """
+        return (
+            _milliseconds("--grpc-keepalive-min-time", self.grpc_keepalive_min_time),
+            _milliseconds("--grpc-keepalive-interval", self.grpc_keepalive_interval),
+            _milliseconds("--grpc-keepalive-timeout", self.grpc_keepalive_timeout),
+        )
+
     def limits(self) -> Limits:
+        notify = self.experimental_watch_progress_notify_interval
         return Limits(
+            watch_progress_ms=max(1, _milliseconds("--experimental-watch-progress-notify-interval", notify)),
             request_bytes_max=self.max_request_bytes,
             txn_ops_max=self.max_txn_ops,
             lease_ttl_min=-(-3 * self.election_timeout // 2000),

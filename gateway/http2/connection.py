@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
 SKIPPED_MAX: Final = 1_000
 """Ranges of ids that a peer has jumped over, of which we know that they are."""
+PING_STRIKES_MAX: Final = 2
 DRAIN_PING: Final = b"zkvdrain"
 KEEPALIVE_PING: Final = b"zkvalive"
 
@@ -113,6 +114,9 @@ class Connection:
         self._now = self._started = self._heard = now
         self._acknowledged = False  # our SETTINGS
         self._asked_at: int | None = None  # a keep-alive PING that is out
+        self._pinged_at: int | None = None
+        self._pinged_worked = 0  # what was done when it last pinged
+        self._strikes = 0
         self._drain_by: int | None = None
         self._resets = Patience("too many streams reset", limits.resets_burst, limits.resets_per_s, 0, now)
         self._chatter = Patience(
@@ -394,9 +398,27 @@ class Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING")
         self._chatter_cost(1)
         if not flags & ACK:
+            self._check_pings()
             self.outflow.frame(words.frame(words.PING, ACK, 0, payload))
         elif payload == DRAIN_PING and self._drain_by is not None:
             self._refuse_more()
+
+    def _check_pings(self) -> None:
+        """As grpc-go does: one too soon after the last, with nothing done meanwhile, is a strike.
+
+        Raises ConnectionFault.
+        """
+        worked = self._opened + self.outflow.data_frames
+        since, self._pinged_at = self._pinged_at, self._now
+        if worked != self._pinged_worked:
+            self._pinged_worked = worked
+            self._strikes = 0
+            return
+        least = self._limits.ping_min_ms if self.streams else self._limits.ping_idle_ms
+        if self._limits.ping_min_ms and since is not None and self._now < since + least:
+            self._strikes += 1
+            if self._strikes > PING_STRIKES_MAX:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
 
     def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """It opens no more streams, or will not take ours, of which there are none: those open are served."""

@@ -53,6 +53,10 @@ class Http2Limits(NamedTuple):
     """A peer that has been silent for so long is asked with a PING (etcd: --grpc-keepalive-interval), 0: never ..."""
     keepalive_timeout_ms: int = 20_000
     """... and is gone when it does not answer for so long (etcd: --grpc-keepalive-timeout)."""
+    ping_min_ms: int = 0
+    """A peer that pings more often is cut off at its third try (etcd: --grpc-keepalive-min-time); 0: it may."""
+    ping_idle_ms: int = 7_200_000
+    """The same while it has no stream open."""
     resets_burst: int = 2_000
     """Streams that ended by the peer's RST_STREAM, or by its fault, at once ..."""
     resets_per_s: int = 200

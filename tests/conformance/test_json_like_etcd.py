@@ -140,6 +140,22 @@ PLAYED = [
         b'{"action":"CANCEL"}',
     )),
     Ask("/v3/maintenance/hashkv"), Ask("/v3/maintenance/transfer-leadership", b'{"targetID":"5"}'),
+    # users and roles
+    *(Ask(f"/v3/auth/{what}") for what in (
+        "status", "enable", "disable", "authenticate", "user/add", "user/get", "user/list", "user/delete",
+        "user/changepw", "user/grant", "user/revoke", "role/add", "role/get", "role/list", "role/delete", "role/grant",
+        "role/revoke",
+    )),
+    Ask("/v3/auth/user/add", b'{"name":"root","password":"r"}'), Ask("/v3/auth/role/add", b'{"name":"root"}'),
+    Ask("/v3/auth/user/grant", b'{"user":"root","role":"root"}'), Ask("/v3/auth/role/add", b'{"name":"r"}'),
+    Ask("/v3/auth/role/grant", b'{"name":"r","perm":{"key":"YQ==","range_end":"Yg==","permType":"READWRITE"}}'),
+    Ask("/v3/auth/role/grant", b'{"name":"r","perm":{"key":"YQ==","permType":"X"}}'),
+    Ask("/v3/auth/role/get", b'{"role":"r"}'), Ask("/v3/auth/user/get", b'{"name":"root"}'),
+    Ask("/v3/auth/user/add", b'{"name":"u","password":"p","options":{"no_password":false}}'), Ask("/v3/auth/user/list"),
+    Ask("/v3/auth/enable"), Ask("/v3/auth/status"), Ask("/v3/kv/range", b'{"key":"YQ=="}'),
+    Ask("/v3/kv/range", b'{"key":"YQ=="}', fields=(("Authorization", "nonsense"),)),
+    Ask("/v3/auth/authenticate", b'{"name":"root","password":"x"}'), Ask("/v3/watch", WATCHED, lines=1),
+    Ask("/v3/lease/leases"), Ask("/v3/auth/user/list"), Ask("/v3/lock/lock", b'{"name":"bA=="}'),
 ]  # fmt: skip
 
 

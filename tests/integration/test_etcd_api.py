@@ -185,6 +185,31 @@ def test_strangers_do_not_disturb_the_native_door(cluster: LocalCluster, api: Et
     assert children(cluster.pid(0))["grpc"] == pid
 
 
+def test_a_range_is_streamed_as_etcd_3_7_streams_it(api: EtcdApi) -> None:
+    """Any size, at one revision; the messages merged are Range's answer, and only the last one has the rest."""
+    for put in [api.future("Put", key=b"streamed/%04d" % at, value=b"x" * 50_000) for at in range(200)]:
+        put.result()
+    asked: dict[str, Any] = {"key": b"streamed/", "range_end": b"streamed0", "limit": 150}
+    stream = api.channel.unary_stream(
+        "/etcdserverpb.KV/RangeStream",
+        request_serializer=pb.RangeRequest.SerializeToString,
+        response_deserializer=pb.RangeStreamResponse.FromString,
+    )
+    messages = list(stream(pb.RangeRequest(**asked)))
+    merged = pb.RangeStreamResponse()
+    for message in messages:
+        merged.MergeFrom(message)
+    assert len(messages) > 5
+    assert not any(message.range_response.HasField("header") for message in messages[:-1])
+    assert merged.range_response == api.Range(**asked)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream(pb.RangeRequest(key=b"a", sort_order=pb.RangeRequest.DESCEND)))
+    assert refusal(caught)[0] == grpc.StatusCode.UNIMPLEMENTED
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stream(pb.RangeRequest(key=b"a", revision=1 << 40)))
+    assert refusal(caught) == (grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
+
+
 def test_the_door_comes_back_when_its_process_is_killed() -> None:
     """The native door does not notice; clients of etcd's find it again."""
     with LocalCluster(nodes=1, etcd_api=True) as cluster, EtcdApi(cluster.etcd_endpoints[0]) as api:

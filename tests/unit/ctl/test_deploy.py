@@ -29,7 +29,8 @@ def test_the_sample_explains_every_setting_and_shows_its_default() -> None:
     given = set(read_file(str(DEPLOY / "zkv.yaml")))
     assert {FLAGS[key] for key in shown} | given == set(FLAGS.values())
     defaults: dict[str, object] = {
-        field.name: [] if field.default == () else field.default for field in fields(NodeConfig)
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in fields(NodeConfig)
     }
     assert {FLAGS[key]: value for key, value in shown.items()} == {FLAGS[key]: defaults[FLAGS[key]] for key in shown}
 

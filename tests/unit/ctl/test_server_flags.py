@@ -31,7 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PORT_PATIENCE_S", 0.0)
 
 
-def settled(*arguments: str) -> tuple[NodeConfig, list[str]]:
+def settled(*arguments: str) -> tuple[NodeConfig, list[str], list[str]]:
     """What a command line (and the environment) comes to."""
     given: dict[str, Any] = dict(server.server.make_context("server", list(arguments)).params)
     assert given.pop("check_config") is False
@@ -55,7 +55,7 @@ def test_every_setting_has_a_flag_and_etcds_names_are_kept() -> None:
 
 
 def test_no_flag_at_all_is_a_single_node_on_loopback() -> None:
-    config, ignored = settled()
+    config, ignored, _ = settled()
     assert config == NodeConfig()
     assert not ignored
 
@@ -63,7 +63,7 @@ def test_no_flag_at_all_is_a_single_node_on_loopback() -> None:
 def test_a_flag_wins_over_its_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZKV_NAME", "env")
     monkeypatch.setenv("ZKV_HEARTBEAT_INTERVAL", "50")
-    config, _ = settled("--name", "flag")
+    config, _, _ = settled("--name", "flag")
     assert (config.name, config.heartbeat_interval) == ("flag", 50)
 
 
@@ -72,7 +72,7 @@ def test_a_configuration_file_stands_alone(tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "zkv.yaml"
     file.write_text("name: file\nheartbeat-interval: 70\n")
     monkeypatch.setenv("ZKV_SNAPSHOT_COUNT", "7")
-    config, ignored = settled("--config-file", str(file), "--name", "flag", "--election-timeout", "5000")
+    config, ignored, _ = settled("--config-file", str(file), "--name", "flag", "--election-timeout", "5000")
     assert config == NodeConfig(name="file", heartbeat_interval=70)
     assert ignored == ["election-timeout", "name", "snapshot-count"]
 
@@ -86,7 +86,7 @@ def test_an_etcd_configuration_file_serves_with_its_peer_urls_as_given(tmp_path:
         "initial-cluster: a=http://10.0.0.1:23430,b=http://10.0.0.2:23430\n"
         "initial-cluster-state: new\ninitial-cluster-token: tok\nelection-timeout: 2000\n"
     )
-    config, _ = settled("--config-file", str(file))
+    config, _, _ = settled("--config-file", str(file))
     config.check_bootstrap()
     assert config.listen_peer_urls == ("http://127.0.0.1:23430", "http://[::1]:23430")
     assert config.cluster()["b"] == ("http://10.0.0.2:23430",)
@@ -202,7 +202,7 @@ def test_an_etcd_configuration_file_has_sections_for_certificates(tmp_path: Path
         "self-signed-cert-validity: 1\ntls-min-version: 'TLS1.2'\n"
         "cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]\n"
     )
-    config, _ = settled("--config-file", str(file))
+    config, _, _ = settled("--config-file", str(file))
     assert config.client_security == TransportSecurity("c", "k", "ca", client_cert_auth=True, crl_file="crl")
     assert config.peer_security == TransportSecurity("pc", "pk", "pca", client_cert_auth=True, allowed_cn="peer")
     assert config.cipher_suites == ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256")
@@ -247,7 +247,7 @@ def test_certificates_are_looked_at_when_settings_are_checked(
 
 def test_auto_tls_makes_certificates_once(tmp_path: Path) -> None:
     """Below the data directory, for their owner only; those that are there and last are kept."""
-    config, _ = settled(
+    config, _, _ = settled(
         "--data-dir", str(tmp_path), "--auto-tls", "--peer-auto-tls",
         "--listen-client-urls", "https://127.0.0.1:23441", "--advertise-client-urls", "https://127.0.0.1:23441",
         "--listen-peer-urls", "https://127.0.0.1:23443", "--initial-advertise-peer-urls", "https://127.0.0.1:23443",

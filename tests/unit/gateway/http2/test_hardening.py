@@ -386,3 +386,46 @@ def test_a_frame_that_drips_in_is_gathered_once() -> None:
     assert isinstance(event, Called)
     assert event.message == bytes(16_000)
     assert not client.grpc.http._frames._pending
+
+
+# --- pings that etcd would not bear -----------------------------------------------------------------------
+
+
+def _pinging(**limits: int) -> Wire:
+    return Wire(Http2Limits(ping_min_ms=5_000, **limits))
+
+
+def test_who_pings_too_often_while_it_is_told_nothing_is_cut_off() -> None:
+    """The fourth within --grpc-keepalive-min-time: GOAWAY, ENHANCE_YOUR_CALM, too_many_pings."""
+    server = _pinging()
+    server.send(wire.open_headers(1))
+    assert frames_until_cut(server, lambda _: frame(words.PING, 0, 0, bytes(8))) == 3
+    assert server.connection.fault is not None
+    assert server.connection.fault.reason == "too_many_pings"
+
+
+def test_who_pings_as_it_may_is_borne() -> None:
+    """With a stream open, every five seconds for ever."""
+    server = _pinging()
+    server.send(wire.open_headers(1))
+    for now in range(5_000, 500_000, 5_000):
+        server.tick(now)
+        assert not wire.goaway_code(server.send(frame(words.PING, 0, 0, bytes(8))))
+
+
+def test_who_pings_without_a_stream_may_do_so_seldom() -> None:
+    """Every two hours; more often, the fourth is one too many."""
+    server = _pinging()
+    for now in (0, 10_000, 20_000):
+        server.tick(now)
+        assert not wire.goaway_code(server.send(frame(words.PING, 0, 0, bytes(8))))
+    server.tick(30_000)
+    assert wire.goaway_code(server.send(frame(words.PING, 0, 0, bytes(8)))) == CALM
+
+
+def test_a_peer_that_works_may_ping_as_it_likes() -> None:
+    """Go's client measures its line so: a ping for what it was sent."""
+    server = _pinging()
+    for stream in range(1, 101, 2):
+        server.send(wire.open_headers(stream), frame(words.PING, 0, 0, bytes(8)))
+        assert server.connection.fault is None
