@@ -16,7 +16,7 @@ far (as of `revision` + 1), as in etcd (mvcc.storeTxnWrite.Range).
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -101,7 +101,8 @@ class Store:
     def _extend_digest(self) -> None:
         written = self._written
         if self._digested < len(written):
-            self._digest = crc32(b"".join(chain.from_iterable(written[self._digested :])), self._digest)
+            events = written[self._digested :] if self._digested else written
+            self._digest = crc32(b"".join([event for _, event in events]), self._digest)
             self._digested = len(written)
 
     def begin(self) -> None:
