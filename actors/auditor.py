@@ -227,7 +227,7 @@ class Auditor:
         for job in self._jobs:
             if job.steps is None and job.revision <= machine.revision and not machine.compaction.is_due(compacted):
                 job.compacted = compacted
-                job.steps = hash_events(machine.engine.snapshot(), job.revision)
+                job.steps = hash_events(machine.engine.snapshot(once=True), job.revision)
         under_way = next(((job, job.steps) for job in self._jobs if job.steps is not None), None)
         if under_way is None:
             return

@@ -34,6 +34,7 @@ from rocksdict import (
     Cache,
     CompactOptions,
     DBCompressionType,
+    Env,
     Options,
     Rdict,
     ReadOptions,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 MEMTABLE_BYTES: Final = 64 << 20
 """More than is written between two flushes of ours, so that RocksDB starts none of its own at a worse time."""
 BLOCK_CACHE_BYTES: Final = 32 << 20
+BYTES_PER_SYNC: Final = 1 << 20
+"""Tables go to the disk bit by bit while they are written: the raft log's syncs do not wait behind one of 64 MiB."""
 LEVEL_0_FILES: Final = 8
 """Flushes (Limits.flush_bytes each) that lie side by side before they are merged; a read may have to ask them all."""
 
@@ -80,9 +83,11 @@ class _View:
 
     __slots__ = ("_iterator", "_moved", "_snapshot")
 
-    def __init__(self, database: Rdict, end: bytes | None = None) -> None:
+    def __init__(self, database: Rdict, end: bytes | None = None, *, once: bool = False) -> None:
         """With `end`, nothing from there on can be seen, nor has to be passed over where it was deleted."""
         options = ReadOptions()
+        if once:
+            options.fill_cache(False)  # type: ignore[call-arg]  # it takes one, whatever the stub says
         if end is not None:
             options.set_iterate_upper_bound(end)
         self._iterator = database.iter(options)
@@ -212,8 +217,8 @@ class RocksEngine:
     def cursor(self) -> _View:
         return _View(self._database).cursor()
 
-    def snapshot(self) -> _View:
-        return _View(self._database)
+    def snapshot(self, *, once: bool = False) -> _View:
+        return _View(self._database, once=once)
 
     def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -320,6 +325,11 @@ def _options(*, create: bool) -> Options:
     options.set_memtable_whole_key_filtering(True)  # most puts are of new keys: learn that without a search
     options.set_memtable_prefix_bloom_ratio(0.02)
     options.set_max_background_jobs(2)
+    options.set_bytes_per_sync(BYTES_PER_SYNC)
+    environment = Env()
+    environment.lower_thread_pool_cpu_priority()  # of compactions; flushes have a pool of their own
+    environment.lower_thread_pool_io_priority()
+    options.set_env(environment)
     # What is young is written again soon: gathered in more files, and packed only further down, it costs a third less.
     options.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES)
     options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5)

@@ -562,7 +562,7 @@ class StorageActor:
     def _snapshot_wanted(self, wanted: m.SnapshotWanted) -> None:
         machine = self._machine
         chunk = self._desk.wanted(
-            wanted.member, wanted.stream, wanted.wanted, lambda: (machine.place, machine.engine.snapshot())
+            wanted.member, wanted.stream, wanted.wanted, lambda: (machine.place, machine.engine.snapshot(once=True))
         )
         if chunk is not None:
             self._post("raft", m.SnapshotOut(wanted.member, chunk))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 EXIT_INTERRUPTED = 130
+SNAPSHOT_NICENESS = 10
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
@@ -211,6 +212,13 @@ def _tell_flags(values: Values, streams: Streams) -> None:
             streams.err.write(f"{flag.environment}={shown}\n".encode("utf-8", "surrogateescape"))
 
 
+def _yield_to_members(arguments: Sequence[str]) -> None:
+    """What copies whole stores can wait, and a member on the same machine cannot."""
+    with contextlib.suppress(UsageError):
+        if find(arguments)[0].startswith("snapshot "):
+            os.nice(SNAPSHOT_NICENESS)
+
+
 def main() -> NoReturn:
     """The console script.
 
@@ -222,6 +230,8 @@ def main() -> NoReturn:
         from zkv.ctl.secrets import hide
 
         hide(sys.argv[1:])
+    if "snapshot" in sys.argv[1:]:
+        _yield_to_members(sys.argv[1:])
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # it may have been closed by who started us
     code = run(sys.argv[1:], Streams(stdin, sys.stdout.buffer, sys.stderr.buffer), os.environ)
     sys.stderr.flush()

@@ -11,7 +11,7 @@ from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.ctl.progress import Progress
 from zkv.errors import ConfigError, CorruptionError
-from zkv.files import sync_directory
+from zkv.files import Steady, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,14 +59,14 @@ def download(connection: Connection, part: Path) -> None:
     header, chunks = connection.snapshot()
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        writer = SnapshotWriter(file)
+        steady = Steady(file)
+        writer = SnapshotWriter(steady)
         with Progress(0, "B", "saving") as bar:
             for chunk in chunks:
                 writer.add(chunk.pairs)
                 bar.show(writer.bytes)
         writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision)
-        file.flush()
-        os.fsync(file.fileno())
+        steady.sync()
 
 
 def _status(call: Call) -> int:

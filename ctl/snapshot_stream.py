@@ -18,7 +18,7 @@ from zkv.ctl.lasting import Ended, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.ctl.progress import Progress
 from zkv.errors import ClientError, Compacted, ConfigError, CorruptionError, RetryableError, ZkvError
-from zkv.files import sync_directory
+from zkv.files import Steady, sync_directory
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class _Follower:
         follow_at = 0.0
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            writer = SnapshotWriter(file)
+            steady = Steady(file)
+            writer = SnapshotWriter(steady)
             for chunk in chunks:
                 writer.add(chunk.pairs)
                 for key, value in chunk.pairs:
@@ -168,8 +169,7 @@ class _Follower:
             if place is None:
                 raise CorruptionError("the store that was sent does not say where it stands")
             writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=place.revision)
-            file.flush()
-            os.fsync(file.fileno())
+            steady.sync()
         self._written += writer.bytes
         return place.applied, wall
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import IO
+
+STEP_BYTES = 8 << 20
 
 
 def sync_directory(path: Path) -> None:
@@ -16,3 +19,24 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Steady:
+    """A large file on its way to the disk bit by bit, so that nobody else's sync waits for all of it at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._gathered = 0
+
+    def write(self, data: bytes) -> None:
+        """Raises OSError."""
+        self._file.write(data)
+        self._gathered += len(data)
+        if self._gathered >= STEP_BYTES:
+            self.sync()
+
+    def sync(self) -> None:
+        """What was written is on stable storage. Raises OSError."""
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        self._gathered = 0

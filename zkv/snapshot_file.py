@@ -26,6 +26,8 @@ from zkv.wire import codec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zkv.files import Steady
+
 MAGIC = b"zkvsnap\x01"
 RECORD_BYTES_MAX = 1 << 30
 """A record announced to be larger is damage, and no reason to make room for it."""
@@ -51,7 +53,7 @@ class Summary(NamedTuple):
 class SnapshotWriter:
     """Writes to `out`, which the caller makes durable."""
 
-    def __init__(self, out: IO[bytes]) -> None:
+    def __init__(self, out: IO[bytes] | Steady) -> None:
         self._out = out
         self._digest = hashlib.sha256()
         self._size = 0

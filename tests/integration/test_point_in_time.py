@@ -14,7 +14,11 @@ import zkv
 from tests.harness.ctl import Step, play_zkv
 from tests.harness.processes import wait_until
 from tests.harness.writers import Writers
+from zkv.ctl.connection import Connection
+from zkv.ctl.options import GLOBAL_FLAGS, parse
+from zkv.errors import Compacted
 from zkv.testing import LocalCluster, free_ports
+from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +42,17 @@ def following(cluster: LocalCluster, directory: Path) -> Iterator[subprocess.Pop
 
 def log_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("log-*"))
+
+
+def is_cut(cluster: LocalCluster) -> bool:
+    """Does the first member no longer keep the log's first entry?"""
+    values, _ = parse([], GLOBAL_FLAGS, {})
+    with Connection(cluster.endpoints[:1], values) as connection:
+        try:
+            connection.ask(m.Log(1), m.LogPart)
+        except Compacted:
+            return True
+    return False
 
 
 def once(cluster: LocalCluster, directory: Path) -> None:
@@ -157,6 +172,7 @@ def test_after_a_gap_it_goes_on_from_another_base(tmp_path: Path) -> None:
         cluster.stop(0)
         cluster.start(0)
         kv.put("a", "3")
+        wait_until(lambda: is_cut(cluster), "the log is cut")
         done = play_zkv(cluster.endpoints[0], Step(f"snapshot stream --to {directory} --once"))
         assert (done.code, "is not kept any more: saving another base" in done.stderr) == (0, True)
         kv.put("a", "4")

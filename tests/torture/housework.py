@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import grpc
+
 from tests.harness.etcd import EtcdCluster, binary
 from tests.harness.etcd_api import EtcdApi
 from tests.harness.processes import children, pss_bytes
@@ -85,11 +87,12 @@ def fill(api: EtcdApi, seed: int, keys: int) -> int:
 
 
 class Trickle:
-    """Puts all the while; (begun, seconds) each."""
+    """Puts all the while. One that failed took as long as it took to fail."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._took: list[tuple[float, float]] = []
+        self.failed = 0
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
 
@@ -109,7 +112,10 @@ class Trickle:
                 if self._stop.wait(PAUSE_S):
                     return
                 begun = time.monotonic()
-                api.Put(key=b"beside/%d/%d" % (writer, number % 1000), value=b"v" * 256)
+                try:
+                    api.Put(key=b"beside/%d/%d" % (writer, number % 1000), value=b"v" * 256)
+                except grpc.RpcError:
+                    self.failed += 1
                 self._took.append((begun, time.monotonic() - begun))
 
     def between(self, start: float, end: float) -> list[float]:
@@ -131,6 +137,7 @@ def housework(side: Side, trickle: Trickle, name: str, arguments: list[str], qui
     began = time.monotonic()
     time.sleep(quiet_s)
     held = most = memory(side)
+    failed = trickle.failed
     start = time.monotonic()
     process = subprocess.Popen([*side.command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
@@ -146,7 +153,7 @@ def housework(side: Side, trickle: Trickle, name: str, arguments: list[str], qui
     print(
         f"{side.name} {name}: {end - start:.1f} s; p99 {p99(before):.1f} ms before, {p99(during):.1f} ms during: "
         f"{p99(during) / p99(before):.2f}x; worst {max(before) * 1e3:.0f} and {max(during) * 1e3:.0f} ms; "
-        f"memory {held >> 10} MiB, at most {most >> 10}",
+        f"{trickle.failed - failed} failed; memory {held >> 10} MiB, at most {most >> 10}",
         flush=True,
     )
 

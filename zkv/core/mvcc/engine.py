@@ -55,8 +55,11 @@ class Engine(Reader, Protocol):
         What survives a crash is always what the writes up to some point left, and never less than was flushed.
         """
 
-    def snapshot(self) -> Reader:
-        """A view that stands still; it is released when nobody holds it any more."""
+    def snapshot(self, *, once: bool = False) -> Reader:
+        """A view that stands still; it is released when nobody holds it any more.
+
+        `once`: much of it is read, and once: what others read often is not to leave a cache for it.
+        """
 
     def flush(self) -> None:
         """What was written before this call is on stable storage when it returns.
@@ -164,7 +167,7 @@ class MemoryEngine:
     def cursor(self) -> Cursor:
         return self._share()
 
-    def snapshot(self) -> Reader:
+    def snapshot(self, *, once: bool = False) -> Reader:  # noqa: ARG002 - there is no cache
         return self._share()
 
     def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:

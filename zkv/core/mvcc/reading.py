@@ -231,7 +231,7 @@ class Reading:
     def _snapshot(self, request: int, asked: m.Snapshot) -> Iterator[tuple[Part, bool] | None]:
         """All of the store; mostly without the sessions: they are of this log, and who restores begins another one."""
         revision, size = self._store.revision, self._store.engine.size()
-        reader = self._store.engine.snapshot()
+        reader = self._store.engine.snapshot(once=True)
         pairs: list[tuple[bytes, bytes]] = []
         held = 0
         without = (
@@ -256,7 +256,7 @@ class Reading:
         if 0 < revision <= compacted:
             yield failed(request, errors.Compacted(), now), True
             return
-        for checksum in hash_events(store.engine.snapshot(), revision if revision > 0 else now):
+        for checksum in hash_events(store.engine.snapshot(once=True), revision if revision > 0 else now):
             if checksum is None:
                 yield None
             else:

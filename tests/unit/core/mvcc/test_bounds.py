@@ -37,7 +37,7 @@ class Counting(MemoryEngine):
 
     operations = 0
 
-    def snapshot(self) -> Counting:  # one thread, nothing written meanwhile
+    def snapshot(self, *, once: bool = False) -> Counting:  # one thread, nothing written meanwhile
         return self
 
     def get(self, key: bytes) -> bytes | None:
