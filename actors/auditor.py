@@ -328,6 +328,6 @@ class Auditor:
         self._agreed[member] = max(self._agreed.get(member, 0), index)
 
     def _propose(self, op: m.Op, request: m.Request) -> None:
-        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, int(op), request),)))
+        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, int(op), request),), m.HOUSE))
         # incarnation 0 is no gateway's: nobody waits for the answer
         self._post("raft", m.Propose(codec.pack(m.Frame(self._member_id, 0, ((0, group),)))))
