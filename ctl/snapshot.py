@@ -11,7 +11,7 @@ from zkv.ctl.command import Call, Command
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.ctl.progress import Progress
 from zkv.errors import ConfigError, CorruptionError
-from zkv.files import Steady, sync_directory
+from zkv.files import Steady, sync_directory, unhurried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def download(connection: Connection, part: Path) -> None:
         steady = Steady(file)
         writer = SnapshotWriter(steady)
         with Progress(0, "B", "saving") as bar:
-            for chunk in chunks:
+            for chunk in unhurried(chunks):
                 writer.add(chunk.pairs)
                 bar.show(writer.bytes)
         writer.end(cluster_id=header.cluster_id, member_id=header.member_id, revision=header.revision)

@@ -19,7 +19,7 @@ from zkv.ctl.lasting import Ended, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.ctl.progress import Progress
 from zkv.errors import ClientError, Compacted, ConfigError, CorruptionError, RetryableError, ZkvError
-from zkv.files import Steady, sync_directory
+from zkv.files import Steady, sync_directory, unhurried
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class _Follower:
         with os.fdopen(descriptor, "wb") as file:
             steady = Steady(file)
             writer = SnapshotWriter(steady)
-            for chunk in chunks:
+            for chunk in unhurried(chunks):
                 writer.add(chunk.pairs)
                 for key, value in chunk.pairs:
                     if key == PLACE:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import IO
+    from typing import IO, TypeVar
+
+    Part = TypeVar("Part")
 
 STEP_BYTES = 8 << 20
+REST_S_MAX = 0.1
 
 
 def sync_directory(path: Path) -> None:
@@ -40,3 +45,12 @@ class Steady:
         self._file.flush()
         os.fdatasync(self._file.fileno())
         self._gathered = 0
+
+
+def unhurried(parts: Iterable[Part]) -> Iterator[Part]:
+    """Those parts, with as long a rest after each as it took to come and to be worked on: who sends them has others."""
+    begun = time.monotonic()
+    for part in parts:
+        yield part
+        time.sleep(min(REST_S_MAX, time.monotonic() - begun))
+        begun = time.monotonic()
