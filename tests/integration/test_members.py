@@ -24,6 +24,13 @@ def members(cluster: LocalCluster) -> dict[str, Member]:
         return {member.name: member for member in kv.members().members}
 
 
+def member(cluster: LocalCluster, number: int) -> Member:
+    """A member tells its name once it serves, so it may serve before all know it."""
+    name = f"n{number + 1}"
+    wait_until(lambda: name in members(cluster), f"all know {name}")
+    return members(cluster)[name]
+
+
 def all_vote(cluster: LocalCluster) -> bool:
     return not any(member.is_learner for member in members(cluster).values())
 
@@ -40,7 +47,7 @@ def check(cluster: LocalCluster, writers: Writers) -> None:
 def remove(cluster: LocalCluster, number: int) -> None:
     """Remove a member, and see its server end by itself."""
     with cluster.client() as kv:
-        kv.member_remove(members(cluster)[f"n{number + 1}"].id, timeout=20)
+        kv.member_remove(member(cluster, number).id, timeout=20)
     assert cluster.wait_exit(number) != 0
     assert "permanently removed" in cluster.log(number)
 
@@ -130,7 +137,7 @@ def test_a_learner_stays_one_until_it_is_promoted() -> None:
     with LocalCluster(1) as cluster, cluster.client() as kv:
         kv.put("a", "1")
         number = cluster.add(learner=True)
-        learner = members(cluster)[f"n{number + 1}"]
+        learner = member(cluster, number)
         assert learner.is_learner
         wait_until(lambda: cluster.revision(number) == 2, "it has caught up")
 
