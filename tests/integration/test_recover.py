@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from tests.harness.ctl import Step, play_zkv
 from tests.harness.processes import wait_until
+from tests.harness.small_disk import small_disk
 from tests.harness.writers import Writers
 from zkv.errors import Compacted
 from zkv.testing import LocalCluster
@@ -211,3 +213,23 @@ def test_a_stopped_member_is_backed_up(tmp_path: Path) -> None:
             cluster.stop(0)
     again = f"snapshot restore {tmp_path}/backup/member/snap/db --skip-hash-check --data-dir {tmp_path}/again"
     assert zkv_command(again).code == 0
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Of a recovery, a backup, or a restore: one line, and the room is there again."""
+    with LocalCluster(3, data_dir=tmp_path / "old") as cluster:
+        with cluster.client() as kv:
+            for number in range(40):
+                revision = kv.put(f"k{number}", random.Random(number).randbytes(200_000)).revision
+        wait_until(lambda: cluster.revision(0) >= revision, "the first member has it")
+        saved = zkv_command(f"snapshot save {tmp_path}/snapshot", cluster.endpoints[0])
+        assert saved.code == 0, saved.stderr
+    small = tmp_path / "small"
+    with small_disk(small, 4 << 20):
+        for line in (
+            f"recover --data-dir {tmp_path}/old/n1 --new-data-dir {small}/new",
+            f"backup --data-dir {tmp_path}/old/n1 --backup-dir {small}/new",
+            f"snapshot restore {tmp_path}/snapshot --data-dir {small}/new",
+        ):
+            assert_refused(zkv_command(line), "No space left on device")
+            assert not list(small.iterdir())
