@@ -8,10 +8,16 @@ asks meanwhile is answered when that one ends.
 from __future__ import annotations
 
 import threading
+from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
+from zkv.gauges import Histogram
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zkv.core.mvcc.engine import Engine
+    from zkv.gauges import Value
 
 POLL_MS = 50
 ASKING_MAX = 1_000
@@ -30,6 +36,10 @@ class Defragmenter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._asked: list[Asked] = []
+        self._durations = Histogram()
+
+    def gauges(self) -> Sequence[Value]:
+        return [("defragmenting", "", int(self.is_running)), ("defrag", "", self._durations.counts)]
 
     @property
     def is_running(self) -> bool:
@@ -46,8 +56,10 @@ class Defragmenter:
         return True
 
     def _run(self, engine: Engine) -> None:
+        began = monotonic_ns()
         try:
             engine.defragment()
+            self._durations.observe(monotonic_ns() - began)
         except BaseException as error:  # noqa: BLE001 - raised again where the loop asks
             self._error = error
 

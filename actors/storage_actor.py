@@ -285,7 +285,8 @@ class StorageActor:
             "slow applies": self._slow_applies,
             "reads waiting": len(self._waiting),
             "streams": len(self._flows),
-            "defragmenting": int(self._defragmenter.is_running),
+            "changes": machine.store.changes,
+            "compacted keys": machine.compaction.removed,
             "unflushed": self._unflushed_bytes,
         }
         on = [alarm for _, alarm in machine.alarms.find(m.Alarm())]
@@ -293,6 +294,7 @@ class StorageActor:
             *((name, "", number) for name, number in numbers.items()),
             *(("alarms", alarm.name, on.count(alarm)) for alarm in (m.AlarmType.NOSPACE, m.AlarmType.CORRUPT)),
             ("apply", "", self._applies.counts),
+            *self._defragmenter.gauges(),
         ]
 
     def _mail(self, message: object, now: int) -> None:

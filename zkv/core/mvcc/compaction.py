@@ -40,6 +40,8 @@ class Compaction:
         self._next: tuple[int, int] = (revision, sub)
         self._target: int = target
         """The walk goes on at `_next`, to the end of this revision."""
+        self.removed = 0
+        """Versions of keys, since this store was opened."""
 
     def is_due(self, compacted: int) -> bool:
         return self._next[0] <= compacted
@@ -66,6 +68,7 @@ class Compaction:
             if event.tombstone and event.revision < compacted:
                 deletes += (name, layout.history_key(key, event.revision, event.sub))
         self._engine.write(((layout.COMPACTION, pack((*following, compacted))),), deletes)
+        self.removed += len(deletes) // 2
         self._next = following
         return self.is_due(compacted)
 

@@ -57,6 +57,8 @@ class Store:
         self.events: list[tuple[int, tuple[Event, ...]]] = []
         self._written: list[tuple[bytes, bytes]] = []  # events, and ...
         self._history: list[tuple[bytes, bytes]] = []  # ... their history entries: apart, so that neighbours stay so
+        self.changes = 0
+        """Events committed since this store was opened."""
         self._digest = 0  # of the events since it was last taken, up to `_digested` of those pending
         self._digested = 0
         self._sub = 0
@@ -76,6 +78,7 @@ class Store:
     def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         """Write what is pending, and the caller's pairs with it, as one batch."""
         self._extend_digest()
+        self.changes += len(self._written)
         gone = list(deletes)
         gone += [CURRENT + key for key, record in self.pending.items() if record is None]
         writes = self._written
