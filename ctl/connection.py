@@ -129,12 +129,15 @@ class Connection:
     def _wait(self, tickets: Sequence[Ticket]) -> dict[Ticket, int]:
         """Until all are done, or a stream among them has its first chunk: when (monotonic, ns) that was.
 
-        What could not even be sent when the dial timeout is over has no one to talk to, and is given up.
+        What could not even be sent when the dial timeout is over, or certificates are refused everywhere, has no one to
+        talk to, and is given up.
         """
         dial_until = now_ms() + self._dial_ns // MILLISECOND_NS
         ended: dict[Ticket, int] = {}
         while len(ended) < len(tickets):
             self._carry(dial_until if now_ms() < dial_until else FOREVER)
+            if len(self._transport.refused) == len(self.endpoints):
+                dial_until = now_ms()
             now = time.monotonic_ns()
             for ticket in tickets:
                 if now >= dial_until * MILLISECOND_NS and ticket.state is State.QUEUED and not ticket.tries:
@@ -176,7 +179,7 @@ def no_connection(endpoints: Sequence[str], dial_ns: int, reasons: Mapping[int, 
     """Says what was tried, and what to look at; or, where certificates are the reason, why."""
     if reasons:
         told = "; ".join(f"{endpoints[at]}: {reason}" for at, reason in sorted(reasons.items()))
-        return NoConnection(f"no connection within {duration(dial_ns)} to {told}")
+        return NoConnection(f"no connection to {told}")
     curve = any(endpoint.startswith("curve://") for endpoint in endpoints)
     keys = ", with --curve-server-key's key, and does it let --curve-key's in" if curve else ""
     return NoConnection(

@@ -45,6 +45,8 @@ OFFER_BYTES_MAX: Final = INTRODUCTION_BYTES_MAX + 128
 VERDICT_BYTES_MAX: Final = 1024
 REASON_CHARS_MAX: Final = 200
 ADMITTED_MS_MAX: Final = 86_400_000
+BUSY: Final = "too many introductions, try again"
+"""The one reason of a verdict that is no refusal."""
 
 
 class Offer(NamedTuple):
@@ -169,6 +171,8 @@ def introduce_to(host: str, port: int, who: Who, papers: Papers, timeout_s: floa
     except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name
         reason = getattr(error, "strerror", "") or str(error)
         raise ConnectionFailed(f"{host}:{port}: {reason}") from None
+    if verdict.reason == BUSY:
+        raise ConnectionFailed(f"{host}:{port} says: {verdict.reason}")
     if not verdict.lasts_ms:
         raise NotTrusted(f"{host}:{port} says: {verdict.reason}")
     return Acquainted(found.curve_key, min(left_ms, verdict.lasts_ms))

@@ -26,7 +26,7 @@ import structlog
 from zkv.certificates import parse
 from zkv.errors import BadIntroduction, ConfigError, NotTrusted
 from zkv.guests import GUESTS_MAX
-from zkv.introducing import HELLO, LENGTH, REASON_CHARS_MAX, Offer, Verdict, framed
+from zkv.introducing import BUSY, HELLO, LENGTH, REASON_CHARS_MAX, Offer, Verdict, framed
 from zkv.introduction import (
     INTRODUCTION_BYTES_MAX,
     LIFETIME_MS,
@@ -62,7 +62,6 @@ EXPIRE_MS: Final = 10_000
 JUDGED_AGAIN_MAX: Final = 32
 """Guests looked at again in one turn."""
 COMPLAINT_S: Final = 1.0
-BUSY: Final = "too many introductions, try again"
 Admits: TypeAlias = "Callable[[Introduced, str, int, Callable[[bool], None]], None]"
 """(who, from which address, for how many ms, whom to tell): has a socket admit a key, and tells whether it could."""
 

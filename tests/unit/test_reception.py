@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.harness.certificates import NOW_MS, leaf, root
 from zkv import reception
 from zkv.errors import BadIntroduction
-from zkv.introducing import HELLO, LENGTH, Verdict, Who, check_offer, claim, framed, parse_offer, parse_verdict
+from zkv.introducing import BUSY, HELLO, LENGTH, Verdict, Who, check_offer, claim, framed, parse_offer, parse_verdict
 from zkv.introduction import INTRODUCTION_BYTES_MAX
 from zkv.reception import Host, Reception
 from zkv.transport_security import TransportSecurity
@@ -217,7 +217,7 @@ def test_more_than_can_wait_are_told_to_come_again(monkeypatch: pytest.MonkeyPat
             talk.data_received(framed(b"garbage"))
             wires.append(wire)
         told = [parse_verdict(bytes(wire.said[LENGTH.size :])).reason for wire in wires if wire.said]
-        assert told == [reception.BUSY] * 3
+        assert told == [BUSY] * 3
 
     asyncio.run(play())
 

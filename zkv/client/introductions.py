@@ -43,11 +43,12 @@ AGAIN_S_MIN: Final = 0.2
 
 
 class News(NamedTuple):
-    """`key`: the endpoint's, in Z85; or empty, and the reason."""
+    """`key`: the endpoint's, in Z85; or empty, and the reason; `refused`: one of both does not believe the other."""
 
     endpoint: int
     key: bytes
     reason: str = ""
+    refused: bool = False
 
 
 class Introductions:
@@ -132,7 +133,7 @@ class Introductions:
                 found = introduce_to(host, port, who, self._papers, ASK_S)
             except (NotTrusted, ConnectionFailed, ConfigError) as error:
                 failures += 1
-                self._tell(News(number, b"", _reason(error)))
+                self._tell(News(number, b"", _reason(error), not isinstance(error, ConnectionFailed)))
                 limit = min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, 10))
                 self._sleep(limit * random.uniform(0.5, 1.0), threading.Event(), version)  # noqa: S311 - no secret
                 continue

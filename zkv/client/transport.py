@@ -107,7 +107,9 @@ class Transport:
         if not self.endpoints:
             raise ConfigError("no endpoint given")
         self.reasons: dict[int, str] = {}
-        """Why an endpoint is not connected, where certificates say so."""
+        """Why an endpoint is not connected, where it was to be introduced."""
+        self.refused: set[int] = set()
+        """Of these, where one of both does not believe the other: to wait is of no use."""
         introduced: list[tuple[int, str]] = []
         curves: list[Curve | None] = []
         for number, endpoint in enumerate(self.endpoints):
@@ -142,8 +144,11 @@ class Transport:
         if self._introductions is None:
             return
         for news in self._introductions.take():
+            self.refused.discard(news.endpoint)
             if not news.key:
                 self.reasons[news.endpoint] = news.reason
+                if news.refused:
+                    self.refused.add(news.endpoint)
                 continue
             self.reasons.pop(news.endpoint, None)
             if self._keys.get(news.endpoint) != news.key:
