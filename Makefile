@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check test-compose simulate bench lock protobuf clean
+.PHONY: help run test check test-compose simulate bench fuzz lock protobuf clean
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -13,6 +13,7 @@ VENV := .venv
 IN := $(VENV)/bin/python
 PIP := $(IN) -m pip install -qq --no-input --disable-pip-version-check
 SEED ?=
+FUZZ_S ?= 60
 SEEDS ?= $(if $(SEED),1,1000)
 ARGS ?=
 
@@ -22,6 +23,7 @@ help:
 	@echo 'make test-compose            the three-node cluster of compose.yaml, on the Docker engine of this machine'
 	@echo 'make simulate SEEDS=100000   that many simulated clusters; SEED=17 plays that one again'
 	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
+	@echo 'make fuzz FUZZ_S=600         the HTTP/2 core against inputs that reach ever new lines of it'
 	@echo 'make lock                    resolve requirements/*.txt anew'
 	@echo 'make protobuf                generate gateway/pb from its .proto files'
 	@echo 'make clean                   remove .venv and every cache'
@@ -43,6 +45,10 @@ simulate: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 
 bench: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@exec $(IN) -m tests.bench $(ARGS)
+
+fuzz: $(VENV)/dev.stamp $(VENV)/zkv.stamp requirements/fuzz.txt
+	@$(PIP) --require-hashes -r requirements/fuzz.txt || { echo 'atheris is not to be had for this Python here' >&2; exit 1; }
+	@exec $(IN) -m tests.fuzz.http2 -max_total_time=$(FUZZ_S) $(ARGS)
 
 $(VENV)/run.stamp: requirements/run.txt
 	@test -n '$(PYTHON)' || { echo 'zkv needs Python 3.11 or newer: make PYTHON=/path/to/python3.x' >&2; exit 1; }
@@ -66,7 +72,8 @@ lock:
 	"$$dir/bin/python" -m pip install -qq --disable-pip-version-check uv && \
 	compile="$$dir/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate" && \
 	$$compile pyproject.toml requirements/build.in -o requirements/run.txt && \
-	$$compile pyproject.toml requirements/build.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$$compile pyproject.toml requirements/build.in requirements/dev.in -c requirements/run.txt -o requirements/dev.txt && \
+	$$compile requirements/fuzz.in -o requirements/fuzz.txt
 
 protobuf: $(VENV)/dev.stamp
 	@$(IN) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. zkv/gateway/pb/*.proto

