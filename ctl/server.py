@@ -94,6 +94,7 @@ HELP: dict[str, dict[str, str]] = {
     "Auth": {
         "auth_token": "Kind of tokens: 'simple', or 'jwt,pub-key=FILE,priv-key=FILE,sign-method=RS512,ttl=10m'.",
         "auth_token_ttl": "Seconds that a simple token lives without being shown.",
+        "audit_log": "File that is told who asked what of which keys, and whether it was allowed, a JSON line each.",
         "bcrypt_cost": "Specify the cost / strength of the bcrypt algorithm for hashing auth passwords (4 to 31).",
     },
     "Logging": {

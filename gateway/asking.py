@@ -22,6 +22,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from zkv import errors
+from zkv.gateway.audit import Audit, Subject, described
 from zkv.gateway.callers import NOBODY, Callers, Who, tokens_of
 from zkv.gateway.logins import Logins
 from zkv.gateway.passwords import Passwords
@@ -97,12 +98,13 @@ class _Told:
 class _Asked:
     """`gid`: if it is a group of its own, else 0. `stale`: how often it was let in under an old auth revision."""
 
-    __slots__ = ("asker", "caller", "fields", "gid", "op", "size", "stale", "taken", "way", "who")
+    __slots__ = ("asker", "caller", "fields", "gid", "op", "size", "stale", "taken", "told", "way", "who")
 
     def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, *, size: int, taken: int) -> None:
         self.asker = asker
         self.who = NOBODY
         self.caller: m.Caller | None = None
+        self.told: dict[str, Any] | None = None
         self.stale = 0
         self.op = op
         self.fields = fields
@@ -127,7 +129,9 @@ class Asking:
         slow_ms: int = 300,
         callers: Callers | None = None,
         bcrypt_cost: int = 10,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self._slow = SlowRequests("grpc", slow_ms, post)
         self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
         self._kept_tally = Tally()
@@ -196,12 +200,28 @@ class Asking:
             way &= ~FILLED
             fields = filled(op, fields, self._limits)
         asked = _Asked(asker, op, fields, way, size=size, taken=now)
+        asked.who = who
+        if self._audit is not None:
+            asked.told = described(op, fields)  # before a hash takes the password's place, and of neither
+        try:
+            self._let_in(asked, now)
+        except errors.ZkvError as error:
+            self._note(asked, error.code)
+            raise
+        return self._ask(asked, now)
+
+    def _let_in(self, asked: _Asked, now: int) -> None:
+        """Who asks? Raises InvalidAuthToken, Unavailable, and what is wrong with who asks for what is root's."""
+        op, way, who = asked.op, asked.way, asked.who
         if self.callers.asks and op != m.Op.AUTHENTICATE:
-            asked.who = who
             asked.caller = self.callers.caller(who, now)
             if way in _ROOTS:
                 self.callers.check_root(asked.caller)
-        return self._ask(asked, now)
+
+    def _note(self, asked: _Asked, code: int) -> None:
+        if self._audit is not None and asked.told is not None and code != errors.Code.CHUNK:
+            user = asked.caller[0] if asked.caller is not None else asked.who.common_name
+            self._audit.note(Subject(user, asked.who.address), asked.told, code)
 
     def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
         """A request of the door's own. Raises a ZkvError when it cannot set out."""
@@ -237,6 +257,7 @@ class Asking:
 
         def told(code: int, revision: int, body: Any) -> None:
             if self._forget(id_) is not None:
+                self._note(asked, code)
                 asked.asker.answered(asked.op, code, revision, body)
 
         def go_on(fields: tuple[Any, ...]) -> None:
@@ -298,6 +319,8 @@ class Asking:
         """What was asked in this turn leaves, in as few frames as entry_bytes_max allows."""
         if self._dated_id != self._last_id:
             self._date()
+        if self._audit is not None:
+            self._audit.flush(self._now)
         for key in list(self._gathered):
             self._close_group(key)
         self._gathered_sizes.clear()
@@ -386,6 +409,7 @@ class Asking:
                         self._tally.answered(asked.way & ~STREAMED, 0, now - asked.taken)
                     if now - asked.taken > self._slow.limit_ms and asked.way < STREAMED:
                         self._slow.answered(asked.way, 1, asked.size, taken=asked.taken, now=now, index=mail.index)
+                self._note(asked, code)
                 asked.asker.answered(asked.op, code, revision, body)
             if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
                 self._started.update(self._groups.get(gid, ()))
@@ -481,6 +505,7 @@ class Asking:
                 self._tally.failed[asked.way & ~STREAMED] += 1
             if asked.way >= STREAMED:
                 self._post("storage", m.StreamCredit(asked.gid, id_, 0))
+            self._note(asked, error.code)
             asked.asker.answered(asked.op, error.code, 0, (error.detail,) if error.detail else ())
 
     def _settle_all(self, error: errors.ZkvError, which: Callable[[int, _Asked], bool]) -> None:

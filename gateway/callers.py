@@ -39,6 +39,8 @@ class Who(NamedTuple):
 
     token: str = ""
     common_name: str = ""
+    address: str = ""
+    """Where it is, for the audit log."""
 
 
 NOBODY: Final = Who()
@@ -52,7 +54,7 @@ def who_calls(line: Answers, call: Call, callers: Callers) -> Who:
     for name, value in call.head.metadata if callers.asks else ():
         if name == b"token" or (name == b"authorization" and not token):
             token = value.decode("utf-8", "replace")
-    return Who(token, line.common_name) if token or line.common_name else NOBODY
+    return Who(token, line.common_name, line.address) if token or line.common_name or callers.audited else NOBODY
 
 
 class _User(NamedTuple):
@@ -62,11 +64,15 @@ class _User(NamedTuple):
 
 
 class Callers:
-    """`enabled`: users are asked who they are; `asks`: or it is not known yet, for storage has not spoken."""
+    """`enabled`: users are asked who they are; `asks`: or it is not known yet, for storage has not spoken.
+
+    `audited`: there is an audit log, so that it counts where somebody is though nobody asks who.
+    """
 
     def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
         self.enabled = False
+        self.audited = False
         self.asks = True
         self.revision = 0
         self._users: dict[str, _User] = {}

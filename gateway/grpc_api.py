@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from zkv.errors import NotTrusted
+from zkv.gateway.audit import Audit
 from zkv.gateway.callers import Callers, tokens_of
 from zkv.gateway.doors import Shown
 from zkv.gateway.grpc_desk import EtcdDesk
@@ -368,7 +369,9 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
         slow_ms=config.warning_ms()[1],
         callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
         bcrypt_cost=config.bcrypt_cost,
+        audit=Audit(config.audit_log, "grpc") if config.audit_log else None,
     )
+    desk.asking.callers.audited = bool(config.audit_log)
     message_max = config.max_request_bytes + MESSAGE_OVERHEAD_BYTES
     limits = http2_limits(config, message_max)
     mailbox.on_look = desk.asking.look

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zkv.config import Limits
+    from zkv.gateway.audit import Audit
     from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers, Connection, Served
     from zkv.gateway.http2.grpc import Call
@@ -82,6 +83,7 @@ class EtcdDesk:
         slow_ms: int = 300,
         callers: Callers | None = None,
         bcrypt_cost: int = 10,
+        audit: Audit | None = None,
     ) -> None:
         self.dirty: set[Connection] = set()
         self.answering = Answering(cluster_id, member_id)
@@ -95,6 +97,7 @@ class EtcdDesk:
             slow_ms=slow_ms,
             callers=callers,
             bcrypt_cost=bcrypt_cost,
+            audit=audit,
         )
         self.watches = WatchDesk(
             limits=limits,

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
+from zkv.gateway.audit import Audit, Audited, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.logins import Logins
@@ -48,7 +49,7 @@ from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
-from zkv.gateway.threshold import USHER, Threshold, common_name
+from zkv.gateway.threshold import USHER, Threshold, address, common_name
 from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, PASSWORD, RAFT, STAMPED, STREAMED, WRITE
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
@@ -88,7 +89,7 @@ class _Group:
     `taken`: when it set out. `told`: the door's own, and who is to be told of it; it has one request, and no client.
     """
 
-    __slots__ = ("client", "ids", "size", "started", "taken", "told", "way")
+    __slots__ = ("audited", "client", "ids", "size", "started", "taken", "told", "way")
 
     def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int, taken: int) -> None:
         self.client = client
@@ -98,6 +99,7 @@ class _Group:
         self.taken = taken
         self.started = False
         self.told: Told | None = None
+        self.audited: Audited | None = None
 
 
 class NativeGateway:
@@ -120,7 +122,9 @@ class NativeGateway:
         ring: Callable[[], object] = int,
         callers: Callers | None = None,
         bcrypt_cost: int = 10,
+        audit: Audit | None = None,
     ) -> None:
+        self._audit = audit
         self.finished = False
         self._kept_tally = Tally()
         self.counts: Counter[str] = Counter()
@@ -204,6 +208,8 @@ class NativeGateway:
             self._looking.tend(now, self._term)
         self._expire(now)
         self._watches.tick(now)
+        if self._audit is not None:
+            self._audit.flush(now)
         self.finished = self._drain_by is not None and not self._groups
 
     def next_wakeup(self, now: int) -> int | None:
@@ -246,6 +252,8 @@ class NativeGateway:
             except errors.ZkvError as error:
                 stranger = [group for group in groups if not _authenticates(group)]
                 self._refuse(client, dict.fromkeys([id_ for group in stranger for id_ in group.ids], error))
+                for group in stranger if self._audit is not None else ():
+                    self._audited(client, group.payload, None).failed(error)
                 groups = [group for group in groups if _authenticates(group)]
         for way, ids, payload in groups:
             if way & PASSWORD:
@@ -259,9 +267,14 @@ class NativeGateway:
         if self._drain_by is not None:
             self._refuse(client, {id_: errors.Stopped()})
         elif op == m.Op.AUTHENTICATE:
-            self._logins.authenticate(
-                fields, now, lambda code, revision, body: self._answer(client, ((id_, code, revision, body),))
-            )
+            noted = self._audited(client, payload, None) if self._audit is not None else None
+
+            def told(code: int, revision: int, body: Any) -> None:
+                if noted is not None:
+                    noted.note(id_, code)
+                self._answer(client, ((id_, code, revision, body),))
+
+            self._logins.authenticate(fields, now, told)
         else:
 
             def go_on(filled: tuple[Any, ...]) -> None:
@@ -314,12 +327,21 @@ class NativeGateway:
         if caller is not None:
             payload = envelope.with_caller(payload, caller)
         if error is not None:
+            if self._audit is not None:
+                self._audited(client, payload, caller).failed(error)
             self._refuse(client, dict.fromkeys(ids, error))
             return
         if way >= STREAMED and (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
             self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
             return
-        self._set_out(client, ids, way, payload, now)
+        group = self._set_out(client, ids, way, payload, now)
+        if self._audit is not None:
+            group.audited = self._audited(client, payload, caller)
+
+    def _audited(self, client: Client, payload: bytes, caller: m.Caller | None) -> Audited:
+        assert self._audit is not None
+        user = caller[0] if caller is not None else common_name(self._threshold, client)
+        return audited(self._audit, user, address(self._threshold, client), payload)
 
     def _set_out(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> _Group:
         gid = self._last_gid = self._last_gid + 1
@@ -382,6 +404,8 @@ class NativeGateway:
             else:  # a part of the group; the rest follows
                 answered = {id_ for id_, *_ in codec.unpack(payload)[4]}
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
+            if group.audited is not None:
+                group.audited.answered(payload)
             if group.told is not None:
                 _, code, revision, body = codec.unpack(payload)[4][0]
                 group.told(code, revision, body)
@@ -511,6 +535,8 @@ class NativeGateway:
         if group is not None and group.told is not None:
             group.told(error.code, 0, ())
         elif group is not None and group.ids:
+            if group.audited is not None:
+                group.audited.failed(error)
             self._refuse(group.client, dict.fromkeys(group.ids, error))
 
     def _settle_all(self, error: errors.ZkvError, which: Callable[[_Group], bool]) -> None:
@@ -587,6 +613,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         ring=lambda: mailbox.ring_at(node.actors),
         callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
         bcrypt_cost=config.bcrypt_cost,
+        audit=Audit(config.audit_log, "native") if config.audit_log else None,
     )
     mailbox.on_look = gateway.look
     for neighbour in NEIGHBOURS:

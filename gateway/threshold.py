@@ -61,3 +61,12 @@ def common_name(threshold: Threshold | None, client: Client) -> str:
         return ""
     guest = threshold.guests.find(client[2], monotonic_ms())
     return guest.common_name if guest is not None else ""
+
+
+def address(threshold: Threshold | None, client: Client) -> str:
+    """Where a client is, as far as it is known: by the introduction of its key, else the door and its routing id."""
+    if threshold is not None and len(client) > 2:
+        guest = threshold.guests.find(client[2], monotonic_ms())
+        if guest is not None:
+            return guest.address
+    return f"{client[0]}:{client[1].hex()}"

@@ -96,6 +96,8 @@ class NodeConfig:
     """Tokens of users: `simple`, or `jwt,pub-key=FILE,priv-key=FILE,sign-method=RS512,ttl=10m`."""
     auth_token_ttl: int = 300
     """Seconds that a simple token lives without being shown."""
+    audit_log: str = ""
+    """A file that is told who asked what of which keys, and whether he was let; nowhere when empty."""
     bcrypt_cost: int = 10
     """Each one more makes hashing a password, and guessing one, take twice as long; 4 to 31."""
     log_level: str = "info"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ARGUMENTS = ("--bcrypt-cost", "4")
 
@@ -199,3 +201,27 @@ def test_a_certificate_names_its_user() -> None:
         client.put("mine", "1")
         with pytest.raises(errors.PermissionDenied):
             client.put("other", "1")
+
+
+def test_the_audit_log_tells_of_both_doors(tmp_path: Path) -> None:
+    """Who was let do what, and who was not; no password and no value is in it."""
+    log = tmp_path / "audit.log"
+    with LocalCluster(nodes=1, etcd_api=True, arguments=(*ARGUMENTS, "--audit-log", str(log))) as alone:
+        with enable(alone) as root, zkv.Client(alone.endpoints, user="alice", password="pw", timeout=30) as alice:
+            root.put("b", "a-secret-value")
+            with pytest.raises(errors.PermissionDenied):
+                alice.get("b")
+        with EtcdApi(alone.etcd_endpoints[0]) as api:
+            token = api.Authenticate(name="alice", password="pw").token
+            api.Put(metadata=(("token", token),), key=b"a/1", value=b"a-secret-value")
+    text = log.read_text()
+    told = [json.loads(line) for line in text.splitlines()]
+    seen = {(line["door"], line["user"], line["op"], line.get("key"), line["allowed"]) for line in told}
+    assert {
+        ("native", "root", "PUT", "b", True),
+        ("native", "alice", "RANGE", "b", False),
+        ("grpc", "alice", "PUT", "a/1", True),
+    } <= seen
+    assert any(line["op"] == "AUTHENTICATE" and line["names"] == ["alice"] for line in told)
+    assert any(line["door"] == "grpc" and line["from"].startswith("127.0.0.1:") for line in told)
+    assert not any(secret in text for secret in ("a-secret-value", "rootpw", '"pw"', token))
