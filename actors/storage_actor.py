@@ -495,6 +495,7 @@ class StorageActor:
         """An empty message at once tells the gateway that it is under way, however long it takes."""
         door = m.door_of(asked.incarnation)
         if self._defragmenter.ask(asked, self._store.engine):
+            self._tend_at = 0  # from this turn on: its end is to be looked for
             self._post(door, m.GatewayAnswers(asked.incarnation, ((asked.gid, self._machine.packed([]), False),)))
         else:
             self._post(door, m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))

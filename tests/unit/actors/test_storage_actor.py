@@ -470,3 +470,20 @@ def test_without_room_on_the_disk_it_applies_nothing_more_and_reads_go_on() -> N
     engine.is_full = False
     with pytest.raises(DiskFull, match="space on the disk again"):
         house.hear(after_ms=FULL_MS_MIN)
+
+
+def test_the_end_of_a_defragmentation_is_looked_for_where_nothing_else_comes(house: House) -> None:
+    """Asked of a store at rest: it is to wake by itself, and answer."""
+    house.write(m.Put(b"a", b"1"))
+    while (wakeup := house.actor.next_wakeup(house.now)) is not None:
+        house.hear(after_ms=max(0, wakeup - house.now))
+    house.answers()
+    house.read(m.Defragment())
+    found = house.answers()
+    while not found[-1][2]:
+        wakeup = house.actor.next_wakeup(house.now)
+        assert wakeup is not None
+        house.actor._defragmenter.wait()
+        house.hear(after_ms=max(0, wakeup - house.now))
+        found += house.answers()
+    assert [last for _, _, last in found] == [False, True]
