@@ -239,6 +239,8 @@ class StorageActor:
                 self._tend_flush(now)
         else:
             self._tend_full_disk(now)
+        if self.finished:  # the store is closed
+            return
         self._housekeeper.tend(self._machine, now)
         self._tend_defragmentation(now)
         if self._must_begin:

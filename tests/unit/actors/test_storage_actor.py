@@ -316,6 +316,17 @@ def test_it_stops_when_all_is_flushed(house: House) -> None:
     assert house.actor.finished
 
 
+def test_nothing_is_looked_after_once_the_store_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it would be time to look at its size: RocksDB answers nothing any more."""
+    house.hear(m.LeaderIs(1, 1))
+    house.write(m.Put(b"a", b""))
+    house.actor.handle([("supervisor", Stop())], house.now)
+    house.flusher.done = True
+    monkeypatch.setattr(MemoryEngine, "size_in_use", lambda _engine: pytest.fail("it was asked"))
+    house.hear(after_ms=60_000)
+    assert house.actor.finished
+
+
 def carried(source: House, target: House, stream: int = 99) -> m.SnapshotTaken:
     """A snapshot from one to the other, chunk by chunk as it is asked for; what the last chunk came to."""
     wanted = 0
