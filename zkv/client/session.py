@@ -326,7 +326,10 @@ class Session:
 
     def _is_wanted(self) -> bool:
         """Somebody wants something to be sent."""
-        return any(self._queues) or bool(self._special) or (self._watching is not None and self._watching.is_wanted)
+        waiting = (*self._queues, self._special)  # those that got done meanwhile lie there still
+        return any(ticket.state is QUEUED for tickets in waiting for ticket in tickets) or (
+            self._watching is not None and self._watching.is_wanted
+        )
 
     def _log_in(self, ticket: Ticket, now: int, out: list[tuple[int, bytes]]) -> None:
         """All else waits for its answer."""
