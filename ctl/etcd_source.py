@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv.client.ops import key_range
 from zkv.ctl.options import CommandError
-from zkv.gateway.pb import backend_pb2 as backend
 from zkv.gateway.pb import rpc_pb2 as pb
 
 if TYPE_CHECKING:
@@ -199,8 +198,8 @@ class EtcdSource:
             self._authenticate()
 
     def _authenticate(self) -> None:
-        asked = backend.Credentials(name=self._credentials.user, password=self._credentials.password)
-        method = self._method("Auth/Authenticate", backend.Credentials, backend.Admission)
+        asked = pb.AuthenticateRequest(name=self._credentials.user, password=self._credentials.password)
+        method = self._method("Auth/Authenticate", pb.AuthenticateRequest, pb.AuthenticateResponse)
         try:
             self._token = (("token", method(asked, timeout=CALL_S).token),)
         except self._grpc.RpcError as error:

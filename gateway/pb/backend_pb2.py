@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czkv/gateway/pb/backend.proto\x12\x07leasepb\"6\n\x05Lease\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0b\n\x03TTL\x18\x02 \x01(\x03\x12\x14\n\x0cRemainingTTL\x18\x03 \x01(\x03\"-\n\x0b\x43redentials\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\x1a\n\tAdmission\x12\r\n\x05token\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czkv/gateway/pb/backend.proto\x12\x07leasepb\"6\n\x05Lease\x12\n\n\x02ID\x18\x01 \x01(\x03\x12\x0b\n\x03TTL\x18\x02 \x01(\x03\x12\x14\n\x0cRemainingTTL\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,4 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LEASE']._serialized_start=41
   _globals['_LEASE']._serialized_end=95
-  _globals['_CREDENTIALS']._serialized_start=97
-  _globals['_CREDENTIALS']._serialized_end=142
-  _globals['_ADMISSION']._serialized_start=144
-  _globals['_ADMISSION']._serialized_end=170
 # @@protoc_insertion_point(module_scope)

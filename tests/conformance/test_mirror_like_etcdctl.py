@@ -141,3 +141,19 @@ def test_it_begins_at_a_revision_and_ends_where_history_does(pairs: tuple[Pair, 
     assert (refused.code, refused.stderr) == (1, "Error: etcdserver: mvcc: required revision has been compacted\n")
     nobody = pair.here.run("make-mirror --dial-timeout 200ms 127.0.0.1:1")
     assert (nobody.code, "no connection within 200ms to tcp://127.0.0.1:1" in nobody.stderr) == (1, True)
+
+
+def test_the_destination_may_ask_who_comes(pairs: tuple[Pair, Pair], tmp_path: Path) -> None:
+    """--dest-user and --dest-password say it, and not --user."""
+    pair, _ = pairs
+    with LocalCluster(1, data_dir=tmp_path / "closed") as closed:
+        there = Player.of_zkv(closed.endpoints[0], tmp_path / "there")
+        for line in ("user add root:pw", "user grant-role root root", "auth enable"):
+            done = there.do(line)
+            assert done.code == 0, done.stderr
+        pair.here.do("put a 1")
+        refused = pair.here.run(f"make-mirror {closed.endpoints[0]}")
+        assert (refused.code, "user name is empty" in refused.stderr) == (1, True), refused.stderr
+        running = pair.here.start(f"make-mirror --dest-user root --dest-password pw {closed.endpoints[0]}")
+        wait_until(lambda: there.do("--user root:pw get a").stdout == "a\n1\n", "a is mirrored", WAIT_S)
+        running.end(signal.SIGTERM)
