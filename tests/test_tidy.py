@@ -122,8 +122,7 @@ def test_no_module_is_dead() -> None:
         for name in modules()
         if name.split(".")[-1].startswith("test_")
         or name.endswith((".__main__", "conftest"))
-        or name.startswith("tests.compose.")  # run by `make test-compose`
-        or name.startswith("tests.conformance.clients.")  # run by test_python_clients, each in a process of its own
+        or name.startswith(("tests.compose.", "tests.conformance.clients."))  # run by make, and by test_python_clients
     }
     ours = {name for name in modules() if name.startswith("zkv")}
     dead = ours - reached_from(ENTRY_POINTS)
