@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,10 +28,12 @@ from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 FILE_BYTES_MAX: Final = 256 << 20
 KEY_BYTES_MAX: Final = 512
+WATCHES_MAX: Final = 100_000
+"""Watches of one door that are known here; of older ones it is not told that their permission went."""
 LOOK_MS: Final = 1_000
 """How often it is looked whether the file is still there, and how large it is."""
 WARN_MS: Final = 60_000
@@ -196,6 +199,38 @@ class Audited:
         told = self._left.pop(id_, None)
         if told is not None:
             self._audit.note(self._subject, told, code)
+
+
+class WatchAudit:
+    """One door's watches: noted when they begin or are refused, and when their permission goes."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._known: OrderedDict[tuple[int, int], tuple[Subject, dict[str, Any]]] = OrderedDict()
+
+    def begin(self, stream: int, watches: Iterable[tuple[Any, ...]], subject: Subject) -> None:
+        """They are asked for; what becomes of each is told to its stream."""
+        for id_, key, *rest in watches:
+            told = {"op": "WATCH", "key": _text(key)} | ({"range_end": _text(rest[0])} if rest and rest[0] else {})
+            self._known[stream, id_] = subject, told
+        while len(self._known) > WATCHES_MAX:
+            self._known.popitem(last=False)
+
+    def told(self, stream: int, payload: bytes) -> None:
+        """A packed `Answers` of the watch actor."""
+        for ids, kind, _, body in codec.unpack(payload)[6]:
+            if kind == m.WatchKind.CREATED:
+                self._note(stream, ids, 0)
+            elif kind == m.WatchKind.CANCELLED:
+                if body[0] in _DENIED:
+                    self._note(stream, ids, body[0])
+                for id_ in ids:
+                    self._known.pop((stream, id_), None)
+
+    def _note(self, stream: int, ids: Iterable[int], code: int) -> None:
+        for id_ in ids:
+            if (stream, id_) in self._known:
+                self._audit.note(*self._known[stream, id_], code)
 
 
 def audited(audit: Audit, user: str, address: str, payload: bytes) -> Audited:

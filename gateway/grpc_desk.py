@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zkv import errors
 from zkv.gateway import contests, grpc_lease, grpc_streams
 from zkv.gateway.asking import Asking
+from zkv.gateway.audit import Audit, WatchAudit
 from zkv.gateway.callers import who_calls
 from zkv.gateway.contests import Contest
 from zkv.gateway.grpc_lease import KeepAlives
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zkv.config import Limits
-    from zkv.gateway.audit import Audit
     from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers, Connection, Served
     from zkv.gateway.http2.grpc import Call
@@ -106,6 +106,7 @@ class EtcdDesk:
             post=post,
             callers=self.asking.callers,
         )
+        self.watches.audit = WatchAudit(audit) if audit is not None else None
         self.gathered_bytes = 0
         self.now = 0
         """Of the last that was heard."""

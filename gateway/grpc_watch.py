@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zkv import errors
+from zkv.gateway.audit import Subject
 from zkv.gateway.callers import who_calls
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.http2.grpc_words import Status
@@ -29,6 +30,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zkv.gateway.audit import WatchAudit
     from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers
     from zkv.gateway.http2.grpc import Call
@@ -77,6 +79,7 @@ class WatchDesk:
     ) -> None:
         self.answering = answering
         self.callers = callers
+        self.audit: WatchAudit | None = None
         self.revision = 0
         """The newest one that the actor has spoken of."""
         self._limits = limits
@@ -116,6 +119,8 @@ class WatchDesk:
     def out(self, mail: m.WatchOut) -> None:
         if mail.incarnation == self._incarnation:
             for number, payload in mail.answers:
+                if self.audit is not None:
+                    self.audit.told(number, payload)
                 stream = self._streams.get(number)
                 if stream is not None:
                     stream.told(payload)
@@ -207,6 +212,9 @@ class WatchStream:
             pb.WatchCreateRequest.NOPUT in filters, pb.WatchCreateRequest.NODELETE in filters,
             asked.progress_notify, asked.fragment,
         )  # fmt: skip
+        if self._desk.audit is not None:
+            user = caller[0] if caller is not None else self._line.common_name
+            self._desk.audit.begin(self.number, (tuple(watch),), Subject(user, self._line.address))
         self._desk.say(self, _WATCH, ((tuple(watch),), caller))
 
     def _refuse(self, reason: str) -> None:

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import envelope
-from zkv.gateway.audit import Audit, Audited, audited
+from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.logins import Logins
@@ -160,6 +160,7 @@ class NativeGateway:
         self._watches = Watches(
             limits=limits, incarnation=incarnation, leaderless_ms=leaderless_ms, post=post, say=self._say
         )
+        self._watches.audit = WatchAudit(audit) if audit is not None else None
 
     @property
     def in_flight(self) -> tuple[int, int]:
@@ -306,7 +307,11 @@ class NativeGateway:
                     caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
                 except errors.ZkvError as error:
                     caller = error
-        return self._watches.word(client, kind, fields, now, caller)
+        subject = None
+        if self._audit is not None and kind == m.ClientKind.WATCH:
+            user = caller[0] if isinstance(caller, tuple) else common_name(self._threshold, client)
+            subject = Subject(user, address(self._threshold, client))
+        return self._watches.word(client, kind, fields, now, caller, subject=subject)
 
     def _unable(self, size: int) -> errors.ZkvError | None:
         """Why no group of `size` bytes can set out now."""

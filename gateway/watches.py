@@ -34,6 +34,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from zkv.gateway.audit import Subject, WatchAudit
     from zkv.gateway.doors import Client
     from zkv.limits import Limits
     from zkv.wire.messages import Caller
@@ -106,6 +107,7 @@ class Watches:
         self._leads = False  # somebody does, as far as this member knows
         self._leaderless_since: int | None = None
         self._closed = False
+        self.audit: WatchAudit | None = None
 
     def __len__(self) -> int:
         """Streams, lost ones included."""
@@ -127,10 +129,13 @@ class Watches:
         fields: tuple[Any, ...],
         now: int,
         caller: Caller | errors.ZkvError | None = None,
+        *,
+        subject: Subject | None = None,
     ) -> errors.ZkvError | None:
         """One of KINDS. Returns what is wrong with the message, if it cannot be answered by watch answers.
 
-        `caller`: who wants to watch, where that is asked; an error where he shows a token that is none.
+        `caller`: who wants to watch, where that is asked; an error where he shows a token that is none. `subject`: who
+        the audit log says it was.
         """
         if not _shaped(kind, fields):
             return errors.InvalidRequest("fields of a message about watches")
@@ -140,7 +145,11 @@ class Watches:
             if self._say(client, (_cancelled(_ALL, stream.lost),)):
                 del self._by_client[client]
         elif kind == _WATCH:
-            return self._watch(client, stream, fields[0], now, caller)
+            error = self._watch(client, stream, fields[0], now, caller)
+            begun = self._by_client.get(client)
+            if self.audit is not None and subject is not None and begun is not None and begun.lost is None:
+                self.audit.begin(begun.number, _sorted_out(fields[0])[0], subject)
+            return error
         elif stream is None:
             self._say(client, (_cancelled(_ALL, errors.StreamLost()),))
         else:
@@ -219,6 +228,8 @@ class Watches:
             return
         for number, payload in mail.answers:
             stream = self._by_number.get(number)
+            if self.audit is not None:
+                self.audit.told(number, payload)
             if stream is not None and not self._post(stream.client, payload):
                 self._end(stream, errors.StreamLost())
 

@@ -211,6 +211,8 @@ def test_the_audit_log_tells_of_both_doors(tmp_path: Path) -> None:
             root.put("b", "a-secret-value")
             with pytest.raises(errors.PermissionDenied):
                 alice.get("b")
+            with alice.watch(prefix="a/"), pytest.raises(errors.PermissionDenied), alice.watch("b") as refused:
+                next(refused)
         with EtcdApi(alone.etcd_endpoints[0]) as api:
             token = api.Authenticate(name="alice", password="pw").token
             api.Put(metadata=(("token", token),), key=b"a/1", value=b"a-secret-value")
@@ -221,6 +223,8 @@ def test_the_audit_log_tells_of_both_doors(tmp_path: Path) -> None:
         ("native", "root", "PUT", "b", True),
         ("native", "alice", "RANGE", "b", False),
         ("grpc", "alice", "PUT", "a/1", True),
+        ("native", "alice", "WATCH", "a/", True),
+        ("native", "alice", "WATCH", "b", False),
     } <= seen
     assert any(line["op"] == "AUTHENTICATE" and line["names"] == ["alice"] for line in told)
     assert any(line["door"] == "grpc" and line["from"].startswith("127.0.0.1:") for line in told)

@@ -10,7 +10,7 @@ import pytest
 
 from zkv import errors
 from zkv.gateway import audit
-from zkv.gateway.audit import Audit, Subject, audited, described
+from zkv.gateway.audit import Audit, Subject, WatchAudit, audited, described
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -105,6 +105,28 @@ def test_each_request_of_a_group_is_noted_once(path: Path) -> None:
     assert [(line["key"], line["outcome"]) for line in lines(path)] == [
         ("1", "OK"), ("2", "RequestTimeout"), ("3", "RequestTimeout"),
     ]  # fmt: skip
+    log.close()
+
+
+def test_a_watch_is_noted_when_it_begins_and_when_its_permission_goes(path: Path) -> None:
+    """Or when it is refused; not when its client ends it."""
+    log = Audit(str(path), "grpc")
+    watches = WatchAudit(log)
+    watches.begin(7, ((1, b"a", b"b"), (2, b"c"), (3, b"d")), ALICE)
+    denied = errors.PermissionDenied.code
+    for ids, kind, body in (
+        ((1, 2), m.WatchKind.CREATED, ()),
+        ((3,), m.WatchKind.CANCELLED, (denied, 0, 0)),
+        ((1,), m.WatchKind.CANCELLED, (denied, 0, 0)),
+        ((2,), m.WatchKind.CANCELLED, (0, 0, 0)),
+        ((1,), m.WatchKind.CANCELLED, (denied, 0, 0)),
+    ):
+        watches.told(7, codec.pack((1, 1, 1, 1, (), 0, ((ids, int(kind), 5, body),))))
+    log.flush(0)
+    assert [(line["op"], line["key"], line["allowed"]) for line in lines(path)] == [
+        ("WATCH", "a", True), ("WATCH", "c", True), ("WATCH", "d", False), ("WATCH", "a", False),
+    ]  # fmt: skip
+    assert lines(path)[0]["range_end"] == "b"
     log.close()
 
 
