@@ -69,6 +69,7 @@ FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn; ...
 # ... and what an entry may have given cause for is looked after as late: each look costs the turns of all requests.
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
+COMPACTION_REST_MS = 10  # a step takes two or three
 FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
 SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
@@ -164,6 +165,7 @@ class StorageActor:
         self._held: list[Answered] = []  # answers that wait for physical compaction
         self._stopping = False
         self._space = space
+        self._compact_at = self._compacted_at = 0  # when the next step may be done; the entry applied at the last one
         self._full_until: int | None = None  # there was no room on the disk; when to look again
         self._applies = Histogram()
         self._slow_applies = 0
@@ -227,9 +229,8 @@ class StorageActor:
         """All but entries and small reads: what is under way, and what time brings."""
         self._step_flows(now)
         with self._room_needed(now):
-            if self._machine.compaction.is_due(self._machine.store.compacted) and self._full_until is None:
-                self._machine.compaction_step()
-                self._release_held()
+            if self._compacts and self._compact_at <= now:
+                self._compact(now)
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
@@ -250,10 +251,21 @@ class StorageActor:
         elif self._say_at is None and self._feed.is_due:
             self._say_at = now + SAY_MS
 
-    def _next_tend(self, now: int) -> int | None:
+    @property
+    def _compacts(self) -> bool:
         machine = self._machine
-        compacts = machine.compaction.is_due(machine.store.compacted) and self._full_until is None
-        if compacts or any(self._can_step(flow) for flow in self._flows):
+        return self._full_until is None and machine.compaction.is_due(machine.store.compacted)
+
+    def _compact(self, now: int) -> None:
+        """A step, and a rest, if anything was applied since the one before."""
+        busy = self._machine.applied != self._compacted_at
+        self._compacted_at = self._machine.applied
+        self._machine.compaction_step()
+        self._compact_at = now + busy * COMPACTION_REST_MS
+        self._release_held()
+
+    def _next_tend(self, now: int) -> int | None:
+        if (self._compacts and self._compact_at <= now) or any(self._can_step(flow) for flow in self._flows):
             return now
         if self._feed.can_step or self._auditor.can_step:
             return now
@@ -268,6 +280,8 @@ class StorageActor:
             wakeups.append(now + POLL_MS)
         if self._full_until is not None:
             wakeups.append(self._full_until)
+        elif self._compacts:
+            wakeups.append(self._compact_at)
         if self._say_at is not None:
             wakeups.append(self._say_at)
         if self._must_begin or self._auth_feed.is_behind:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from zkv.core.mvcc.engine import Engine, Reader
 
-STEP_EVENTS: Final = 1000
-STEP_BYTES: Final = 4 << 20
+STEP_EVENTS: Final = 250
+STEP_BYTES: Final = 1 << 20
+"""A step is what a write may have to wait for."""
 HASH_OF_NOTHING: Final = zlib.crc32(b"zkv")
 """Not 0, which etcdctl's JSON leaves out: an empty store has a hash as any other."""
 
