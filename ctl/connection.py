@@ -91,6 +91,9 @@ class Connection:
             self._session.submit(request, deadline, endpoint=endpoint) for endpoint, request in enumerate(requests)
         ]
         ended = self._wait(tickets)
+        for endpoint, ticket in enumerate(tickets):
+            if isinstance(ticket.error, NoConnection) and endpoint in self._transport.reasons:
+                ticket.error = NoConnection(f"{ticket.error.detail}: {self._transport.reasons[endpoint]}")
         return [Reply(ticket, ended[ticket] - began) for ticket in tickets]
 
     def stream(self, request: Range) -> tuple[Header, Iterator[RangeAnswer]]:

@@ -59,7 +59,7 @@ def met(call: Call) -> Iterator[tuple[Client, Header]]:
         try:
             header = client.status(timeout=dial_ns / SECOND_NS).header
         except DeadlineExceeded:
-            raise no_connection(client.endpoints, dial_ns) from None
+            raise no_connection(client.endpoints, dial_ns, client.reasons) from None
         yield client, header
 
 

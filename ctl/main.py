@@ -16,7 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zkv.ctl.command import Call, Command, Streams
-from zkv.ctl.options import EXIT_BAD_CONNECTION, EXIT_ERROR, GLOBAL_FLAGS, CommandError, UsageError, Values, parse
+from zkv.ctl.options import (
+    EXIT_BAD_CONNECTION,
+    EXIT_ERROR,
+    GLOBAL_FLAGS,
+    CommandError,
+    UsageError,
+    Values,
+    parse,
+    perhaps,
+)
 from zkv.errors import AuthFailed, NoPasswordUser, ZkvError
 
 if TYPE_CHECKING:
@@ -146,7 +155,8 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
             break
         if name not in GROUPS:
             group, _, last = name.rpartition(" ")
-            raise UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"')
+            words = {each.removeprefix(f"{group} ").split()[0] for each in COMMANDS if each.startswith(group)}
+            raise UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"{perhaps(last, words)}')
     return name, rest
 
 

@@ -153,6 +153,14 @@ class Values:
         return value
 
 
+def perhaps(word: str, known: Iterable[str], dashes: str = "") -> str:
+    """What a word that is not known may have been meant to be, for the end of the line that says so; or nothing."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {dashes}{close[0]}?)" if close else ""
+
+
 def _parse_switch(text: str) -> bool:
     if text not in _TRUE | _FALSE:
         raise ValueError(f"strconv.ParseBool: parsing {quote(text.encode())}: invalid syntax")
@@ -242,7 +250,7 @@ def parse(
             if not name or name.startswith("-"):
                 raise UsageError(f"bad flag syntax: {argument}")
             if name not in by_name:
-                raise UsageError(f"unknown flag: --{name}")
+                raise UsageError(f"unknown flag: --{name}{perhaps(name, by_name, '--')}")
             flag = by_name[name]
             if not equals:
                 if flag.kind != "switch" and not left:

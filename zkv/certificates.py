@@ -80,6 +80,8 @@ def load_certificates(path: str) -> tuple[x509.Certificate, ...]:
             for certificate in found:
                 _ = certificate.extensions, certificate.subject, certificate.issuer
     except MALFORMED as error:
+        if b"PRIVATE KEY-----" in data:
+            raise ConfigError(f"{path} holds a private key, where a certificate is wanted") from None
         raise ConfigError(f"certificate file {path} is damaged, or holds no certificate: {reason(error)}") from None
     return tuple(found)
 

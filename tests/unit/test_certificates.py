@@ -110,6 +110,13 @@ def test_what_is_no_certificate_file_is_refused(tmp_path: Path, data: bytes) -> 
         assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_key_file_is_no_certificate_file(tmp_path: Path) -> None:
+    """`zkv cert show *.pem` meets both, and says which was taken for what."""
+    _, key = files(tmp_path, leaf(root()))
+    with pytest.raises(ConfigError, match="holds a private key, where a certificate is wanted"):
+        load_certificates(key)
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     """Missing, a directory, too large, or no path at all."""
     with (tmp_path / "large").open("wb") as file:

@@ -126,6 +126,11 @@ class Client(Administration, UserAdministration, Coordination, Observation):
     def endpoints(self) -> tuple[str, ...]:
         return self._transport.endpoints
 
+    @property
+    def reasons(self) -> Mapping[int, str]:
+        """Why endpoints (by their place in `endpoints`) refused our certificate, or we theirs, at the last attempt."""
+        return self._transport.reasons
+
     def __enter__(self) -> Self:
         return self
 

@@ -89,7 +89,8 @@ def normalize(endpoint: str, default: str = "tcp") -> str:
         scheme, address = default, endpoint
     host, colon, port = address.rpartition(":")
     if scheme not in {"tcp", "curve"} or not (colon and host and port.isdecimal()):
-        raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port or curve://host:port")
+        door = " (http and https are for etcd's clients, at another port)" if scheme in {"http", "https"} else ""
+        raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port or curve://host:port{door}")
     return f"{scheme}://{address}"
 
 

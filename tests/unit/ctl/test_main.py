@@ -115,6 +115,16 @@ def test_an_unknown_command_is_refused(words: str) -> None:
         find(words.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("putt a b", "put"), ("endpoint stats", "status"), ("snapsot save x", "snapshot"), ("get a --prefx", "--prefix")],
+)
+def test_a_typo_is_told_what_was_meant_perhaps(words: str, meant: str) -> None:
+    """Of commands, those of groups, and flags; and only what would be right in that place."""
+    assert f" (did you mean {meant}?)\n" in zkv(*words.split()).err
+    assert "did you mean" not in zkv("xyzzy").err
+
+
 def test_an_error_is_one_line_on_stderr() -> None:
     """What happened; and for a command line that cannot be read, where to look."""
     assert zkv("get") == Outcome(
