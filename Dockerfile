@@ -15,7 +15,7 @@ COPY --from=build /opt/zkv /opt/zkv
 ENV PATH=/opt/zkv/bin:$PATH
 USER zkv
 WORKDIR /var/lib/zkv
-EXPOSE 2378 2380
+EXPOSE 2378 2379 2380
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5s --retries=12 CMD ["zkv", "endpoint", "health"]
 ENTRYPOINT ["zkv"]
 CMD ["server"]

@@ -33,8 +33,10 @@ class Compose:
     """One project of compose.yaml."""
 
     def __init__(self) -> None:
-        self.ports = free_ports(3)
-        published = {f"ZKV_PORT_{name.upper()}": str(port) for name, port in zip(NAMES, self.ports, strict=True)}
+        ports = free_ports(6)
+        self.ports = ports[:3]
+        wanted = [f"ZKV_{door}PORT_{name.upper()}" for door in ("", "ETCD_") for name in NAMES]
+        published = {name: str(port) for name, port in zip(wanted, ports, strict=True)}
         self._environment = {**os.environ, **published, "COMPOSE_PROJECT_NAME": f"zkv-test-{secrets.token_hex(4)}"}
 
     def __call__(self, *words: str) -> str:
