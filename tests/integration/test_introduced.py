@@ -15,7 +15,10 @@ from zkv.testing import LocalCluster
 
 
 def clients_come_in(cluster: LocalCluster) -> None:
-    """Both libraries, the command by its flags, and etcdctl at the other door: one key, seen by all."""
+    """Both libraries, the command by its flags, and etcdctl at the other door: one key, seen by all.
+
+    With a certificate that is not a client's, each endpoint says that it is not.
+    """
     with cluster.client() as client:
         client.put("who", "thread", timeout=30)
 
@@ -31,6 +34,9 @@ def clients_come_in(cluster: LocalCluster) -> None:
     files += " --dial-timeout 20s --command-timeout 30s"
     bare = cluster.endpoints[0].removeprefix("curve://")
     assert play_zkv("", Step(f"--endpoints {bare} {files} get who --print-value-only")).stdout == "thread\n"
+    wrong = files.replace("client", "server")
+    sick = play_zkv("", Step(f"--endpoints {','.join(cluster.endpoints)} {wrong} endpoint health"))
+    assert (sick.code, sick.stderr.count("certificate is for another usage")) == (1, 3), sick.stderr
     etcdctl = binary("etcdctl")
     if etcdctl is not None:
         command = [str(etcdctl), "--endpoints", cluster.etcd_endpoints[1], *files.split(), "get", "who"]
