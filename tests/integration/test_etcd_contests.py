@@ -118,7 +118,9 @@ def test_a_lock_is_lost_with_its_lease(sides: list[Side]) -> None:
     """To who waits; and who waits with a lease that ends is told."""
     first, second, third = sides
     first.lock(b"leased").result()
-    waits_2, waits_3 = second.lock(b"leased"), third.lock(b"leased")
+    waits_2 = second.lock(b"leased")
+    wait_until(lambda: len(first.keys(b"leased")) == 2, "who waits, and who has it")
+    waits_3 = third.lock(b"leased")
     wait_until(lambda: len(first.keys(b"leased")) == 3, "who waits, and who has it")
     second.api.LeaseRevoke(ID=second.lease)
     first.api.LeaseRevoke(ID=first.lease)
