@@ -466,10 +466,10 @@ class RaftActor:
             self._post_peer(member, m.ForwardRefused(code, tuple(theirs)))
 
     def _stamp(self, now: int) -> m.Stamp:
-        core = self._core
-        if core is None:
+        if (core := self._core) is None:
             return m.Stamp(self._log.hard_state.term, 0, self._log.hard_state.commit, False)
-        return m.Stamp(core.term, core.leader, core.commit, core.is_learner, core.cluster_time(now))
+        learns = core.is_learner or self._passivity is not None
+        return m.Stamp(core.term, core.leader, core.commit, learns, core.cluster_time(now))
 
     # --- the turn --------------------------------------------------------------------------------------
 

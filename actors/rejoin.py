@@ -127,12 +127,20 @@ class Readmission:
     def __init__(self, post_peer: Callable[[int, NamedTuple], bool]) -> None:
         self._post_peer = post_peer
         self._asking: dict[int, int] = {}  # context of a read round -> who asked
+        self._met_fresh: dict[int, int] = {}  # who asked while this member was fresh, and which start of theirs it was
         self._incarnations: dict[int, int] = {}  # of those who asked: which start of theirs it was that did, ...
         self._learners_as_of: dict[int, int] = {}  # ... and since which conf that start of theirs was a learner
 
     def asked(self, core: Raft, sender: int, incarnation: int, context: int, now: int, *, fresh: bool) -> bool:
-        """`sender` forgot. Returns whether a ReadIndex round called `context` was begun for it."""
+        """`sender` forgot. Returns whether a ReadIndex round called `context` was begun for it.
+
+        "I was fresh when you asked first" is said again to who asks again: that answer may have met no connection yet,
+        and he would be left behind passive, one failure away from a lost quorum. It says what it said then: whatever
+        an earlier start of his told this member, this member had forgotten.
+        """
         if fresh:
+            self._met_fresh[sender] = incarnation
+        if self._met_fresh.get(sender) == incarnation and core.conf.index == 0:
             self._post_peer(sender, RejoinAnswer(fresh=True))
             return False
         if core.leader != core.id:

@@ -352,12 +352,14 @@ class LocalCluster:
         return [sys.executable, "-m", "zkv", "server", *options, *extra]
 
     def _serves(self, number: int) -> bool:
+        """And, of the first members of a cluster in memory, has its vote: before that another one may not fail."""
+        must_vote = self._storage == "memory" and number < self._founders
         with Client(self.endpoints[number], timeout=1.0, **self.client_options) as client:
             try:
                 client.get("\0")
+                return not (must_vote and client.status().is_learner)
             except ZkvError:
                 return False
-        return True
 
     def _leader(self) -> int | None:
         """The running member that says it leads; of several, the one of the latest term."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
-from zkv.actors.rejoin import Passivity
+from zkv.actors.rejoin import Passivity, Readmission
+from zkv.core.raft.log import MemoryLog
+from zkv.core.raft.raft import Raft, RaftConfig
 from zkv.wire.messages import ConfState, Message, MessageKind, Rejoin, RejoinAnswer
 
 if TYPE_CHECKING:
@@ -82,3 +85,21 @@ def test_one_that_is_to_stay_a_learner_need_not_wait_for_a_vote() -> None:
     assert not member.is_over(learning)
     assert member.is_over(learning, stays_learner=True)
     assert not member.is_over(learning._replace(index=6), stays_learner=True)
+
+
+def test_who_was_heard_while_all_were_fresh_is_told_so_again() -> None:
+    """The first answer met no connection; meanwhile there is a leader. Another start of the same member is not told."""
+    posted: list[tuple[int, NamedTuple]] = []
+
+    def post(member: int, message: NamedTuple) -> bool:
+        posted.append((member, message))
+        return True
+
+    core = Raft(RaftConfig(member=1), MemoryLog(BOOTSTRAP), random.Random(1), 0)
+    others = Readmission(post)
+    others.asked(core, 3, 77, 1, 0, fresh=True)
+    others.asked(core, 3, 77, 2, 200, fresh=False)
+    assert posted == [(3, RejoinAnswer(fresh=True))] * 2
+    others.asked(core, 3, 78, 3, 400, fresh=False)
+    others.asked(core, 2, 5, 4, 400, fresh=False)
+    assert len(posted) == 2
