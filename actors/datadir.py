@@ -81,6 +81,7 @@ def opened(config: NodeConfig) -> Iterator[Node]:
         else:
             member_dir = data_dir / "member"
             if _known_identity(member_dir, config) is None:
+                _refuse_others_data(member_dir, config)
                 new_identity(config)  # refuses what can be refused before anything is made
             _make_private(member_dir)
             stack.enter_context(_locked(member_dir / "lock", config.data_dir))
@@ -181,6 +182,22 @@ def _known_identity(member_dir: Path, config: NodeConfig) -> Identity | None:
             f"data directory {config.data_dir} belongs to member {identity.name!r}, not to {config.name!r}"
         )
     return identity
+
+
+def _refuse_others_data(member_dir: Path, config: NodeConfig) -> None:
+    """The identity is written before anything else, so data without one are not zkv's. Raises ConfigError."""
+    if (member_dir / "snap" / "db").is_file():
+        raise ConfigError(
+            f"data directory {config.data_dir} holds etcd's data: import {member_dir}/snap/db with "
+            "zkv snapshot import-etcd, and give zkv another directory"
+        )
+    if any(
+        entry for part in ("wal", "snap") if (member_dir / part).is_dir() for entry in (member_dir / part).iterdir()
+    ):
+        raise ConfigError(
+            f"data directory {config.data_dir} holds data, and {member_dir}/identity, which says whose, is missing: "
+            "give zkv another directory"
+        )
 
 
 def read_identity(path: Path) -> Identity | None:

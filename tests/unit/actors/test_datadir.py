@@ -113,6 +113,22 @@ def test_a_directory_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_directory_of_etcds_is_refused(tmp_path: Path) -> None:
+    """Laid out alike, so settings written for etcd name it: it stays as it was, and its owner is told how to go on."""
+    (tmp_path / "member" / "wal").mkdir(parents=True)
+    (tmp_path / "member" / "snap").mkdir()
+    (tmp_path / "member" / "snap" / "db").write_bytes(b"bbolt")
+    with refused(tmp_path, "holds etcd's data: import .*snap/db with zkv snap"), datadir.opened(config(tmp_path)):
+        pass
+
+
+def test_data_without_an_identity_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "member" / "wal").mkdir(parents=True)
+    (tmp_path / "member" / "wal" / "0.wal").write_bytes(b"log")
+    with refused(tmp_path, "identity, which says whose, is missing"), datadir.opened(config(tmp_path)):
+        pass
+
+
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with refused(tmp_path, "cannot be written"), datadir.opened(config(tmp_path / "file" / "data")):
