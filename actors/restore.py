@@ -179,7 +179,7 @@ def build(
             progress(written)
             batch, held = [], 0
     if place is None:
-        raise CorruptionError("the backup does not say where its store stands")
+        raise CorruptionError("nothing was flushed into this store yet: of a member that runs, take a snapshot instead")
     begun = begin(place, identity, bump=bump, mark_compacted=mark_compacted)
     batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)
     batch += first_records(begun, identity)
