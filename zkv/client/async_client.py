@@ -113,6 +113,11 @@ class AsyncClient(AsyncAdministration, AsyncUserAdministration, AsyncCoordinatio
     def endpoints(self) -> tuple[str, ...]:
         return self._transport.endpoints
 
+    @property
+    def reasons(self) -> Mapping[int, str]:
+        """Why endpoints (by their place in `endpoints`) refused our certificate, or we theirs, at the last attempt."""
+        return self._transport.reasons
+
     async def __aenter__(self) -> Self:
         return self
 
