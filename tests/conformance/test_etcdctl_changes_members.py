@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from zkv.testing import LocalCluster
 if TYPE_CHECKING:
     from pathlib import Path
 
+HEALTHY_AFTER_S = 6.0
+"""etcd changes members only once they have been connected for five seconds (its HealthInterval); zkv does not wait."""
 STEPS = [
     "lock l echo got",
     "member add x --peer-urls=http://127.0.0.1:1 --learner",
@@ -55,8 +58,10 @@ def _alike(outcome: Outcome) -> Outcome:
 def test_members_and_locks_are_changed_as_on_etcd(tmp_path: Path) -> None:
     """A learner is added, not yet promoted, moved, and removed; twice is once too often."""
     with EtcdCluster(tmp_path, nodes=3) as etcd, LocalCluster(nodes=3, etcd_api=True) as cluster:
-        ours = ",".join(endpoint.removeprefix("http://") for endpoint in cluster.etcd_endpoints)
-        for line, one, other in zip(STEPS, _play(ours), _play(",".join(etcd.endpoints)), strict=True):
+        healthy_at = time.monotonic() + HEALTHY_AFTER_S
+        ours = _play(",".join(endpoint.removeprefix("http://") for endpoint in cluster.etcd_endpoints))
+        wait_until(lambda: time.monotonic() > healthy_at, "etcd lets its members be changed")
+        for line, one, other in zip(STEPS, ours, _play(",".join(etcd.endpoints)), strict=True):
             assert one.code == other.code, (line, one, other)
             assert_same(one, other)
 

@@ -117,7 +117,8 @@ class Peer:
             assert (sum(map(len, self.unsent.values())), len(self.unsent)) != before, "no more may come"
 
 
-messages = st.lists(st.one_of(st.binary(max_size=20), st.integers(0, 70_000).map(bytes)), min_size=1, max_size=3)
+# A message, or how many zeros it is made of: a play is told in full where it fails.
+messages = st.lists(st.one_of(st.binary(max_size=20), st.integers(0, 70_000)), min_size=1, max_size=3)
 steps = st.one_of(
     st.tuples(
         st.just("open"),
@@ -148,7 +149,7 @@ def play(peer: Peer, play_: list[Any]) -> None:
     for name, *arguments in play_:
         match name:
             case "open":
-                peer.open(arguments[0], arguments[1], priority=arguments[2])
+                peer.open(arguments[0], list(map(bytes, arguments[1])), priority=arguments[2])
             case "send":
                 peer.send(*arguments)
             case "reset":
