@@ -370,6 +370,7 @@ class Connection:
         for setting, value in words.iter_settings(payload):
             self._set(setting, value)
         self.outflow.frame(words.frame(SETTINGS, ACK, 0))
+        self.outflow.run()  # 6.5.3: the peer relies on its values from the ACK on, so nothing goes by them before
 
     def _set(self, setting: int, value: int) -> None:
         """6.5.2. Unknown ones are ignored."""

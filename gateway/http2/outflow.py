@@ -118,7 +118,7 @@ class Outflow:
             self._queue(stream, data)
         if end:
             self._end(stream, None)
-        self._run()
+        self.run()
         stream.full = stream.queued > self._limits.stream_queued_bytes
         return not stream.full
 
@@ -190,7 +190,7 @@ class Outflow:
         if self.window > WINDOW_MAX:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
         if self._ready:
-            self._run()
+            self.run()
 
     def widen_stream(self, stream: Stream, increment: int) -> None:
         """A stream's. Raises StreamFault."""
@@ -199,10 +199,10 @@ class Outflow:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
         if stream.id in self._blocked and stream.send_window > 0:
             self._ready[stream.id] = stream
-            self._run()
+            self.run()
 
     def set_initial_window(self, size: int) -> None:
-        """6.9.2: of all streams there are, too. Raises ConnectionFault."""
+        """6.9.2: of all streams there are, too. What has room by that waits for `run`. Raises ConnectionFault."""
         change = size - self.initial_window
         self.initial_window = size
         if not change:
@@ -212,7 +212,6 @@ class Outflow:
             if stream.send_window > WINDOW_MAX:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS make a stream's window overflow")
         self._ready = {id_: stream for id_, stream in self._blocked.items() if stream.send_window > 0}
-        self._run()
 
     def hold(self) -> None:
         """The shell has enough to write: DATA waits here, where it is counted."""
@@ -220,7 +219,7 @@ class Outflow:
 
     def release(self) -> None:
         self._held = False
-        self._run()
+        self.run()
 
     def stalled(self, since: int) -> list[Stream]:
         """Streams whose queue has not moved since then."""
@@ -266,7 +265,7 @@ class Outflow:
         if stream.send_window > 0:
             self._ready[stream.id] = stream
 
-    def _run(self) -> None:
+    def run(self) -> None:
         """Serve who is ready, a frame each in turns."""
         while self._ready and self.window > 0 and not self._held:
             id_, stream = next(iter(self._ready.items()))

@@ -263,6 +263,19 @@ def test_6_5_settings_are_acknowledged_once_they_hold() -> None:
     assert answers == [wire.Frame(words.SETTINGS, words.ACK, 0, b"")] * 3
 
 
+def test_6_5_3_nothing_goes_by_a_setting_before_it_is_acknowledged() -> None:
+    """DATA that had no room follows the ACK of the window that gives it some."""
+    server = Wire()
+    server.send(wire.setting(words.INITIAL_WINDOW_SIZE, 0), wire.headers(1))
+    server.connection.send_headers(server.stream(1), BLOCK)
+    server.connection.send_data(server.stream(1), b"late")
+    server.answers()
+    assert [answer.kind for answer in server.send(wire.setting(words.INITIAL_WINDOW_SIZE, 10))] == [
+        words.SETTINGS,
+        words.DATA,
+    ]
+
+
 def test_6_5_3_settings_never_acknowledged() -> None:
     """SETTINGS_TIMEOUT, after a while."""
     server = Wire(greet=False)
