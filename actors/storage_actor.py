@@ -25,8 +25,8 @@ import errno
 import heapq
 from collections import deque
 from pathlib import Path
-from time import monotonic_ns, sleep
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from time import monotonic_ns
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -42,8 +42,8 @@ from zkv.actors.node import asking_actor
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.actors.space import RESERVE_BYTES_MIN, Space
 from zkv.actors.stages import SlowLog
+from zkv.actors.stores import DiskStore, MemoryStore
 from zkv.core.auto_compaction import AutoCompaction
-from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.errors import DiskFull, NoSpace, RequestError, StreamLost, TooManyRequests
 from zkv.gauges import Histogram
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
     from zkv.actors.flusher import Flusher
     from zkv.actors.node import Node
-    from zkv.actors.rocks_engine import RocksEngine
+    from zkv.actors.stores import Store
     from zkv.core.mvcc.engine import Engine
     from zkv.core.mvcc.machine import Answered
     from zkv.core.mvcc.reading import Stream
@@ -74,18 +74,6 @@ FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
 SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
-
-
-class Store(Protocol):
-    """The engine in use, and how another one takes its place."""
-
-    engine: Engine
-
-    def staging(self) -> Engine:
-        """An empty engine beside the one in use."""
-
-    def swap_in(self, staging: Engine) -> None:
-        """`staging` becomes `engine`, durably and at once."""
 
 
 class _Flow:
@@ -620,61 +608,12 @@ class StorageActor:
         self._release_held()
 
 
-class _DiskStore:
-    def __init__(self, path: str) -> None:
-        from zkv.actors.rocks_engine import RocksEngine
-
-        self._engine = self._opened(Path(path), RocksEngine)
-
-    @staticmethod
-    def _opened(path: Path, engine: type[RocksEngine]) -> RocksEngine:
-        """Opening writes a few files: where there is no room even for those, it waits for some."""
-        told = False
-        while True:
-            try:
-                return engine(path)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                if not told:
-                    structlog.get_logger().warning(
-                        "no space left on the disk to open the store, waiting for some", actor="storage", path=str(path)
-                    )
-                told = True
-                sleep(FULL_MS / 1000)
-
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
-    def staging(self) -> Engine:
-        return self._engine.staging()
-
-    def swap_in(self, staging: Engine) -> None:
-        from zkv.actors.rocks_engine import RocksEngine
-
-        assert isinstance(staging, RocksEngine)
-        self._engine = self._engine.swap_in(staging)
-
-
-class _MemoryStore:
-    def __init__(self) -> None:
-        self.engine: Engine = MemoryEngine()
-
-    def staging(self) -> Engine:
-        return MemoryEngine()
-
-    def swap_in(self, staging: Engine) -> None:
-        self.engine.close()
-        self.engine = staging
-
-
 def start(node: Node, incarnation: int) -> tuple[StorageActor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
     mailbox = Mailbox(node.rundir, "storage", ("raft", *node.doors, "watch", "lease"), reports=node.reports)
-    store = _MemoryStore() if node.config.storage == "memory" else _DiskStore(node.store_dir)
+    store: Store = MemoryStore() if node.config.storage == "memory" else DiskStore(node.store_dir)
     actor = StorageActor(
-        store=store,  # type: ignore[arg-type]  # a property serves where the protocol has an attribute
+        store=store,
         limits=node.limits,
         cluster_id=node.cluster_id,
         member_id=node.member_id,
