@@ -96,13 +96,24 @@ def mutated(chance: Random, tree: tuple[Any, ...]) -> bytes:
     """The message `tree`, changed in its structure, its bytes, or both."""
     if chance.random() < 0.6:
         for _ in range(chance.choice((1, 1, 2, 4))):
-            changed = _change_tree(chance, tree)
-            tree = changed if isinstance(changed, tuple) else (changed,)
-    packed: bytes = msgpack.packb(tree, use_bin_type=True)
+            tree = changed(chance, tree)
+    message = packed(tree)
     if chance.random() < 0.6:
         for _ in range(chance.choice((1, 1, 2, 4))):
-            packed = chance.choice(_BYTE_CHANGES)(chance, packed)
-    return packed
+            message = chance.choice(_BYTE_CHANGES)(chance, message)
+    return message
+
+
+def changed(chance: Random, tree: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The tree with something else in one place."""
+    found = _change_tree(chance, tree)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def packed(tree: tuple[Any, ...]) -> bytes:
+    """However deep, and whatever is in it: our own codec would refuse to."""
+    message: bytes = msgpack.packb(tree, use_bin_type=True)
+    return message
 
 
 def _change_tree(chance: Random, node: Any) -> Any:

@@ -81,6 +81,7 @@ class Alarms:
                 self._set((member, int(AlarmType.CORRUPT)), None)
 
     def _set(self, one: tuple[int, int], record: bytes | None) -> None:
+        layout.alarm_key(*one)  # raises struct.error for what could not be kept, before it is taken
         if record is None:
             del self._on[one]
         else:

@@ -53,7 +53,8 @@ _OP_COMPACT: Final = int(m.Op.COMPACT)
 _PUT_FIELDS: Final = len(m.Put._fields)
 # What a request whose fields are not what they should be can raise. The doors check all of them, and still: a request
 # that brings down every member that applies it, and again each time it is fed, is the one thing a log must not hold.
-MALFORMED: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError, struct.error)
+# An AttributeError is none of them: that is a slip of ours, and no request's fault.
+MALFORMED: Final = (TypeError, ValueError, LookupError, OverflowError, struct.error)
 
 
 class Answered(NamedTuple):
@@ -495,6 +496,8 @@ def _checked(session: Any, floor: Any, requests: Any) -> list[bytes]:
     """
     if type(session) is not bytes or len(session) not in {0, 16} or type(floor) is not int:
         raise TypeError
+    if not 0 <= floor < 1 << 63:
+        raise ValueError
     keys = []
     for request, op, fields in requests:
         if type(request) is not int or type(op) is not int or type(fields) is not tuple:

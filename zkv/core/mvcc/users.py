@@ -46,6 +46,25 @@ NAMES_MAX: Final = 10_000
 TOKENS_TOLD_MAX: Final = 10_000
 """Tokens given and not yet told to the doors; older ones are forgotten, and who has one is asked for his password."""
 
+_SHAPES: Final[dict[int, tuple[type, ...]]] = {
+    op: tuple(map(type, one))
+    for op, one in {
+        int(m.Op.AUTH_ENABLE): m.AuthEnable(),
+        int(m.Op.AUTH_DISABLE): m.AuthDisable(),
+        int(m.Op.USER_ADD): m.UserAdd(""),
+        int(m.Op.USER_DELETE): m.UserDelete(""),
+        int(m.Op.USER_CHANGE_PASSWORD): m.UserChangePassword("", ""),
+        int(m.Op.USER_GRANT_ROLE): m.UserGrantRole("", ""),
+        int(m.Op.USER_REVOKE_ROLE): m.UserRevokeRole("", ""),
+        int(m.Op.ROLE_ADD): m.RoleAdd(""),
+        int(m.Op.ROLE_DELETE): m.RoleDelete(""),
+        int(m.Op.ROLE_GRANT_PERMISSION): m.RoleGrantPermission("", 0, b""),
+        int(m.Op.ROLE_REVOKE_PERMISSION): m.RoleRevokePermission("", b""),
+        int(m.Op.LOGIN): m.Login("", b"", 0),
+    }.items()
+}
+"""The types of each change's fields."""
+
 
 class Users:
     """`news` gathers what changed for those who keep a mirror; `is_news`: there is some."""
@@ -90,7 +109,10 @@ class Users:
 
     def change(self, op: int, fields: Any) -> m.AuthChanged:
         """Raises a RequestError, AuthOldRevision; TypeError for fields that are none."""
-        self._changes[op](m.REQUEST_CLASSES[op](*fields))
+        asked = m.REQUEST_CLASSES[op](*fields)
+        if tuple(map(type, asked)) != _SHAPES[op]:
+            raise TypeError  # a name that is no text could be taken here, and then neither kept nor found
+        self._changes[op](asked)
         return m.AuthChanged()
 
     def look(self, op: int, fields: Any) -> m.AuthAnswer:
@@ -144,7 +166,7 @@ class Users:
         if asked.name in self.book.users:
             raise UserExists
         _bound(self.book.users)
-        self._set_user(User(asked.name, b"" if asked.no_password else bytes(asked.hashed), bool(asked.no_password), ()))
+        self._set_user(User(asked.name, b"" if asked.no_password else asked.hashed, asked.no_password, ()))
 
     def _user_delete(self, asked: m.UserDelete) -> None:
         if self.book.enabled and asked.name == ROOT:
@@ -158,7 +180,7 @@ class Users:
     def _user_change_password(self, asked: m.UserChangePassword) -> None:
         user = self._user(asked.name)
         self._void_tokens(asked.name)
-        self._set_user(user._replace(password=b"" if user.no_password else bytes(asked.hashed)))
+        self._set_user(user._replace(password=b"" if user.no_password else asked.hashed))
 
     def _user_grant_role(self, asked: m.UserGrantRole) -> None:
         user = self._user(asked.name)
@@ -221,7 +243,7 @@ class Users:
         user = self.book.users.get(asked.name)
         if user is None or user.no_password:
             raise AuthFailed
-        self._tokens[bytes(asked.digest)] = asked.name
+        self._tokens[asked.digest] = asked.name
         while len(self._tokens) > TOKENS_TOLD_MAX:
             del self._tokens[next(iter(self._tokens))]
         self.is_news = True

@@ -1,0 +1,90 @@
+"""What no door lets through, and what a log could hold all the same: it must bring down nobody, and part no members."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.harness import hostile
+from tests.harness.kv_log import Feeder, entry, everything, group, machine
+from zkv.core.mvcc.users import Users
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from zkv.core.mvcc.machine import StateMachine
+
+ENTRIES = 60
+NAMES = ("root", "u", "r", "")
+
+
+def members_own(chance: Random) -> tuple[int, tuple[Any, ...]]:
+    """A good request of those that only members, or root, may make."""
+    name, other, id_ = chance.choice(NAMES), chance.choice(NAMES), chance.randrange(3)
+    return chance.choice((
+        (int(m.Op.PUBLISH), (id_, "n", ("tcp://a:1",))),
+        (int(m.Op.LEASE_RENEW), (1, ((1, 5), (2, 7)))),
+        (int(m.Op.LEASE_EXPIRE), (1, ((1, 5),))),
+        (int(m.Op.MEMBER_ADD), (("tcp://b:2",), True)),
+        (int(m.Op.MEMBER_REMOVE), (id_,)),
+        (int(m.Op.MEMBER_UPDATE), (id_, ("tcp://c:3",))),
+        (int(m.Op.MEMBER_PROMOTE), (id_,)),
+        (int(m.Op.ALARM), (chance.randrange(3), id_, chance.randrange(3))),
+        (int(m.Op.FENCE), (id_, 5)),
+        (int(m.Op.AUTH_ENABLE), ()),
+        (int(m.Op.AUTH_DISABLE), ()),
+        (int(m.Op.USER_ADD), (name, "", False, b"hash")),
+        (int(m.Op.USER_DELETE), (name,)),
+        (int(m.Op.USER_CHANGE_PASSWORD), (name, "", b"hash")),
+        (int(m.Op.USER_GRANT_ROLE), (name, other)),
+        (int(m.Op.USER_REVOKE_ROLE), (name, other)),
+        (int(m.Op.ROLE_ADD), (name,)),
+        (int(m.Op.ROLE_DELETE), (name,)),
+        (int(m.Op.ROLE_GRANT_PERMISSION), (name, id_, b"a", b"b")),
+        (int(m.Op.ROLE_REVOKE_PERMISSION), (name, b"a", b"b")),
+        (int(m.Op.LOGIN), (name, b"digest", id_)),
+    ))  # fmt: skip
+
+
+def hostile_group(chance: Random) -> bytes:
+    requests = []
+    for request in range(1, chance.choice((1, 1, 2, 4)) + 1):
+        asked: Any = hostile.request(chance) if chance.random() < 0.5 else members_own(chance)
+        for _ in range(chance.choice((0, 1, 1, 2))):
+            asked = hostile.changed(chance, asked)
+        requests.append((request, *asked))
+    head: tuple[Any, ...] = (m.PROTOCOL_VERSION, 1, chance.choice((b"", bytes(16))), 1, tuple(requests))
+    if chance.random() < 0.5:
+        head = (*head, chance.choice((m.HOUSE, ("root", 1), ("u", 1), ("root", 99), None)))
+    return hostile.packed(hostile.changed(chance, head) if chance.random() < 0.1 else head)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_members_outlive_whatever_the_log_holds_and_hold_the_same(seed: int) -> None:
+    """One entry after the other at one member, several at once at another: each request is applied whole, or not."""
+    chance = Random(seed)
+    entries = [entry(index, hostile_group(chance), time=index) for index in range(1, ENTRIES + 1)]
+    if seed % 2:
+        ask = (m.UserAdd("root"), m.RoleAdd("root"), m.UserGrantRole("root", "root"), m.AuthEnable())
+        entries[0] = entry(1, group(*ask))
+    one, other = machine(member=1), machine(member=2)
+    for each in entries:
+        one.apply([each], 1)
+    for at in range(0, ENTRIES, 7):
+        other.apply(entries[at : at + 7], 1)
+    assert held(one) == held(other)
+    assert held(machine(one.engine)) == held(one)  # nor is there anything it could not be opened with again
+    one.apply([entry(ENTRIES + 1, group(m.Put(b"well", b"and alive"), caller=m.HOUSE))], 1)
+    assert one.applied == ENTRIES + 1
+
+
+def held(of: StateMachine) -> list[tuple[bytes, bytes]]:
+    return list(everything(of.engine))
+
+
+def test_a_slip_of_ours_is_no_fault_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member ends rather than answer "invalid request" for what its own code did wrong."""
+    monkeypatch.setattr(Users, "_role_add", lambda self, _: self.no_such_thing)
+    with pytest.raises(AttributeError):
+        Feeder().ask(m.RoleAdd("r"))
