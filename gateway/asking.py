@@ -6,7 +6,7 @@ names no session: a call is not applied once whatever happens, as with etcd. Req
 to answer, or that storage or raft answer when they see fit, are groups of their own.
 
     ask()  -> id, and later, exactly once, `asker.answered(op, code, revision, body)`, or for a range in chunks, several
-              times, each with code CHUNK but the last; an error's code comes with () or (detail,)
+              times, each with code CHUNK but the last; an error's code comes with its `fields`
     drop() -> the answer is not wanted any more
 
 What ends a request is what ends a group in the native door (native.py tells it): an answer, a refusal, a neighbour that
@@ -506,7 +506,7 @@ class Asking:
             if asked.way >= STREAMED:
                 self._post("storage", m.StreamCredit(asked.gid, id_, 0))
             self._note(asked, error.code)
-            asked.asker.answered(asked.op, error.code, 0, (error.detail,) if error.detail else ())
+            asked.asker.answered(asked.op, error.code, 0, error.fields())
 
     def _settle_all(self, error: errors.ZkvError, which: Callable[[int, _Asked], bool]) -> None:
         for id_ in [id_ for id_, asked in self._asked.items() if which(id_, asked)]:

@@ -359,7 +359,7 @@ class Contest:
         self._id = 0
         kvs, self._kvs = self._kvs, []
         if code:
-            self._throw(errors.from_code(code, body[0] if body else ""))
+            self._throw(errors.from_code(code, *body))
             return
         if kvs:
             body = ((*kvs, *body[0]), *body[1:])

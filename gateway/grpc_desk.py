@@ -309,7 +309,7 @@ class _Unary:
             self._chunk(body)
         else:
             self._let_go()
-            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else ""), op))
+            self._line.finish(self._call, *status_of(errors.from_code(code, *body), op))
 
     def _chunk(self, body: Any) -> None:
         desk = self._desk

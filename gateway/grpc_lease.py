@@ -58,7 +58,7 @@ class KeepAlives:
         if code == errors.LeaseNotFound.code:
             code, body = 0, (lease, 0)
         if code:
-            self._finish(*status_of(errors.from_code(code)))
+            self._finish(*status_of(errors.from_code(code, *body)))
             return
         revision = max(revision, self._asking.revision)  # the lease actor hears of the store only when leases change
         self._line.send(self._call, self._answering.write(m.Op.LEASE_KEEP_ALIVE, revision, body))
@@ -68,8 +68,8 @@ class KeepAlives:
         if self._closed and not self._pending:
             self._finish(Status.OK, "")
 
-    def _finish(self, status: Status, text: str) -> None:
-        self._line.finish(self._call, status, text)
+    def _finish(self, status: Status, text: str, retry_ms: int = 0) -> None:
+        self._line.finish(self._call, status, text, retry_ms)
 
 
 class _Ask:

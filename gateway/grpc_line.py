@@ -6,7 +6,7 @@ tell the desk (`dirty`), so that all answers of one turn to one client leave in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from zkv.gateway.grpc_tally import CANCELED
 from zkv.gateway.http2 import grpc
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from zkv.gateway.http2.grpc_words import Methods
     from zkv.gateway.http2.limits import Http2Limits
     from zkv.gateway.web.http2 import PlainStreams
+
+
+PUSHBACK: Final = b"grpc-retry-pushback-ms"
+"""gRPC's own word (gRFC A6) for when a call may be tried again; its clients keep to it where they retry."""
 
 
 class Served(Protocol):
@@ -51,7 +55,8 @@ class Answers(Protocol):
     def send(self, call: Call, message: bytes) -> bool:
         """One of many. False: wait for `Served.drained`, or for nothing if the call is over."""
 
-    def finish(self, call: Call, status: int, text: str) -> None: ...
+    def finish(self, call: Call, status: int, text: str, retry_ms: int = 0) -> None:
+        """`retry_ms`: before that it need not be tried again; 0: nobody says."""
 
 
 class Desk(Protocol):
@@ -198,11 +203,11 @@ class Line:
             self._tally.sent(call)
         return self.connection.send(call, message)
 
-    def finish(self, call: Call, status: int, text: str) -> None:
+    def finish(self, call: Call, status: int, text: str, retry_ms: int = 0) -> None:
         self.calls.pop(call, None)
         if self._tally is not None and not call.stream.closing:
             self._tally.handled(call, status)
-        self.connection.finish(call, status, text)
+        self.connection.finish(call, status, text, ((PUSHBACK, b"%d" % retry_ms),) if retry_ms else ())
         self._desk.dirty.add(self)
 
 

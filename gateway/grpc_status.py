@@ -64,6 +64,7 @@ STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.NotIntroduced: Status.UNAUTHENTICATED,
     errors.NoLeader: Status.UNAVAILABLE,
     errors.TooManyRequests: Status.RESOURCE_EXHAUSTED,
+    errors.LimitExceeded: Status.RESOURCE_EXHAUSTED,
     errors.Stopped: Status.UNAVAILABLE,
     errors.LeaderChanged: Status.UNAVAILABLE,
     errors.RequestTimeout: Status.UNAVAILABLE,
@@ -86,9 +87,10 @@ _INSIDE: Final = {
 }
 
 
-def status_of(error: errors.ZkvError, op: int = 0) -> tuple[Status, str]:
-    """`op`: what was asked for."""
+def status_of(error: errors.ZkvError, op: int = 0) -> tuple[Status, str, int]:
+    """Status, text, and after how many ms it may be tried again (0: nobody says). `op`: what was asked for."""
     cls = type(error)
     if op in _MAINTENANCE and cls in _INSIDE:
-        return Status.UNKNOWN, _INSIDE[cls]
-    return STATUS.get(cls, Status.UNKNOWN), str(error) if cls in _WITH_DETAIL else cls.text
+        return Status.UNKNOWN, _INSIDE[cls], 0
+    text = str(error) if cls in _WITH_DETAIL else cls.text
+    return STATUS.get(cls, Status.UNKNOWN), text, error.retry_after_ms

@@ -69,7 +69,7 @@ class _Streamed:
             self.last(revision, body)
             self._line.finish(self._call, Status.OK, "")
         else:
-            self._line.finish(self._call, *status_of(errors.from_code(code, body[0] if body else ""), op))
+            self._line.finish(self._call, *status_of(errors.from_code(code, *body), op))
 
     def chunk(self, revision: int, body: Any) -> bool:
         """Pass it on; whether the client takes more at once."""

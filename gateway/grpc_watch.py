@@ -268,6 +268,6 @@ class WatchStream:
     def end(self, error: errors.ZkvError) -> None:
         self._finish(*status_of(error))
 
-    def _finish(self, status: Status, text: str) -> None:
+    def _finish(self, status: Status, text: str, retry_ms: int = 0) -> None:
         self._desk.forget(self)
-        self._line.finish(self._call, status, text)
+        self._line.finish(self._call, status, text, retry_ms)

@@ -93,4 +93,4 @@ class Logins:
 
 
 def failure(error: errors.ZkvError) -> tuple[int, int, Any]:
-    return error.code, 0, (error.detail,) if error.detail else ()
+    return error.code, 0, error.fields()

@@ -559,7 +559,7 @@ class NativeGateway:
     def _refuse(self, client: Client, refused: dict[int, errors.ZkvError]) -> None:
         for error in refused.values():
             self.counts[type(error).__name__] += 1
-        self._answer(client, tuple((id_, e.code, 0, (e.detail,) if e.detail else ()) for id_, e in refused.items()))
+        self._answer(client, tuple((id_, e.code, 0, e.fields()) for id_, e in refused.items()))
 
     def _answer(self, client: Client, answers: Iterable[tuple[int, int, int, object]], token: int = 0) -> None:
         head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)

@@ -321,7 +321,8 @@ class Watches:
 
 
 def _cancelled(ids: tuple[int, ...], error: errors.ZkvError) -> WatchAnswer:
-    return ids, int(m.WatchKind.CANCELLED), 0, (error.code, 0, 0)
+    hint = (error.retry_after_ms,) if error.retry_after_ms else ()
+    return ids, int(m.WatchKind.CANCELLED), 0, (error.code, 0, 0, *hint)
 
 
 def _shaped(kind: int, fields: tuple[Any, ...]) -> bool:

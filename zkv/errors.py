@@ -15,7 +15,7 @@
     │   ├── RootUserNotExist, RootRoleNotExist, UserExists, UserNotFound, RoleExists, RoleNotFound, RoleEmpty
     │   └── RoleNotGranted, PermissionNotGiven, PermissionNotGranted, TooManyNames
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
-    │   ├── NoLeader, TooManyRequests, Stopped, NotCapable, AuthOldRevision
+    │   ├── NoLeader, TooManyRequests, LimitExceeded, Stopped, NotCapable, AuthOldRevision, NotIntroduced
     │   ├── LeaderChanged, RequestTimeout, Unavailable      a write may have happened
     │   ├── StreamLost              a range's chunks, or watches, broke off; ask for the rest
     │   └── SlowWatcher             a watch whose events were not taken for too long; ask from where it ended
@@ -62,9 +62,17 @@ class ZkvError(Exception):
     maybe_applied: bool = False
     """What the class can say. The client, which knows whether the write ever left, sets it on what it raises."""
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", retry_after_ms: int = 0) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.retry_after_ms = retry_after_ms
+        """Before that it need not be tried again; 0: whoever refused it cannot say."""
+
+    def fields(self) -> tuple[str] | tuple[str, int] | tuple[()]:
+        """What an answer says of it beside its code."""
+        if self.retry_after_ms:
+            return self.detail, self.retry_after_ms
+        return (self.detail,) if self.detail else ()
 
     def __str__(self) -> str:
         return f"{self.text}: {self.detail}" if self.detail else self.text
@@ -346,6 +354,16 @@ class TooManyRequests(RetryableError):
     text = "etcdserver: too many requests"
 
 
+class LimitExceeded(TooManyRequests):
+    """More than one client may have of a member, so that there is some for the others. `detail`: of what."""
+
+    code = 213
+
+    def __str__(self) -> str:
+        of = f": this client has all it may have of {self.detail}" if self.detail else ""
+        return f"{self.text}{of}" + (f", try again in {self.retry_after_ms} ms" if self.retry_after_ms else "")
+
+
 class Stopped(RetryableError):
     code = 202
     text = "etcdserver: server stopped"
@@ -591,7 +609,9 @@ def _family(root: type[ZkvError]) -> list[type[ZkvError]]:
 BY_CODE: dict[int, type[ZkvError]] = {error.code: error for error in _family(ZkvError) if error.code}
 
 
-def from_code(code: int, detail: str = "") -> ZkvError:
+def from_code(code: int, detail: str = "", retry_after_ms: int = 0) -> ZkvError:
     """The error a code of the wire stands for; an unknown one (a newer server's) becomes a plain ZkvError."""
     known = BY_CODE.get(code)
-    return known(detail) if known else ZkvError(f"unknown error code {code} {detail}".rstrip())
+    if known is None:
+        return ZkvError(f"unknown error code {code} {detail}".rstrip())
+    return known(detail, retry_after_ms)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from zkv.gateway.grpc_line import Desk, Served
-    from zkv.gateway.web.exchange import Asked, Exchange
+    from zkv.gateway.web.exchange import Asked, Exchange, Fields
 
 HTTP_STATUS: Final = {
     Status.OK: HTTPStatus.OK,
@@ -239,7 +239,7 @@ class JsonCall:
         text = protojson.write(self._route.answers.FromString(message))
         return self._exchange.body(f'{{"result":{text}}}\n'.encode())
 
-    def finish(self, call: Call, status: int, text: str) -> None:
+    def finish(self, call: Call, status: int, text: str, retry_ms: int = 0) -> None:
         if call.over:
             return
         self._served = None
@@ -249,14 +249,14 @@ class JsonCall:
             self._over()
             self._exchange.end()
         elif self._route.method.server_streams:
-            self._end_stream(status, text)
+            self._end_stream(status, text, retry_ms)
         else:
-            self._fail(status, text)
+            self._fail(status, text, retry_ms)
 
-    def _end_stream(self, status: int, text: str) -> None:
+    def _end_stream(self, status: int, text: str, retry_ms: int = 0) -> None:
         http = HTTP_STATUS.get(Status(status), HTTPStatus.INTERNAL_SERVER_ERROR)
         if not self._answered:
-            self._head(http)
+            self._head(http, _retry(retry_ms))
         told = (
             f'{{"error":{{"grpc_code":{int(status)},"http_code":{http.value},"message":{protojson.quote(text)},'
             f'"http_status":"{http.phrase}"}}}}'
@@ -265,7 +265,7 @@ class JsonCall:
         self._over()
         self._exchange.end()
 
-    def _fail(self, status: int, text: str) -> None:
+    def _fail(self, status: int, text: str, retry_ms: int = 0) -> None:
         """An error instead of an answer."""
         if self._answered:
             self._end_stream(status, text)
@@ -274,16 +274,21 @@ class JsonCall:
         quoted = protojson.quote(text)
         told = f'{{"error":{quoted},"code":{int(status)},"message":{quoted}}}'
         self._over()
-        answer(self._exchange, http, JSON, told.encode())
+        answer(self._exchange, http, JSON, told.encode(), _retry(retry_ms))
 
-    def _head(self, status: HTTPStatus) -> None:
+    def _head(self, status: HTTPStatus, fields: Fields = ()) -> None:
         self._answered = True
-        self._exchange.head(status, (("Content-Type", JSON), FROM_GRPC))
+        self._exchange.head(status, (("Content-Type", JSON), FROM_GRPC, *fields))
 
     def _over(self) -> None:
         self._let_go()
         self._call.stream.closing = True
         self._rest = None
+
+
+def _retry(retry_ms: int) -> Fields:
+    """HTTP has whole seconds for it."""
+    return (("Retry-After", str(-(-retry_ms // 1000))),) if retry_ms else ()
 
 
 def call_of(route: Route, asked: Asked) -> Call:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
+RETRY_AFTER_MS_MAX = 60_000
+"""No member is believed that wants to be spared for longer."""
+
+
 class RetryPolicy(NamedTuple):
     """A retry never outlives the call's deadline, and a write's never the time its answer is kept for.
 
@@ -35,7 +39,9 @@ class RetryPolicy(NamedTuple):
         return isinstance(error, self.errors)
 
     def delay_ms(self, error: ZkvError, tries: int, rng: Random) -> int:
-        """How long to wait after failure number `tries` (from 1)."""
+        """How long to wait after failure number `tries` (from 1). Not shorter than the member said, if it did."""
+        if error.retry_after_ms:
+            return error.retry_after_ms + int(rng.random() * min(error.retry_after_ms, self.backoff_ms_max))
         if tries == 1 and isinstance(error, self.at_once):
             return 0
         wait = min(self.backoff_ms_max, self.backoff_ms_min << min(tries - 1, 16))

@@ -38,7 +38,7 @@ from zkv.client.answers import parse
 from zkv.client.endpoints import Endpoints
 from zkv.client.lanes import LANE_OF, OP_OF, Lane, lane_of
 from zkv.client.ledger import Ledger, session_name
-from zkv.client.retry import RetryPolicy
+from zkv.client.retry import RETRY_AFTER_MS_MAX, RetryPolicy
 from zkv.client.stream import StoreStream, Stream
 from zkv.client.ticket import DELAYED, DONE, FOREVER, QUEUED, SENT, Ticket
 from zkv.errors import (
@@ -479,7 +479,7 @@ class Session:
             return
         if type(reply.code) is not int:
             raise TypeError("code")
-        error = from_code(reply.code, _detail(reply.body))
+        error = from_code(reply.code, _detail(reply.body), _hint(reply.body))
         present = ticket.state is SENT and ticket.endpoint == reply.endpoint and ticket.id == reply.id
         if self._login is not None and present and ticket is not self._login.ticket:
             error = self._login.refused(error, first=ticket.tries == 0)
@@ -514,7 +514,8 @@ class Session:
         ticket.state = QUEUED  # no attempt is under way; what may come of former ones, `doubt` says
         ticket.doubt = ticket.doubt or (error.maybe_applied and ticket.lane == WRITE)
         stream = ticket.stream
-        if not self.retry.covers(error) or not self._kept(ticket, now) or (stream and not stream.resumable):
+        hopeless = error.retry_after_ms and now + error.retry_after_ms >= ticket.deadline
+        if hopeless or not self.retry.covers(error) or not self._kept(ticket, now) or (stream and not stream.resumable):
             self._finish(ticket, self._in_doubt(ticket, error))
             return
         ticket.tries += 1
@@ -655,6 +656,12 @@ class Session:
 def _index(detail: str) -> int:
     """The log index that a SessionExpired tells."""
     return min(int(detail), INDEX_MAX) if detail.isascii() and detail.isdecimal() and len(detail) < 20 else 0
+
+
+def _hint(body: Any) -> int:
+    """When to try again, if an error's fields say so."""
+    told = body[1] if isinstance(body, tuple) and len(body) > 1 else 0
+    return min(max(told, 0), RETRY_AFTER_MS_MAX) if type(told) is int else 0
 
 
 def _detail(body: Any) -> str:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zkv.client import watch_events
 from zkv.client.feed import ASIDE, DELAYED, ENDED, LIVE, SENT, WANTED, Feed, Line
+from zkv.client.retry import RETRY_AFTER_MS_MAX
 from zkv.client.shelf import SLOW_MS, Shelf
 from zkv.client.ticket import FOREVER, Header
 from zkv.client.watch_events import Batch, WatchResponse
@@ -357,17 +358,18 @@ class Watching:
 
     def _cancelled(self, line: Line, ids: tuple[int, ...], body: Any, now: int) -> Line:
         code, compacted = body[:2]
-        if type(code) is not int or type(compacted) is not int:
+        hint = body[3] if len(body) > 3 else 0
+        if {type(code), type(compacted), type(hint)} != {int}:
             raise TypeError("end of a watch")
         if ids == ALL:  # the member has forgotten this line: another one begins
             self._lines[line.endpoint] = fresh = Line(line.endpoint, now)
-            self._fail(line, _error(code, compacted), now)
+            self._fail(line, _error(code, compacted, hint), now)
             return fresh
         for id_ in ids:
             line.ending.discard(id_)
             feed = line.feeds.pop(id_, None)
             if feed is not None:
-                self._failed(feed, line, _error(code, compacted), now)
+                self._failed(feed, line, _error(code, compacted, hint), now)
         return line
 
     # --- failures ----------------------------------------------------------------------------------------
@@ -482,10 +484,10 @@ class Watching:
         self._news[feed] = None
 
 
-def _error(code: int, compacted: int) -> ZkvError:
+def _error(code: int, compacted: int, hint: int) -> ZkvError:
     if not code:  # by nobody's wish here
         return StreamLost()
-    error = from_code(code)
+    error = from_code(code, "", min(max(hint, 0), RETRY_AFTER_MS_MAX))
     if isinstance(error, Compacted):
         error.compact_revision = compacted
     return error

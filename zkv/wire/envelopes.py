@@ -108,7 +108,7 @@ class WatchKind(IntEnum):
     EVENTS = 1  # the events of one revision or several, whole and in order: (deleted, KeyValue, prev_kv or None) each
     FRAGMENT = 2  # the same, but more events of the last revision follow
     PROGRESS = 3  # (): all events up to `revision` have been told
-    CANCELLED = 4  # (code, compact revision or 0, the revision to resume from): 0 when the client asked for it
+    CANCELLED = 4  # (code or 0: by the client's wish, compact revision or 0, revision to resume from, retry_after_ms=0)
 
 
 # Gateway to client:

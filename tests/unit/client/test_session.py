@@ -309,6 +309,35 @@ def test_other_retryable_errors_wait_longer_each_time() -> None:
         assert whole // 2 <= wait <= whole
 
 
+def test_who_is_told_when_to_ask_again_asks_then() -> None:
+    """Not before, and not all at once: some chance is added to what the member has said."""
+    wire = Wire(1)
+    ticket = wire.put(wait_ms=60_000)
+    _, requests = wire.one_sent()
+    wire.answer(0, (ids(requests)[0], errors.LimitExceeded.code, 0, ("requests", 300)))
+    wakeup = wire.session.next_wakeup()
+    assert wakeup is not None
+    assert 300 <= wakeup - wire.now < 600
+    wire.now = wakeup
+    wire.session.tick(wire.now)
+    _, again = wire.one_sent()
+    wire.answer(0, (ids(again)[0], 0, 5, DONE_PUT))
+    assert ticket.error is None
+
+
+def test_what_would_be_refused_beyond_its_deadline_says_at_once_why() -> None:
+    """Instead of a deadline that passes and tells nothing. Nothing of it was done."""
+    wire = Wire(1)
+    ticket = wire.put(wait_ms=500)
+    _, requests = wire.one_sent()
+    wire.answer(0, (ids(requests)[0], errors.LimitExceeded.code, 0, ("requests", 700)))
+    assert isinstance(ticket.error, errors.LimitExceeded)
+    assert str(ticket.error) == (
+        "etcdserver: too many requests: this client has all it may have of requests, try again in 700 ms"
+    )
+    assert (ticket.error.retry_after_ms, ticket.error.maybe_applied) == (700, False)
+
+
 @pytest.mark.parametrize("error", [errors.Compacted, errors.KeyNotFound, errors.RequestTooLarge])
 def test_request_errors_are_not_retried(error: type[errors.ZkvError]) -> None:
     """Asking again would give the same answer."""

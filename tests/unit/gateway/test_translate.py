@@ -212,7 +212,7 @@ def test_every_error_that_crosses_the_wire_has_a_status() -> None:
     """But for those of sessions, which this door has none of."""
     unnamed = {cls for cls in errors.BY_CODE.values() if cls not in grpc_status.STATUS}
     assert all(issubclass(cls, errors.SessionError) for cls in unnamed), unnamed
-    assert grpc_status.status_of(errors.Compacted("1")) == (
+    assert grpc_status.status_of(errors.Compacted("1"))[:2] == (
         11,
         "etcdserver: mvcc: required revision has been compacted",
     )

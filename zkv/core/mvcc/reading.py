@@ -341,4 +341,4 @@ class Reading:
 
 
 def failed(request: int, error: errors.ZkvError, revision: int) -> Part:
-    return pack((request, error.code, revision, (error.detail,) if error.detail else ()))
+    return pack((request, error.code, revision, error.fields()))
