@@ -4,9 +4,10 @@
                             the index that was next when it was begun
     SEQUENCE.spare          a segment no longer needed, kept to be written again
 
-    segment = header, frame, frame, ..., and then whatever was there before
+    segment = header, frame, frame, ..., seal, and then whatever was there before
     header  = magic, sequence, nonce, checksum
     frame   = nonce, number, size of meta, size of entries, checksum, checksum of this header; meta; entries
+    seal    = the header of a frame that has the next number, and nothing in it
 
 One frame is what one sync made durable. Frames are numbered through all segments. The `nonce` is drawn when
 a segment is begun, so bytes of its former life are never taken for a frame of this one, and frames can be
@@ -16,8 +17,11 @@ checksum of the entry's body (codec.encode_entry): every byte is under one, and 
 The meta is what changed besides the entries (`Change`); the first frame of a segment repeats all of it, so that
 no older segment is needed for it.
 
-**Torn or damaged?** A frame is written only after the one before it was synced. So a frame that does not verify is a
-write cut short by a crash if nothing follows it, and was damaged later if a frame with a higher number does.
+**Torn or damaged?** A frame is written only after the one before it was synced, and once it is synced itself a seal is
+written where the next one will begin; the seal is not synced, it goes to the disk with the next frame, or when the
+kernel thinks fit. So a frame that does not verify was damaged later if anything with a higher number follows it, frame
+or seal, and is a write cut short by a crash if nothing does. (What is left: a power loss that took the seal, and damage
+to that very frame besides.)
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ MAGIC = b"zkvwal\x00\x01"
 _SEGMENT = struct.Struct(">8sQ8sI")
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 _FRAME = struct.Struct(">8sQIIII")
-FRAME_HEADER_BYTES = _FRAME.size
+FRAME_HEADER_BYTES = SEAL_BYTES = _FRAME.size
 _NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
 _SPARE_NAME = re.compile(r"([0-9a-f]{16})\.spare")
 
@@ -116,6 +120,12 @@ def encode_frame(nonce: bytes, number: int, change: Change, entries: Sequence[m.
     return b"".join((head, head_checksum, meta, *encoded)), FRAME_HEADER_BYTES + len(meta)
 
 
+def encode_seal(nonce: bytes, number: int) -> bytes:
+    """What says that all frames before `number` were synced. No frame is without meta."""
+    head = _FRAME.pack(nonce, number, 0, 0, 0, 0)[:-4]
+    return head + zlib.crc32(head).to_bytes(4, "big")
+
+
 def _frame_header(data: bytes, offset: int, nonce: bytes) -> tuple[int, int, int, int] | None:
     """(number, size of meta, size of entries, checksum), if a frame of this segment begins at `offset`."""
     if offset + FRAME_HEADER_BYTES > len(data):
@@ -129,7 +139,7 @@ def _frame_header(data: bytes, offset: int, nonce: bytes) -> tuple[int, int, int
 def decode_frame(data: bytes, offset: int, nonce: bytes, number: int) -> Frame | None:
     """Frame `number` at `offset`; None if it is not there, or not whole."""
     header = _frame_header(data, offset, nonce)
-    if header is None or header[0] != number:
+    if header is None or header[0] != number or not header[1]:
         return None
     _, meta_bytes, entries_bytes, expected = header
     start = offset + FRAME_HEADER_BYTES
@@ -151,8 +161,8 @@ def decode_frame(data: bytes, offset: int, nonce: bytes, number: int) -> Frame |
     return Frame(_change(codec.unpack(meta)), entries, end)
 
 
-def find_later_frame(data: bytes, offset: int, nonce: bytes, number: int) -> int | None:
-    """Where, at or behind `offset`, a frame numbered higher than `number` begins."""
+def find_later(data: bytes, offset: int, nonce: bytes, number: int) -> int | None:
+    """Where, at or behind `offset`, a frame or seal numbered higher than `number` begins."""
     while (offset := data.find(nonce, offset)) >= 0:
         header = _frame_header(data, offset, nonce)
         if header is not None and header[0] > number:
@@ -161,9 +171,10 @@ def find_later_frame(data: bytes, offset: int, nonce: bytes, number: int) -> int
     return None
 
 
-def begins_frame(data: bytes, offset: int, nonce: bytes) -> bool:
-    """Was a frame begun at `offset`?"""
-    return data.startswith(nonce, offset)
+def is_torn(data: bytes, offset: int, nonce: bytes, number: int) -> bool:
+    """Was frame `number`, which cannot be read, begun at `offset`?"""
+    seal = encode_seal(nonce, number)
+    return data.startswith(nonce, offset) and not data.startswith(seal, offset)
 
 
 def first_frame_number(data: bytes, nonce: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from zkv.actors import wal_format
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
 
@@ -30,6 +31,18 @@ def flip_tables(data_dir: Path) -> None:
         size = table.stat().st_size
         for _ in range(20):
             flip(table, rng.randrange(size), 4)
+
+
+def flip_last_frame(data_dir: Path) -> None:
+    """A byte of what the raft log's last sync wrote."""
+    [*_, last] = sorted((data_dir / "member" / "wal").glob("*.wal"))
+    data = last.read_bytes()
+    sequence = wal_format.segment_sequence(last.name)
+    assert sequence is not None
+    nonce = wal_format.decode_segment_header(data, sequence)
+    seal = data.rindex(nonce)
+    frame = data.rindex(nonce, 0, seal)
+    flip(last, (frame + seal) // 2)
 
 
 def change_value(data_dir: Path, key: bytes, value: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.agreement import same_on_all
 from tests.harness.ctl import Step, play_zkv
-from tests.harness.damage import change_value, change_version, flip, flip_tables
+from tests.harness.damage import change_value, change_version, flip, flip_last_frame, flip_tables
 from tests.harness.processes import alive, wait_until
 from tests.harness.writers import Writers
 from zkv.errors import Corrupt
@@ -161,10 +161,10 @@ def stops_for_damage(cluster: LocalCluster, number: int) -> None:
 
 
 def test_flipped_bytes_stop_the_member_and_are_never_served(tmp_path: Path) -> None:
-    """In RocksDB's tables, or in the raft log: it says so and ends; one command later it is whole again."""
+    """In RocksDB's tables, or in the raft log, its very end too: it says so and ends; one command later it is whole."""
     with LocalCluster(3, data_dir=tmp_path) as cluster, Writers(cluster.client, count=2) as writers:
         writers.wait_for(300)
-        for damage in (flip_tables, flip_log):
+        for damage in (flip_tables, flip_log, flip_last_frame):
             number = follower(cluster)
             damage_after_a_stop(cluster, number, partial(damage, tmp_path / f"n{number + 1}"))
             stops_for_damage(cluster, number)

@@ -4,8 +4,8 @@
     python tests/torture/housework.py --side zkv --nodes 3
 
 Both are filled with the same, and written to through the same API by the same client: a steady trickle of puts, from
-before to after. Told are the p99 of the seconds before each piece of housework and of those that it took, and the
-memory of the processes. Bars: during, at most 1.5 times before; the snapshot leaves memory as it is.
+before to after. Told are the p99 of the seconds before each piece of housework and of those that it took, over all
+rounds, and the memory of the processes. Bars: during, at most 1.5 times before; the snapshot leaves memory as it is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ IN_FLIGHT = 4
 WRITERS = 4
 PAUSE_S = 0.02
 """Between the puts of one writer: some 150 a second in all, which leaves room on the machine for the housework."""
+
+
+SETTLED, SETTLED_BYTES = 6, 1 << 20
+"""Looks at the store's size, twice a second, that find it the same within this."""
+HOUSEWORK = ("snapshot save", "compaction", "defrag")
 
 
 class Side(NamedTuple):
@@ -132,33 +137,67 @@ def memory(side: Side) -> int:
     return sum(pss_bytes(pid) for pid in side.pids().values()) // 1024
 
 
-def housework(side: Side, trickle: Trickle, name: str, arguments: list[str], quiet_s: float) -> None:
-    """Quiet, then the command; tell both."""
-    began = time.monotonic()
-    time.sleep(quiet_s)
-    held = most = memory(side)
-    failed = trickle.failed
-    start = time.monotonic()
-    process = subprocess.Popen([*side.command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None:
-        most = max(most, memory(side))
-        time.sleep(0.2)
-    end = time.monotonic()
-    assert process.stderr is not None
-    assert process.returncode == 0, process.stderr.read().decode()
-    time.sleep(0.5)
-    before, during = trickle.between(began, start), trickle.between(start, end)
-    if len(during) < 2:
-        during *= 2
-    print(
-        f"{side.name} {name}: {end - start:.1f} s; p99 {p99(before):.1f} ms before, {p99(during):.1f} ms during: "
-        f"{p99(during) / p99(before):.2f}x; worst {max(before) * 1e3:.0f} and {max(during) * 1e3:.0f} ms; "
-        f"{trickle.failed - failed} failed; memory {held >> 10} MiB, at most {most >> 10}",
-        flush=True,
-    )
+class Tally:
+    """Of one kind of housework, over all rounds: what puts took in the quiet before, and during it."""
+
+    def __init__(self, side: Side, trickle: Trickle, name: str, quiet_s: float) -> None:
+        self._side, self._trickle, self._name, self._quiet_s = side, trickle, name, quiet_s
+        self._before: list[float] = []
+        self._during: list[float] = []
+        self._lasted_s = 0.0
+        self._failed = self._held = self._most = 0
+
+    def round(self, *arguments: str) -> None:
+        """Quiet, then the command."""
+        settle(self._side)
+        began = time.monotonic()
+        time.sleep(self._quiet_s)
+        held = most = memory(self._side)
+        failed = self._trickle.failed
+        start = time.monotonic()
+        command = [*self._side.command, *arguments, "--command-timeout", "120s"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None:
+            most = max(most, memory(self._side))
+            time.sleep(0.2)
+        end = time.monotonic()
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read().decode()
+        time.sleep(0.5)
+        self._before += self._trickle.between(began, start)
+        self._during += self._trickle.between(start, end)
+        self._lasted_s += end - start
+        self._failed += self._trickle.failed - failed
+        if most - held >= self._most - self._held:
+            self._held, self._most = held, most
+
+    def tell(self) -> None:
+        before, during = self._before, self._during
+        if len(during) < 2:
+            during = [*during, *during, self._lasted_s][:2]
+        print(
+            f"{self._side.name} {self._name}: {self._lasted_s:.1f} s; p99 {p99(before):.1f} ms before, "
+            f"{p99(during):.1f} ms during: {p99(during) / p99(before):.2f}x; "
+            f"median {statistics.median(before) * 1e3:.1f} and {statistics.median(during) * 1e3:.1f} ms; "
+            f"worst {max(before) * 1e3:.0f} and {max(during) * 1e3:.0f} ms; "
+            f"{len(before)} and {len(during)} puts, {self._failed} failed; "
+            f"memory {self._held >> 10} MiB, at most {self._most >> 10}",
+            flush=True,
+        )
 
 
-def play(side: Side, megabytes: int, quiet_s: float, directory: Path) -> None:
+def settle(side: Side) -> None:
+    """Until the store's size has stood still for a while: what was written before is no housework of now."""
+    with EtcdApi(side.url) as api:
+        size, stood = -1, 0
+        while stood < SETTLED:
+            now = api.Status().dbSize
+            stood = stood + 1 if abs(now - size) < SETTLED_BYTES else 0
+            size = now
+            time.sleep(0.5)
+
+
+def play(side: Side, megabytes: int, rounds: int, quiet_s: float, directory: Path) -> None:
     keys = megabytes * 1_000_000 // VALUE_BYTES // 2
     if side.name == "etcd":
         keys *= 2  # zkv's store holds each value twice: for readers of the present, and of history
@@ -167,13 +206,14 @@ def play(side: Side, megabytes: int, quiet_s: float, directory: Path) -> None:
         status = api.Status()
         print(f"{side.name}: {keys} keys, {status.dbSize / 1e6:.0f} MB on the disk", flush=True)
         with Trickle(side.url) as trickle:
-            time.sleep(3)
-            save = ["snapshot", "save", str(directory / "backup"), "--command-timeout", "120s"]
-            housework(side, trickle, "snapshot save", save, quiet_s)
-            revision = fill(api, 2, keys // 4)
-            time.sleep(3)
-            housework(side, trickle, "compaction", ["compaction", "--physical", str(revision)], quiet_s)
-            housework(side, trickle, "defrag", ["defrag", "--command-timeout", "120s"], quiet_s)
+            save, compaction, defrag = (Tally(side, trickle, name, quiet_s) for name in HOUSEWORK)
+            for number in range(rounds):
+                save.round("snapshot", "save", str(directory / "backup"))
+                revision = fill(api, 2 + number, keys // 4)
+                compaction.round("compaction", "--physical", str(revision))
+                defrag.round("defrag")
+        for tally in (save, compaction, defrag):
+            tally.tell()
         print(f"{side.name}: {api.Status().dbSize / 1e6:.0f} MB on the disk in the end", flush=True)
 
 
@@ -181,13 +221,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000, help="of the store, on the disk")
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1, help="of all three pieces of housework")
     parser.add_argument("--quiet", type=float, default=8, help="seconds of puts before each piece of housework")
     parser.add_argument("--side", choices=("zkv", "etcd", "both"), default="both")
     arguments = parser.parse_args()
     for name, begin in (("zkv", zkv_side), ("etcd", etcd_side)):
         if arguments.side in {name, "both"}:
             with tempfile.TemporaryDirectory() as directory, begin(Path(directory), arguments.nodes) as side:
-                play(side, arguments.megabytes, arguments.quiet, Path(directory))
+                play(side, arguments.megabytes, arguments.rounds, arguments.quiet, Path(directory))
 
 
 if __name__ == "__main__":
