@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from zkv.core.agreement import judge
-from zkv.core.mvcc.compaction import hash_events
+from zkv.core.mvcc.hashing import hash_store
 from zkv.errors import CorruptionError
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -227,7 +227,7 @@ class Auditor:
         for job in self._jobs:
             if job.steps is None and job.revision <= machine.revision and not machine.compaction.is_due(compacted):
                 job.compacted = compacted
-                job.steps = hash_events(machine.engine.snapshot(once=True), job.revision)
+                job.steps = hash_store(machine.engine.snapshot(once=True), job.revision, compacted)
         under_way = next(((job, job.steps) for job in self._jobs if job.steps is not None), None)
         if under_way is None:
             return

@@ -45,6 +45,18 @@ def flip_last_frame(data_dir: Path) -> None:
     flip(last, (frame + seal) // 2)
 
 
+def change_current(data_dir: Path, key: bytes, value: bytes) -> None:
+    """Another value for a key as it is now, while its history stays, and no checksum tells."""
+    engine = RocksEngine(data_dir / "member" / "snap" / "db", create=False)
+    try:
+        record = engine.get(layout.CURRENT + key)
+        assert record is not None
+        engine.write([(layout.CURRENT + key, record[: layout.CURRENT_HEAD_BYTES] + value)], ())
+        engine.flush()
+    finally:
+        engine.close()
+
+
 def change_value(data_dir: Path, key: bytes, value: bytes) -> None:
     """Another value for a key, in all records of it that a client can see, and no checksum tells."""
     engine = RocksEngine(data_dir / "member" / "snap" / "db", create=False)

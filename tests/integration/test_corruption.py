@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.agreement import same_on_all
 from tests.harness.ctl import Step, play_zkv
-from tests.harness.damage import change_value, change_version, flip, flip_last_frame, flip_tables
+from tests.harness.damage import change_current, change_value, change_version, flip, flip_last_frame, flip_tables
 from tests.harness.processes import alive, wait_until
 from tests.harness.writers import Writers
 from zkv.errors import Corrupt
@@ -108,13 +108,14 @@ def test_a_leader_that_differs_is_fenced_too_and_found_at_the_entry_that_shows_i
 
 
 def test_a_member_that_differs_is_not_let_in_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Also when only what is current is wrong, and history is as everywhere."""
     with (
         LocalCluster(3, data_dir=tmp_path, arguments=["--experimental-initial-corrupt-check"]) as cluster,
         cluster.client() as kv,
     ):
         kv.put("a", "right")
         number = follower(cluster)
-        damage_after_a_stop(cluster, number, lambda: change_value(tmp_path / f"n{number + 1}", b"a", b"wrong"))
+        damage_after_a_stop(cluster, number, lambda: change_current(tmp_path / f"n{number + 1}", b"a", b"wrong"))
         assert cluster.wait_exit(number, 30) != 0
         assert "found data inconsistency with peers" in cluster.log(number)
         kv.put("a", "again")

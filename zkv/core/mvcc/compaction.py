@@ -1,4 +1,4 @@
-"""Forgetting what compaction has put out of sight, and proving that members agree on what is left.
+"""Forgetting what compaction has put out of sight.
 
 Compaction is *logical* at once: `store.compacted` moves, and nothing before it can be read. It becomes *physical*
 by and by, in steps between which the owner does other work. A step walks some events up to `compacted`. Each event
@@ -13,22 +13,17 @@ then. That is the same on all members, so `hash_events` gives the same hash wher
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Final
 
 from zkv.core.mvcc import layout
 from zkv.wire.codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from zkv.core.mvcc.engine import Engine, Reader
+    from zkv.core.mvcc.engine import Engine
 
 STEP_EVENTS: Final = 250
 STEP_BYTES: Final = 1 << 20
 """A step is what a write may have to wait for."""
-HASH_OF_NOTHING: Final = zlib.crc32(b"zkv")
-"""Not 0, which etcdctl's JSON leaves out: an empty store has a hash as any other."""
 
 
 class Compaction:
@@ -72,15 +67,3 @@ class Compaction:
         self.removed += len(deletes) // 2
         self._next = following
         return self.is_due(compacted)
-
-
-def hash_events(reader: Reader, revision: int) -> Iterator[int | None]:
-    """None now and then, at last the CRC-32 of all events up to `revision`."""
-    checksum, held = HASH_OF_NOTHING, 0
-    for seen, (name, record) in enumerate(reader.scan(layout.event_key(0, 0), layout.event_key(revision + 1, 0)), 1):
-        checksum = zlib.crc32(record, zlib.crc32(name, checksum))
-        held += len(record)
-        if seen % STEP_EVENTS == 0 or held >= STEP_BYTES:
-            held = 0
-            yield None
-    yield checksum

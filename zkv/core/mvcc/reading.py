@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from zkv import errors
 from zkv.core.mvcc import guard, ranges, txn
-from zkv.core.mvcc.compaction import hash_events
+from zkv.core.mvcc.hashing import hash_store
 from zkv.core.mvcc.layout import (
     BOUND,
     CURRENT,
@@ -256,7 +256,8 @@ class Reading:
         if 0 < revision <= compacted:
             yield failed(request, errors.Compacted(), now), True
             return
-        for checksum in hash_events(store.engine.snapshot(once=True), revision if revision > 0 else now):
+        upto = revision if revision > 0 else now
+        for checksum in hash_store(store.engine.snapshot(once=True), upto, compacted):
             if checksum is None:
                 yield None
             else:
