@@ -202,7 +202,9 @@ def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
             raise LeaseProvided
         if len(fields) > 6 and fields[6]:
             _check_int64(fields[6:])
-            if fields[6] < 0 or fields[2] or fields[5]:
+            if fields[6] < 0:
+                raise InvalidRequest("a ttl below 0")
+            if fields[2] or fields[5]:
                 raise InvalidRequest("a put with a ttl has a lease of its own")
     return WRITE
 

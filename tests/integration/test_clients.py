@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -247,3 +249,50 @@ def test_both_clients_take_the_same_arguments() -> None:
         ours, theirs = getattr(Client, name), getattr(AsyncClient, name)
         if callable(ours):
             assert inspect.signature(ours).parameters == inspect.signature(theirs).parameters
+
+
+FORKED = """
+import os, sys, threading
+import zkv
+
+kv = zkv.Client(sys.argv[1], timeout=30)
+for number in range(25):
+    kv.put(f"r/{number:02}", "")
+rest = kv.range(prefix="r/")
+next(rest)
+over = threading.Event()
+
+def write():  # so that forks come at any moment of the thread that carries
+    while not over.is_set():
+        kv.put("a", "1")
+
+writers = [threading.Thread(target=write, daemon=True) for _ in range(4)]
+for writer in writers:
+    writer.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        closed = 0
+        for call in (lambda: kv.get("a"), lambda: list(rest), lambda: kv.lock("l").acquire(), lambda: kv.watch("a")):
+            try:
+                call()
+            except zkv.errors.ClientClosed as error:
+                closed += "fork" in str(error)
+        kv.close()
+        with zkv.Client(sys.argv[1], timeout=30) as own:
+            own.put("child", "1")
+        sys.exit(closed != 4)
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
+for writer in writers:
+    writer.join()
+assert len(list(rest)) == 24
+kv.close()
+"""
+
+
+def test_a_forked_process_needs_a_client_of_its_own(gateways: list[FakeGateway]) -> None:
+    """That of its parent says so there, to every call and at once, and serves the parent as if nothing had happened."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, gateways[0].endpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

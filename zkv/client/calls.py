@@ -135,12 +135,12 @@ def range_of(request: m.Range) -> Call[RangeResult]:
 
 
 def compact(revision: int, *, physical: bool) -> Call[CompactResult]:
-    return Call(m.Compact(revision, physical), lambda ticket: CompactResult(ticket.header))
+    return Call(m.Compact(index(revision), physical), lambda ticket: CompactResult(ticket.header))
 
 
 def hash_kv(endpoint: str | None, revision: int) -> Call[HashKVResult]:
     return Call(
-        m.HashKV(revision),
+        m.HashKV(index(revision)),
         lambda ticket: HashKVResult(ticket.header, *cast("m.HashKVAnswer", ticket.answer)),
         endpoint,
     )
@@ -179,7 +179,9 @@ def members(*, linearizable: bool) -> Call[MembersResult]:
 
 def grant(ttl: int, id_: int = 0, remaining: int = 0) -> Call[GrantResult]:
     return Call(
-        m.LeaseGrant(ttl, id_, remaining=remaining) if remaining else m.LeaseGrant(ttl, id_),
+        m.LeaseGrant(index(ttl), index(id_), remaining=index(remaining))
+        if remaining
+        else m.LeaseGrant(index(ttl), index(id_)),
         lambda ticket: GrantResult(ticket.header, *cast("m.LeaseGrantAnswer", ticket.answer)),
     )
 
@@ -210,7 +212,7 @@ def leases() -> Call[LeasesResult]:
 
 def grant_sent(ttl: int) -> Call[tuple[m.LeaseGrantAnswer, int]]:
     """A grant, and when (ms, the client's clock) it was asked for: the lease cannot have begun before."""
-    return Call(m.LeaseGrant(ttl), lambda ticket: (cast("m.LeaseGrantAnswer", ticket.answer), ticket.first_sent))
+    return Call(m.LeaseGrant(index(ttl)), lambda ticket: (cast("m.LeaseGrantAnswer", ticket.answer), ticket.first_sent))
 
 
 # --- transactions --------------------------------------------------------------------------------
@@ -266,4 +268,7 @@ class Txn(Generic[R]):
 
 def _operations(requests: tuple[m.TxnRequest | Txn[R], ...]) -> tuple[tuple[int, m.TxnRequest], ...]:
     plain = [request.inner() if isinstance(request, Txn) else request for request in requests]
+    for request in plain:
+        if not isinstance(request, m.Put | m.Range | m.DeleteRange | m.Txn):
+            raise InvalidRequest(f"{type(request).__name__} is no request: zkv.put, zkv.get, zkv.delete make them")
     return tuple([(OP_OF[type(request)], request) for request in plain])

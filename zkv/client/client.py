@@ -7,6 +7,8 @@ with ClientClosed rather than wait for ever.
 
 The lock guards the session and the flag `_asleep`: whoever submits while the I/O thread sleeps (or is about to) wakes
 it by a byte in a pipe, once.
+
+A forked child has no such thread, and sockets that are its parent's: there a client is closed from the start.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections import deque
 from os import fspath
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -31,6 +34,7 @@ from zkv.client.observation import Observation
 from zkv.client.session import Session
 from zkv.client.transport import Files, Transport
 from zkv.client.users import UserAdministration
+from zkv.errors import ClientClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -59,6 +63,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_MS_MAX = 60_000
+FORKED = "it was made before a fork, and stays with the parent: make another one in this process"
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+"""Of this process, for its children to know which are not theirs."""
 
 
 class Client(Administration, UserAdministration, Coordination, Observation):
@@ -117,10 +125,12 @@ class Client(Administration, UserAdministration, Coordination, Observation):
         self._asleep = False
         self._closing = False
         self._closed = False
+        self._inherited = False
         self._given_up: deque[Ticket | Feed] = deque()
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="zkv-client", daemon=True)
         self._thread.start()
+        _clients.add(self)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -155,6 +165,18 @@ class Client(Administration, UserAdministration, Coordination, Observation):
         with self._lock:
             writer, self._wake_writer = self._wake_writer, -1
             os.close(writer)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: touch nothing that the parent uses, nor what its threads may have held at that moment."""
+        self._inherited = self._closing = self._closed = True
+        self._asleep = False
+        self._lock = threading.Lock()
+        self._session = Session(len(self.endpoints), bytes(16), 0, now=0)
+        self._session.close(FORKED)
+        for fd in (self._wake_reader, self._wake_writer):
+            with contextlib.suppress(OSError):  # it was closed before the fork
+                os.close(fd)
+        self._wake_reader = self._wake_writer = -1
 
     # --- keys ------------------------------------------------------------------------------------
 
@@ -286,6 +308,8 @@ class Client(Administration, UserAdministration, Coordination, Observation):
         return ticket
 
     def _next_chunk(self, ticket: Ticket, timeout: float) -> RangeAnswer | None:
+        if self._inherited:
+            raise ClientClosed(FORKED)
         with self._lock:
             chunk: RangeAnswer | None = self._session.next_chunk(ticket, now_ms(), deadline_ms(timeout))
             self._wake()
@@ -299,6 +323,8 @@ class Client(Administration, UserAdministration, Coordination, Observation):
 
     def _take(self, feed: Feed) -> Batch | None:
         """What a watch is to read next."""
+        if self._inherited:
+            raise ClientClosed(FORKED)
         with self._lock:
             watching = self._session.watching
             batch = watching.take(feed, now_ms())
@@ -390,6 +416,14 @@ class Client(Administration, UserAdministration, Coordination, Observation):
         self._release()
         wakeup = earliest(session.next_wakeup(), self._keeper.next_wakeup())
         return POLL_MS_MAX if wakeup is None else max(0, min(wakeup - now, POLL_MS_MAX))
+
+
+def _leave_all_to_parent() -> None:
+    for client in list(_clients):
+        client._leave_to_parent()  # noqa: SLF001 (of this module)
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)
 
 
 class KeyValues(Cursor):

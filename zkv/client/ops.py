@@ -13,7 +13,7 @@ from zkv.errors import InvalidRequest
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from typing import SupportsIndex, Unpack
+    from typing import SupportsIndex
 
 Data: TypeAlias = str | bytes
 """A key or a value. Text is sent as UTF-8; what comes back is bytes."""
@@ -96,29 +96,47 @@ def put(
     ignore_lease: bool = False,
 ) -> m.Put:
     """Set a key; see `Client.put`."""
-    return m.Put(to_bytes(key), to_bytes(value), index(lease), prev_kv, ignore_value, ignore_lease, ttl)
+    return m.Put(to_bytes(key), to_bytes(value), index(lease), prev_kv, ignore_value, ignore_lease, index(ttl))
 
 
-def get(key: Data | None = None, **options: Unpack[RangeOptions]) -> m.Range:
-    """One key, or with `prefix`, `from_key` or `range_end` many."""
-    start, end = key_range(
-        key, options.get("range_end"), options.get("prefix"), from_key=options.get("from_key", False)
-    )
-    order = options.get("order")
+def get(
+    key: Data | None = None,
+    *,
+    range_end: Data | None = None,
+    prefix: Prefix = None,
+    from_key: bool = False,
+    limit: int = 0,
+    sort_by: Literal["key", "version", "create", "modify", "value"] = "key",
+    order: Literal["ascend", "descend"] | None = None,
+    revision: int = 0,
+    serializable: bool = False,
+    keys_only: bool = False,
+    count_only: bool = False,
+    min_mod_revision: int = 0,
+    max_mod_revision: int = 0,
+    min_create_revision: int = 0,
+    max_create_revision: int = 0,
+) -> m.Range:
+    """One key, or with `prefix`, `from_key` or `range_end` many. See `RangeOptions`."""
+    start, end = key_range(key, range_end, prefix, from_key=from_key)
+    if sort_by not in SORT_TARGETS:
+        raise InvalidRequest(f"sort_by={sort_by!r} is none of {', '.join(SORT_TARGETS)}")
+    if order and order not in ORDERS:
+        raise InvalidRequest(f"order={order!r} is none of {', '.join(ORDERS)}")
     return m.Range(
         start,
         end,
-        options.get("limit", 0),
-        options.get("revision", 0),
+        index(limit),
+        index(revision),
         ORDERS[order] if order else m.SortOrder.NONE,
-        SORT_TARGETS[options.get("sort_by", "key")],
-        options.get("serializable", False),
-        options.get("keys_only", False),
-        options.get("count_only", False),
-        options.get("min_mod_revision", 0),
-        options.get("max_mod_revision", 0),
-        options.get("min_create_revision", 0),
-        options.get("max_create_revision", 0),
+        SORT_TARGETS[sort_by],
+        serializable,
+        keys_only,
+        count_only,
+        index(min_mod_revision),
+        index(max_mod_revision),
+        index(min_create_revision),
+        index(max_create_revision),
     )
 
 
@@ -131,6 +149,15 @@ def delete(
     prev_kv: bool = False,
 ) -> m.DeleteRange:
     return m.DeleteRange(*key_range(key, range_end, prefix, from_key=from_key), prev_kv)
+
+
+class Comparison(m.Compare):
+    """What goes into `if_`; the store compares, so it is neither true nor false here."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        raise TypeError("a comparison is made by the store: give it to a transaction's if_()")
 
 
 class Comparand:
@@ -148,10 +175,10 @@ class Comparand:
         if self._target == m.CompareTarget.VALUE:
             if not isinstance(operand, str | bytes):
                 raise InvalidRequest("a value is compared with text or bytes")
-            return m.Compare(result, self._target, self._key, to_bytes(operand), self._range_end)
+            return Comparison(result, self._target, self._key, to_bytes(operand), self._range_end)
         if not isinstance(operand, int):
             raise InvalidRequest("a version, revision or lease is compared with a number")
-        return m.Compare(result, self._target, self._key, int(operand), self._range_end)
+        return Comparison(result, self._target, self._key, int(operand), self._range_end)
 
     def __eq__(self, operand: object) -> m.Compare:  # type: ignore[override]
         return self._compare(m.CompareResult.EQUAL, operand)

@@ -49,6 +49,7 @@ from zkv.errors import (
     ConnectionFailed,
     CorruptionError,
     DeadlineExceeded,
+    InvalidRequest,
     LeaderChanged,
     NotIntroduced,
     RequestTimeout,
@@ -139,6 +140,7 @@ class Session:
         self._news: list[Ticket | Feed] = []
         self._wake = FOREVER
         self._closed = False
+        self._why_closed = ""
         self._watching: Watching | None = None
         self._login = login
 
@@ -150,7 +152,7 @@ class Session:
 
             self._watching = Watching(self._endpoints, self.limits, self.retry, self._rng, self._login)
             if self._closed:
-                self._watching.close()
+                self._watching.close(self._why_closed)
         return self._watching
 
     # --- what callers do -------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class Session:
             assert isinstance(request, m.Range)
             ticket.stream = Stream(request, auto=False)
         if self._closed:
-            self._finish(ticket, ClientClosed())
+            self._finish(ticket, ClientClosed(self._why_closed))
         elif endpoint is None:
             self._queues[lane].append(ticket)
         else:
@@ -212,15 +214,16 @@ class Session:
         elif not ticket.done:
             if ticket.op in CHUNKED and ticket.state is SENT:
                 self._cancel_at(ticket.endpoint, ticket.id)
-            self._finish(ticket, self._in_doubt(ticket, ClientClosed()))
+            self._finish(ticket, self._in_doubt(ticket, ClientClosed(self._why_closed)))
 
-    def close(self) -> None:
+    def close(self, why: str = "") -> None:
         """All that is still open ends with ClientClosed."""
         self._closed = True
+        self._why_closed = self._why_closed or why
         for ticket in list(self._everyone()):
             self.cancel(ticket)
         if self._watching is not None:
-            self._watching.close()
+            self._watching.close(self._why_closed)
 
     def news(self) -> list[Ticket | Feed]:
         """Tickets that got done, streams that got a chunk, and feeds with news, since the last call."""
@@ -368,7 +371,10 @@ class Session:
     def _send(
         self, endpoint: int, ledger: Ledger | None, tickets: list[Ticket], now: int, out: list[tuple[int, bytes]]
     ) -> None:
-        """Tickets of one lane (writes: of one session) to one endpoint: one message, or more if it grows too large."""
+        """Tickets of one lane (writes: of one session) to one endpoint: one message, or more if it grows too large.
+
+        One that is too large by itself, or that cannot be put into a message at all, is refused; the others go on.
+        """
         sent = self._sent
         for ticket in tickets:
             if ticket.ledger is None:  # a write has one and keeps its name; a read gets a new one for each attempt
@@ -389,14 +395,20 @@ class Session:
         ]
         token = self._login.token if self._login is not None else None
         message = (m.PROTOCOL_VERSION, REQUESTS, session, floor, requests)
-        data = pack((*message, token) if token else message)
-        if len(data) > self.limits.request_bytes_max:
+        refusal: ZkvError
+        try:
+            data = pack((*message, token) if token else message)
+            refusal = RequestTooLarge()
+        except (TypeError, ValueError, OverflowError) as error:
+            data = b""
+            refusal = InvalidRequest(str(error))
+        if not data or len(data) > self.limits.request_bytes_max:
             half = len(tickets) // 2
             if half:
                 self._send(endpoint, ledger, tickets[:half], now, out)
                 self._send(endpoint, ledger, tickets[half:], now, out)
             else:
-                self._finish(tickets[0], self._in_doubt(tickets[0], RequestTooLarge()))
+                self._finish(tickets[0], self._in_doubt(tickets[0], refusal))
             return
         if ledger:
             ledger.used_at = now

@@ -9,9 +9,11 @@ import asyncio
 import threading
 import time
 from collections import deque
+from operator import index
 from typing import TYPE_CHECKING
 
 from zkv.client import ops
+from zkv.client.session import INDEX_MAX
 from zkv.errors import ClientClosed, DeadlineExceeded, InvalidRequest
 from zkv.wire import messages as m
 
@@ -39,9 +41,9 @@ def asked(
 ) -> m.Watch:
     """What `Client.watch` is asked for, as it goes on the wire. Raises InvalidRequest."""
     start, end = ops.key_range(key, range_end, prefix, from_key=from_key)
-    if from_revision < 0:
+    if not 0 <= index(from_revision) <= INDEX_MAX:
         raise InvalidRequest(f"revision {from_revision}")
-    return m.Watch(0, start, end, from_revision, prev_kv, not puts, not deletes, progress, True)
+    return m.Watch(0, start, end, index(from_revision), bool(prev_kv), not puts, not deletes, bool(progress), True)
 
 
 class _Reader:

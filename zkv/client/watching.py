@@ -96,6 +96,7 @@ class Watching:
         self._news: dict[Feed, None] = {}
         self._wake = FOREVER
         self._closed = False
+        self._why_closed = ""
         self.pressing = False
         """There is something to go out."""
 
@@ -106,7 +107,7 @@ class Watching:
         feed = Feed(asked, context)
         self._feeds[feed] = None
         if self._closed:
-            self._end(feed, ClientClosed())
+            self._end(feed, ClientClosed(self._why_closed))
         else:
             self._want(feed)
         return feed
@@ -136,12 +137,13 @@ class Watching:
             self._asking[feed] = None
             self.pressing = True
 
-    def close(self) -> None:
+    def close(self, why: str = "") -> None:
         """All watches end, and members are told so."""
         self._closed = True
+        self._why_closed = self._why_closed or why
         for feed in list(self._feeds):
             self._leave(feed)
-            self._end(feed, ClientClosed())
+            self._end(feed, ClientClosed(self._why_closed))
         for line in self._lines.values():
             line.words = list(ALL) if line.words else []
 

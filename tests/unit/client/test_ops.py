@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from zkv.client import calls, ops
@@ -65,7 +67,6 @@ def test_a_range_takes_all_that_the_wire_has() -> None:
 
 def test_comparisons_read_as_they_mean() -> None:
     """The four relations of etcd, on five targets, of a key or of each key of a range."""
-    assert ops.value("a") == "1"
     compares = [
         ops.value("a") == "1",
         ops.version("a") > 0,
@@ -103,3 +104,30 @@ def test_a_transaction_is_built_step_by_step_and_may_hold_another() -> None:
     )
     with pytest.raises(InvalidRequest):
         txn.commit()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"rev": 5}, TypeError),  # its name is revision: to read the present instead would be a wrong answer
+        ({"limit": 1.5}, TypeError),
+        ({"revision": "5"}, TypeError),
+        ({"sort_by": "size"}, InvalidRequest),
+        ({"order": "up"}, InvalidRequest),
+    ],
+)
+def test_what_a_range_does_not_take_is_refused(options: Any, error: type[Exception]) -> None:
+    """Rather than ignored."""
+    with pytest.raises(error):
+        ops.get(prefix="a", **options)
+
+
+def test_a_comparison_is_neither_true_nor_false_here() -> None:
+    """`if kv.version("a") == 0:` would always go the same way."""
+    with pytest.raises(TypeError, match="if_"):
+        bool(ops.version("a") == 0)
+
+
+def test_only_requests_go_into_a_transaction() -> None:
+    with pytest.raises(InvalidRequest, match=r"zkv\.put"):
+        calls.Txn().then("put a 1")  # type: ignore[arg-type]

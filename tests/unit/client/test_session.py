@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.client.fake_cluster import answers
@@ -85,6 +87,17 @@ def test_a_request_too_large_for_any_message_fails_alone() -> None:
     assert sum(len(requests.requests) for _, requests in wire.sent()) == 2
     assert isinstance(tickets[1].error, errors.RequestTooLarge)
     assert not tickets[1].error.maybe_applied
+
+
+@pytest.mark.parametrize("lease", [1 << 64, -(1 << 64), object()])
+def test_a_request_that_no_message_can_hold_fails_alone(lease: Any) -> None:
+    """A caller's slip is that caller's: it takes down neither the session nor whoever's call would travel with his."""
+    wire = Wire()
+    tickets = [wire.put(), wire.session.submit(m.Put(b"k", b"", lease), wire.now + 5000), wire.put()]
+    assert sum(len(requests.requests) for _, requests in wire.sent()) == 2
+    assert isinstance(tickets[1].error, errors.InvalidRequest)
+    assert not tickets[1].error.maybe_applied
+    assert wire.put().error is None
 
 
 def test_answers_come_back_to_their_tickets() -> None:
