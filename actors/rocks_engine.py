@@ -240,7 +240,7 @@ class RocksEngine:
         self._flushed = max(self._flushed, before)
 
     def size(self) -> int:
-        """Bytes of the directory's files: what `du` would say."""
+        """Bytes of the directory's files: what `du` would say, or soon will of what is in use and in memory only."""
         total = 0
         with os.scandir(self.path) as files:
             for file in files:
@@ -248,7 +248,7 @@ class RocksEngine:
                     total += file.stat().st_size
                 except FileNotFoundError:
                     continue  # compaction has removed it meanwhile
-        return total
+        return max(total, self.size_in_use())
 
     def size_in_use(self) -> int:
         """What RocksDB takes for live in its files, and what was written since the last flush.
