@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import click
 
 from zkv.config import NodeConfig
-from zkv.ctl import server_etcd
+from zkv.ctl import server_etcd, version
 from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
 from zkv.urls import introductions_port, socket_endpoint
@@ -152,7 +152,9 @@ class _GroupedHelp(click.Command):
         sys.exit(status)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, server_etcd.spelled(args, {*FLAGS, *ALIASES, *server_etcd.IDLE, "config-file"}))
+        return super().parse_args(
+            ctx, server_etcd.spelled(args, {*FLAGS, *ALIASES, *server_etcd.IDLE, "config-file", "version"})
+        )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         params = self.get_params(ctx)
@@ -201,6 +203,12 @@ def _options(command: click.Command) -> click.Command:
     return command
 
 
+def _tell_version(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        click.echo(version.text(), nl=False)
+        context.exit(0)
+
+
 def _switch(is_switch: bool) -> dict[str, Any]:
     """A switch may have a value behind it, as with etcd: --client-cert-auth=false."""
     return {"is_flag": False, "flag_value": "true"} if is_switch else {}
@@ -216,6 +224,14 @@ def _switch(is_switch: bool) -> dict[str, Any]:
     "--config-file", "config_file", envvar=server_etcd.environment("config-file"), type=click.Path(),
     help="Path to a YAML file with these settings; other flags and environment variables are then ignored.",
 )  # fmt: skip
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Print the version and end.",
+)
 @click.option("--check-config", is_flag=True, help="Check the settings, say whether they can be served, and end.")
 @click.pass_context
 def server(context: click.Context, /, config_file: str | None, check_config: bool, **given: Any) -> None:

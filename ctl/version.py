@@ -9,8 +9,12 @@ API_VERSION = "3.5"
 """The etcd v3 API whose semantics these commands have."""
 
 
+def text() -> str:
+    return f"zkv version: {ZKV_VERSION}\nAPI version: {API_VERSION}\n"
+
+
 def _version(call: Call) -> int:
-    call.out.write(f"zkv version: {ZKV_VERSION}\nAPI version: {API_VERSION}\n".encode())
+    call.out.write(text().encode())
     return 0
 
 

@@ -54,6 +54,15 @@ def test_every_setting_has_a_flag_and_etcds_names_are_kept() -> None:
     assert set(server.FLAGS) > ETCD_NAMES
 
 
+@pytest.mark.parametrize("flag", ["--version", "-version"])
+def test_the_version_is_told_as_by_etcd(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing is started, whatever else is asked for."""
+    with pytest.raises(SystemExit) as ended:
+        server.server.main([flag, "--name=", "--heartbeat-interval=0"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == play_zkv("", Step("version")).stdout
+
+
 def test_no_flag_at_all_is_a_single_node_on_loopback() -> None:
     config, ignored, _ = settled()
     assert config == NodeConfig()
