@@ -31,6 +31,7 @@ PEER_LABELS: Final = "Local|Remote"
 HEALTH: Final = {"true": "etcd_server_health_success", "false": "etcd_server_health_failures"}
 """Counters whose names lack what Prometheus' own library will not do without."""
 NS: Final = 1e9
+MS: Final = 1e6
 
 
 class Shown(NamedTuple):
@@ -85,6 +86,27 @@ TABLE: Final = (
     Shown("etcd_debugging_mvcc_compact_revision", GAUGE, "Revision of the last compaction.", _STORAGE, "compacted"),
     Shown("etcd_debugging_mvcc_db_compaction_keys_total", COUNTER, "Versions of keys that compaction removed.",
           _STORAGE, "compacted keys"),
+    Shown("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", HISTOGRAM, "Steps of physical compactions.",
+          _STORAGE, "compaction step", "", MS),
+    Shown("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", HISTOGRAM, "Physical compactions.", _STORAGE,
+          "compaction", "", MS),
+    Shown("etcd_debugging_mvcc_db_compaction_last", GAUGE, "When the last one ended; 0: none has.", _STORAGE,
+          "compaction ended"),
+    Shown("etcd_debugging_mvcc_total_put_size_in_bytes", GAUGE, "Bytes of keys and values put.", _STORAGE,
+          "event bytes"),
+    Shown("etcd_debugging_mvcc_events_total", COUNTER, "Events matched against watches.", _WATCH, "events"),
+    Shown("etcd_debugging_auth_revision", GAUGE, "Revision of users and roles.", _STORAGE, "auth revision"),
+    Shown("etcd_debugging_mvcc_range_total", COUNTER, "As etcd_mvcc_range_total.", _STORAGE, "ranges"),
+    Shown("etcd_mvcc_put_total", COUNTER, "Puts, those of transactions too.", _STORAGE, "puts"),
+    Shown("etcd_mvcc_delete_total", COUNTER, "Requests to delete, those of transactions too.", _STORAGE, "deletions"),
+    Shown("etcd_mvcc_range_total", COUNTER, "Requests to read keys, those of transactions too.", _STORAGE, "ranges"),
+    Shown("etcd_mvcc_txn_total", COUNTER, "Transactions.", _STORAGE, "txns"),
+    Shown("etcd_mvcc_hash_rev_duration_seconds", HISTOGRAM, "Hashes, as endpoint hashkv asks for.", _STORAGE, "hash",
+          "", NS),
+    Shown("etcd_disk_backend_snapshot_duration_seconds", HISTOGRAM, "Snapshots sent to clients.", _STORAGE,
+          "snapshot", "", NS),
+    Shown("etcd_server_snapshot_apply_in_progress_total", GAUGE, "1 while a snapshot comes from a member.", _STORAGE,
+          "snapshot coming"),
     Shown("etcd_debugging_mvcc_watch_stream_total", GAUGE, "Connections with watches.", _WATCH, "streams"),
     Shown("etcd_debugging_mvcc_watcher_total", GAUGE, "Watches.", _WATCH, "watches"),
     Shown("etcd_debugging_mvcc_slow_watcher_total", GAUGE, "Places from which watches wait for history.", _WATCH,
@@ -92,6 +114,8 @@ TABLE: Final = (
     Shown("etcd_debugging_lease_granted_total", COUNTER, "Leases seen to begin.", _LEASE, "granted"),
     Shown("etcd_debugging_lease_revoked_total", COUNTER, "Leases seen to end, in any way.", _LEASE, "ended"),
     Shown("etcd_debugging_lease_renewed_total", COUNTER, "Keep-alives taken, as leader.", _LEASE, "renewed"),
+    Shown("etcd_debugging_lease_ttl_total", HISTOGRAM, "TTLs of leases seen to begin, in seconds.", _LEASE, "ttls", "",
+          MS),
     Shown("etcd_debugging_server_lease_expired_total", COUNTER, "Leases that ran out, as leader.", _LEASE, "expired"),
     Shown("etcd_network_client_grpc_received_bytes_total", COUNTER, "Bytes from clients.", DOORS, "received bytes"),
     Shown("etcd_network_client_grpc_sent_bytes_total", COUNTER, "Bytes of answers to clients.", DOORS, "sent bytes"),
@@ -112,6 +136,7 @@ TABLE: Final = (
     Shown("process_max_fds", GAUGE, "Files that one process may open.", _PROCESSES, "files max"),
     Shown("process_start_time_seconds", GAUGE, "When the node was started.", _PROCESSES, "started", "", NS),
     Shown("process_virtual_memory_bytes", GAUGE, "Address space of all.", _PROCESSES, "virtual"),
+    Shown("process_virtual_memory_max_bytes", GAUGE, "Address space one process may have.", _PROCESSES, "virtual max"),
     Shown("os_fd_used", GAUGE, "Open files of all processes.", _PROCESSES, "files"),
     Shown("os_fd_limit", GAUGE, "Files that one process may open.", _PROCESSES, "files max"),
     Shown("grpc_server_started_total", COUNTER, "Calls begun.", _GRPC, "calls started", GRPC_LABELS),
@@ -212,7 +237,9 @@ def _family(shown: Shown, label: str, values: Mapping[str, int | tuple[int, ...]
         family = HistogramMetricFamily(shown.name, shown.help, labels=labels)
         for name, value in values.items():
             assert isinstance(value, tuple)
-            family.add_metric(name.split("|") if label else [], _cumulative(value[1:]), value[0] / shown.unit)
+            family.add_metric(
+                name.split("|") if label else [], _cumulative(value[1:], NS / shown.unit), value[0] / shown.unit
+            )
         return family
     family = (CounterMetricFamily if shown.kind == COUNTER else GaugeMetricFamily)(
         shown.name, shown.help, labels=labels
@@ -223,10 +250,10 @@ def _family(shown: Shown, label: str, values: Mapping[str, int | tuple[int, ...]
     return family
 
 
-def _cumulative(counts: Iterable[int]) -> list[tuple[str, float]]:
+def _cumulative(counts: Iterable[int], scale: float) -> list[tuple[str, float]]:
     total = 0
     buckets: list[tuple[str, float]] = []
-    for bound, count in zip((*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"), counts, strict=True):
+    for bound, count in zip((*(f"{bound * scale:g}" for bound in BOUNDS_S), "+Inf"), counts, strict=True):
         total += count
         buckets.append((bound, total))
     return buckets

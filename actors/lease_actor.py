@@ -115,6 +115,7 @@ class LeaseActor:
             ("ended", "", lessor.ended),
             ("expired", "", lessor.expired),
             ("renewed", "", lessor.renewed),
+            ("ttls", "", lessor.ttls.counts),
         ]
 
     def _frame(self, gid: int, requests: Sequence[tuple[m.Op, NamedTuple]]) -> bytes:

@@ -126,6 +126,10 @@ class SnapshotDesk:
         """Who asked for them has forgotten, or the store they are taken from goes."""
         self._outgoing.clear()
 
+    @property
+    def is_receiving(self) -> bool:
+        return self._incoming is not None
+
     def takes_any(self, now: int) -> bool:
         return now >= self._takes_from
 

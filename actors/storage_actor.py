@@ -33,6 +33,7 @@ import structlog
 from zkv.actors import refill
 from zkv.actors.auditor import Auditor, Checks
 from zkv.actors.auth_feed import AuthFeed
+from zkv.actors.compactor import Compactor
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.flusher import ThreadFlusher
@@ -45,6 +46,7 @@ from zkv.actors.stages import SlowLog
 from zkv.actors.stores import DiskStore, MemoryStore
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.machine import StateMachine
+from zkv.core.mvcc.reading import HASH, SNAPSHOT
 from zkv.errors import DiskFull, NoSpace, RequestError, StreamLost, TooManyRequests
 from zkv.gauges import Histogram
 from zkv.mailbox import Mailbox, Stop, monotonic_ms
@@ -69,7 +71,6 @@ FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn; ...
 # ... and what an entry may have given cause for is looked after as late: each look costs the turns of all requests.
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
-COMPACTION_REST_MS = 10  # a step takes two or three
 FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
 SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
@@ -79,14 +80,14 @@ WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its reco
 class _Flow:
     """A group whose answers are under way. `unsent`: one that the gateway's queue had no room for; it goes first."""
 
-    __slots__ = ("credit", "gid", "heard", "incarnation", "streams", "unsent")
+    __slots__ = ("begun", "credit", "gid", "heard", "incarnation", "streams", "unsent")
 
     def __init__(self, incarnation: int, gid: int, streams: list[Stream], credit: int, now: int) -> None:
         self.incarnation = incarnation
         self.gid = gid
         self.streams = deque(streams)
         self.credit = credit
-        self.heard = now
+        self.begun = self.heard = now
         self.unsent: m.GatewayAnswers | None = None
 
 
@@ -153,9 +154,10 @@ class StorageActor:
         self._held: list[Answered] = []  # answers that wait for physical compaction
         self._stopping = False
         self._space = space
-        self._compact_at = self._compacted_at = 0  # when the next step may be done; the entry applied at the last one
+        self._compactor = Compactor()
         self._full_until: int | None = None  # there was no room on the disk; when to look again
         self._applies = Histogram()
+        self._made = {kind: Histogram() for kind in (HASH, SNAPSHOT)}
         self._slow_applies = 0
         self._slow_log = slow_log or SlowLog(100, 300)
         self._tend_at: int | None = 0  # when what is no request is to be looked after
@@ -217,8 +219,9 @@ class StorageActor:
         """All but entries and small reads: what is under way, and what time brings."""
         self._step_flows(now)
         with self._room_needed(now):
-            if self._compacts and self._compact_at <= now:
-                self._compact(now)
+            if self._compacts and self._compactor.at <= now:
+                self._compactor.step(self._machine, now)
+                self._release_held()
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
@@ -244,16 +247,8 @@ class StorageActor:
         machine = self._machine
         return self._full_until is None and machine.compaction.is_due(machine.store.compacted)
 
-    def _compact(self, now: int) -> None:
-        """A step, and a rest, if anything was applied since the one before."""
-        busy = self._machine.applied != self._compacted_at
-        self._compacted_at = self._machine.applied
-        self._machine.compaction_step()
-        self._compact_at = now + busy * COMPACTION_REST_MS
-        self._release_held()
-
     def _next_tend(self, now: int) -> int | None:
-        if (self._compacts and self._compact_at <= now) or any(self._can_step(flow) for flow in self._flows):
+        if (self._compacts and self._compactor.at <= now) or any(self._can_step(flow) for flow in self._flows):
             return now
         if self._feed.can_step or self._auditor.can_step:
             return now
@@ -269,7 +264,7 @@ class StorageActor:
         if self._full_until is not None:
             wakeups.append(self._full_until)
         elif self._compacts:
-            wakeups.append(self._compact_at)
+            wakeups.append(self._compactor.at)
         if self._say_at is not None:
             wakeups.append(self._say_at)
         if self._must_begin or self._auth_feed.is_behind:
@@ -279,26 +274,35 @@ class StorageActor:
         return min(wakeups, default=None)
 
     def gauges(self) -> Sequence[Value]:
-        machine = self._machine
+        machine, store = self._machine, self._machine.store
         numbers = {
             "revision": machine.revision,
-            "compacted": machine.store.compacted,
+            "compacted": store.compacted,
             "db size": machine.engine.size(),
             "db in use": machine.engine.size_in_use(),
             "quota": self._housekeeper.quota,
             "slow applies": self._slow_applies,
             "reads waiting": len(self._waiting),
             "streams": len(self._flows),
-            "changes": machine.store.changes,
+            "changes": store.changes,
+            "puts": store.changes - store.tombstones,
+            "deletions": store.deletions,
+            "ranges": store.ranges,
+            "txns": store.txns,
+            "event bytes": store.event_bytes,
+            "auth revision": machine.users.book.revision,
+            "snapshot coming": self._desk.is_receiving,
             "compacted keys": machine.compaction.removed,
             "unflushed": self._unflushed_bytes,
         }
         on = [alarm for _, alarm in machine.alarms.find(m.Alarm())]
         return [
-            *((name, "", number) for name, number in numbers.items()),
+            *((name, "", int(number)) for name, number in numbers.items()),
             *(("alarms", alarm.name, on.count(alarm)) for alarm in (m.AlarmType.NOSPACE, m.AlarmType.CORRUPT)),
             ("apply", "", self._applies.counts),
+            *((kind, "", durations.counts) for kind, durations in self._made.items()),
             *self._defragmenter.gauges(),
+            *self._compactor.gauges(),
         ]
 
     def _mail(self, message: object, now: int) -> None:
@@ -528,6 +532,8 @@ class StorageActor:
             return
         if stream.done:
             flow.streams.popleft()
+            if stream.kind:
+                self._made[stream.kind].observe((flow.heard - flow.begun) * 1_000_000)
         else:
             flow.credit -= 1
         self._let_flow(flow, [part])

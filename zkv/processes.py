@@ -43,6 +43,8 @@ def resources(pids: Mapping[str, int]) -> list[Value]:
             ("files", "", files),
             ("virtual", "", virtual),
         ]
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    values.append(("virtual max", "", most if most != resource.RLIM_INFINITY else (1 << 64) - 1))
     values.append(("files max", "", resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
     return values
 

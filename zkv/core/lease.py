@@ -50,6 +50,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from zkv.core.lease_askers import DEPOSED, RETRY_MS, Askers
+from zkv.gauges import Histogram
 from zkv.limits import LEASE_SLACK_MS
 from zkv.wire.messages import LeaseExpire, LeaseNews, LeaseRenew
 
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
     from zkv.core.lease_askers import Asker
     from zkv.limits import Limits
+
+TTL_UNIT: Final = 1_000_000
+"""A second is counted as a millisecond, for which the buckets are made."""
 
 TICK_MS: Final = 1000
 """While there are leases, the log is told the time at least this often."""
@@ -135,6 +139,8 @@ class Lessor:
         self._proposals: list[LeaseRenew | LeaseExpire] = []
         self._reading = False  # the table is coming in slices
         self.granted = self.ended = self.expired = self.renewed = 0
+        self.ttls = Histogram()
+        """Of those granted."""
         """Leases seen to begin and to end; of these, as leader, those that ran out; keep-alives taken, as leader."""
 
     def __len__(self) -> int:
@@ -191,6 +197,8 @@ class Lessor:
             self.askers.look_up(id_)
         known = len(self._table)
         for id_, ttl, until in news.leases:
+            if id_ not in self._table and not self._reading:
+                self.ttls.observe(ttl * TTL_UNIT)
             self._known(id_, ttl, until, now)
         if not self._reading:
             self.granted += len(self._table) - known

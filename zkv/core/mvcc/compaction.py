@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Engine
 
 STEP_EVENTS: Final = 250
-STEP_BYTES: Final = 1 << 20
+STEP_BYTES: Final = 256 << 10
 """A step is what a write may have to wait for."""
 
 

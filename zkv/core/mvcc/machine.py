@@ -367,6 +367,7 @@ class StateMachine:
         if op == _OP_TXN:
             parsed = self._parsed(fields)
             write = txn.is_write(parsed)
+            store.txns += 1
             body = txn.run(store, parsed) if write or mine else None
             store.end()
             return write, body

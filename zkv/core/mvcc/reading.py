@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 Part: TypeAlias = bytes
 """A packed (id, code, revision, body)."""
+HASH: Final = "hash"
+SNAPSHOT: Final = "snapshot"
 STEP_LEASES: Final = 1000
 """Leases, or keys of one, looked at in one step."""
 _LEASE_BYTES: Final = 9  # an id in an answer
@@ -55,11 +57,12 @@ _ONE_KEY: Final = frozenset(fields[:count] for fields in (_PLAIN, _SERIALIZABLE)
 class Stream:
     """One request answered in parts. `step` gives the next part, or None after a bounded piece of work towards it.
 
-    `done`: the part that `step` gave was the last.
+    `done`: the part that `step` gave was the last. `kind`: what is made, where somebody asks how long.
     """
 
-    def __init__(self, request: int, parts: Iterator[tuple[Part, bool] | None]) -> None:
+    def __init__(self, request: int, parts: Iterator[tuple[Part, bool] | None], kind: str = "") -> None:
         self.id = request
+        self.kind = kind
         self.done = False
         self._parts = parts
 
@@ -132,6 +135,7 @@ class Reading:
         store = self._store
         assert not store.pending, "reads come between two applies"
         revision, parts = store.revision, []
+        store.ranges += len(requests)
         records = store.engine.get_many([CURRENT + fields[0] for _, _, fields in requests])
         for (request, _, fields), record in zip(requests, records, strict=True):
             if record is None:
@@ -162,10 +166,12 @@ class Reading:
                 ranged = m.Range(*fields)
                 if ranged.range_end or ranged.revision > 0:
                     store.check_revision(ranged.revision, store.revision)
+                    store.ranges += 1
                     self._start(request, self._range(request, ranged, store.engine.snapshot()), outcome)
                     return
                 body = store.range(ranged)
             elif op == m.Op.TXN:
+                store.txns += 1
                 body = self._txn(txn.parse(*fields))
             elif op == m.Op.HASH_KV:
                 revision = m.HashKV(*fields).revision
@@ -173,7 +179,7 @@ class Reading:
                     raise errors.Compacted
                 if revision > store.revision:
                     raise errors.FutureRevision
-                self._start(request, self._hash(request, revision), outcome)
+                self._start(request, self._hash(request, revision), outcome, HASH)
                 return
             elif op == m.Op.STATUS:
                 body = self._status(stamp, applied)
@@ -183,7 +189,7 @@ class Reading:
                 outcome.defragment.append(request)
                 return
             elif op == m.Op.SNAPSHOT:
-                self._start(request, self._snapshot(request, m.Snapshot(*fields)), outcome)
+                self._start(request, self._snapshot(request, m.Snapshot(*fields)), outcome, SNAPSHOT)
                 return
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
@@ -206,14 +212,16 @@ class Reading:
     def defragmented(self, request: int) -> Part:
         return pack((request, errors.Code.OK, self._store.revision, m.DefragmentAnswer()))
 
-    def _start(self, request: int, parts: Iterator[tuple[Part, bool] | None], outcome: ReadOutcome) -> None:
+    def _start(
+        self, request: int, parts: Iterator[tuple[Part, bool] | None], outcome: ReadOutcome, kind: str = ""
+    ) -> None:
         """Answer at once what takes one step."""
         first = next(parts)
         if first is not None:
             outcome.parts.append(first[0])
             if first[1]:
                 return
-        outcome.streams.append(Stream(request, parts))
+        outcome.streams.append(Stream(request, parts, kind))
 
     def _range(self, request: int, ranged: m.Range, reader: Reader) -> Iterator[tuple[Part, bool] | None]:
         revision = self._store.revision

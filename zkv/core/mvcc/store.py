@@ -58,7 +58,11 @@ class Store:
         self._written: list[tuple[bytes, bytes]] = []  # events, and ...
         self._history: list[tuple[bytes, bytes]] = []  # ... their history entries: apart, so that neighbours stay so
         self.changes = 0
-        """Events committed since this store was opened."""
+        """Events committed since this store was opened; of these, tombstones are:"""
+        self.tombstones = 0
+        self.deletions = self.ranges = self.txns = 0
+        """Requests for these, within txns too, since then."""
+        self.event_bytes = 0
         self._digest = 0  # of the events since it was last taken, up to `_digested` of those pending
         self._digested = 0
         self._sub = 0
@@ -105,8 +109,10 @@ class Store:
         written = self._written
         if self._digested < len(written):
             events = written[self._digested :] if self._digested else written
-            self._digest = crc32(b"".join([event for _, event in events]), self._digest)
+            joined = b"".join([event for _, event in events])
+            self._digest = crc32(joined, self._digest)
             self._digested = len(written)
+            self.event_bytes += len(joined)
 
     def begin(self) -> None:
         self._sub = 0
@@ -132,6 +138,7 @@ class Store:
                 del table[key]
             else:
                 table[key] = before
+        self.tombstones -= sum(event[0] == layout.TOMBSTONE_FLAG for _, event in self._written[self._written_before :])
         del self._written[self._written_before :], self._history[self._written_before :]
         self._events_now = []
         self._sub = 0
@@ -156,6 +163,7 @@ class Store:
 
         Raises Compacted, FutureRevision, and RangeTooLarge beyond Limits.answer_bytes_max.
         """
+        self.ranges += 1
         now = self.revision + (1 if self._sub else 0)
         if not request.range_end and (request.revision <= 0 or request.revision == now):
             return self._get(request)
@@ -258,6 +266,7 @@ class Store:
         else:
             record = self.current(request.key)
             doomed = () if record is None else ((request.key, record),)
+        self.deletions += 1
         deleted = held = 0
         previous: list[KeyValue] = []
         for key, record in doomed:
@@ -278,6 +287,7 @@ class Store:
         self._set(key, None)
         head = EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key))
         self._written.append((EVENT_KEY.pack(EVENT, revision, sub), head + key))
+        self.tombstones += 1
         self._history.append((layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK))
         self._sub = sub + 1
         if self.want_events:
