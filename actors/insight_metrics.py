@@ -159,6 +159,8 @@ TABLE: Final = (
     Shown("zkv_requests_total", COUNTER, "Requests taken, by their way.", DOORS, "requests", "way"),
     Shown("zkv_request_duration_seconds", HISTOGRAM, "From a message to its answer.", DOORS, "durations", "way", NS),
     Shown("zkv_request_errors_total", COUNTER, "Errors answered by the gateway, by class.", DOORS, "errors", "error"),
+    Shown("zkv_client_refusals_total", COUNTER, "What clients were refused for having all they may have, by limit.",
+          DOORS, "client refusals", "limit"),
     Shown("zkv_etcd_connections", GAUGE, "Connections of clients of etcd's API.", ("grpc",), "connections"),
     Shown("zkv_tls_refused_total", COUNTER, "TLS connections that were not let in.", ("grpc",), "tls refused"),
     Shown("zkv_certificate_expiry_timestamp_seconds", GAUGE, "When the first of these ends.", _USHER,

@@ -27,11 +27,13 @@ from zkv.gateway.callers import NOBODY, Callers, Who, tokens_of
 from zkv.gateway.logins import Logins
 from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
+from zkv.gateway.shares import USER, Leases, Shares
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.validate import (
     FILLED,
     LEASE,
+    LINEARIZABLE,
     LOCAL,
     MEMBERS,
     PASSWORD,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     from zkv.config import Limits
     from zkv.gateway.logins import Told
+    from zkv.gateway.shares import Share
     from zkv.gauges import Value
 
 LEADERS_LEASE: Final = "leader's lease"
@@ -68,6 +71,8 @@ _TOGETHER: Final = frozenset(
 )
 """What goes in groups of many: it is answered at once where it is done."""
 _RANGE: Final = int(m.Op.RANGE)
+_LEASE_GRANT: Final = int(m.Op.LEASE_GRANT)
+_OK: Final = int(errors.Code.OK)
 _CHUNK: Final = int(errors.Code.CHUNK)
 _REVISION: Final = m.Range._fields.index("revision")
 _HEAD: Final = (m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0)
@@ -98,10 +103,13 @@ class _Told:
 class _Asked:
     """`gid`: if it is a group of its own, else 0. `stale`: how often it was let in under an old auth revision."""
 
-    __slots__ = ("asker", "caller", "fields", "gid", "op", "size", "stale", "taken", "told", "way", "who")
+    __slots__ = ("asker", "caller", "fields", "gid", "op", "share", "size", "stale", "taken", "told", "way", "who")
 
-    def __init__(self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, *, size: int, taken: int) -> None:
+    def __init__(
+        self, asker: Asker, op: int, fields: tuple[Any, ...], way: int, *, size: int, taken: int, share: Share
+    ) -> None:
         self.asker = asker
+        self.share = share
         self.who = NOBODY
         self.caller: m.Caller | None = None
         self.told: dict[str, Any] | None = None
@@ -132,6 +140,8 @@ class Asking:
         audit: Audit | None = None,
     ) -> None:
         self._audit = audit
+        self.shares = Shares(limits, "grpc")
+        self._leases = Leases(self.shares, limits, self._ask_about_leases)
         self._slow = SlowRequests("grpc", slow_ms, post)
         self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
         self._kept_tally = Tally()
@@ -181,7 +191,13 @@ class Asking:
     def gauges(self) -> list[Value]:
         tally = self._tally
         pending = sum(asked.way in WRITES for asked in self._asked.values())
-        return [("pending", "", pending), *self._sampler.gauges(), *(tally.gauges() if tally is not None else ())]
+        refused = self.shares.gauges()
+        return [
+            ("pending", "", pending),
+            *refused,
+            *self._sampler.gauges(),
+            *(tally.gauges() if tally is not None else ()),
+        ]
 
     @property
     def stopping(self) -> bool:
@@ -189,7 +205,17 @@ class Asking:
 
     # --- from callers --------------------------------------------------------------------------------
 
-    def ask(self, asker: Asker, op: int, fields: tuple[Any, ...], size: int, now: int, *, who: Who = NOBODY) -> int:
+    def ask(
+        self,
+        asker: Asker,
+        op: int,
+        fields: tuple[Any, ...],
+        size: int,
+        now: int,
+        *,
+        who: Who = NOBODY,
+        share: Share | None = None,
+    ) -> int:
         """`size`: the request's bytes, as they came. Sets out with the next `flush`.
 
         Raises a ZkvError when it will not be served; `asker` then hears nothing.
@@ -199,22 +225,24 @@ class Asking:
         if way & FILLED:
             way &= ~FILLED
             fields = filled(op, fields, self._limits)
-        asked = _Asked(asker, op, fields, way, size=size, taken=now)
+        asked = _Asked(asker, op, fields, way, size=size, taken=now, share=share or self.shares.house)
         asked.who = who
         if self._audit is not None:
             asked.told = described(op, fields)  # before a hash takes the password's place, and of neither
         try:
             self._let_in(asked, now)
+            return self._ask(asked, now)
         except errors.ZkvError as error:
             self._note(asked, error.code)
             raise
-        return self._ask(asked, now)
 
     def _let_in(self, asked: _Asked, now: int) -> None:
         """Who asks? Raises InvalidAuthToken, Unavailable, and what is wrong with who asks for what is root's."""
         op, way, who = asked.op, asked.way, asked.who
         if self.callers.asks and op != m.Op.AUTHENTICATE:
             asked.caller = self.callers.caller(who, now)
+            if asked.caller is not None and asked.caller[0] and asked.share is not self.shares.house:
+                asked.share = self.shares.of(USER, asked.caller[0])
             if way in _ROOTS:
                 self.callers.check_root(asked.caller)
 
@@ -225,7 +253,18 @@ class Asking:
 
     def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
         """A request of the door's own. Raises a ZkvError when it cannot set out."""
-        asked = _Asked(_Told(told), op, fields, WRITE, size=0, taken=now)
+        self._ask_for_ourselves(op, fields, WRITE, told, now)
+
+    def _ask_about_leases(self, requests: Sequence[tuple[int, tuple[Any, ...]]], told: Told) -> None:
+        for op, fields in requests:
+            try:
+                self._ask_for_ourselves(op, fields, LINEARIZABLE, told, self._now)
+            except errors.ZkvError as error:
+                told(error.code, 0, ())
+
+    def _ask_for_ourselves(self, op: int, fields: tuple[Any, ...], way: int, told: Told, now: int) -> None:
+        """Raises a ZkvError when it cannot set out."""
+        asked = _Asked(_Told(told), op, fields, way, size=0, taken=now, share=self.shares.house)
         asked.caller = m.HOUSE
         self._ask(asked, now)
 
@@ -237,6 +276,7 @@ class Asking:
             raise errors.Stopped
         if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
             raise errors.TooManyRequests
+        self._charge(asked, now)
         self._last_id = id_ = self._last_id + 1
         if self._sampler.awake:
             self._sampler.request(asked.op, asked.fields)
@@ -251,16 +291,31 @@ class Asking:
         self._asked_at = now
         return id_
 
+    def _charge(self, asked: _Asked, now: int) -> None:
+        """Its client's share. Raises LimitExceeded."""
+        share = asked.share
+        if share is not self.shares.house:
+            error = self.shares.ask(share, 1, asked.size, now)
+            if error is None and asked.way & PASSWORD:
+                error = self.shares.look_at_password(share, now)
+            if error is None and asked.op == _LEASE_GRANT:
+                error = self._leases.grant(share, 1, now)
+            if error is not None:
+                raise error
+        share.hold(asked.size)
+
     def _see_to_password(self, id_: int, asked: _Asked, now: int) -> None:
         """Once that is done it sets out, or is answered. Raises TooManyRequests."""
         asked.way &= ~PASSWORD
 
         def told(code: int, revision: int, body: Any) -> None:
+            asked.share.passwords -= 1
             if self._forget(id_) is not None:
                 self._note(asked, code)
                 asked.asker.answered(asked.op, code, revision, body)
 
         def go_on(fields: tuple[Any, ...]) -> None:
+            asked.share.passwords -= 1
             asked.fields = fields
             if self._asked.get(id_) is asked:
                 self._set_out(id_, asked)
@@ -271,6 +326,7 @@ class Asking:
         try:
             self._logins.fill(asked.op, asked.fields, go_on)
         except errors.TooManyRequests:
+            asked.share.passwords -= 1
             self._forget(id_)
             raise
 
@@ -405,6 +461,8 @@ class Asking:
                     continue
                 else:
                     self._forget(id_)
+                    if asked.op == _LEASE_GRANT and code == _OK:
+                        self._leases.granted(asked.share, 0, (body[0],))
                     if self._tally is not None:
                         self._tally.answered(asked.way & ~STREAMED, 0, now - asked.taken)
                     if now - asked.taken > self._slow.limit_ms and asked.way < STREAMED:
@@ -493,6 +551,9 @@ class Asking:
         asked = self._asked.pop(id_, None)
         if asked is not None:
             self._bytes -= asked.size
+            asked.share.let_go(asked.size)
+            if asked.op == _LEASE_GRANT:
+                self._leases.granted(asked.share, 1, ())
             if asked.gid:
                 self._started.discard(id_)
                 self._groups.pop(asked.gid, None)

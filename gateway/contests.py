@@ -339,7 +339,9 @@ class Contest:
             if isinstance(step, Ask):
                 self._unwatch()
                 size = sum(len(field) for field in step.fields if isinstance(field, bytes))
-                self._id = self._desk.asking.ask(self, step.op, step.fields, size, self._desk.now, who=self.who())
+                self._id = self._desk.asking.ask(
+                    self, step.op, step.fields, size, self._desk.now, who=self.who(), share=self._line.share
+                )
                 return None
             key, end, revision = step if isinstance(step, Events) else (step.key, b"", step.revision)
             if self._watch is None or self._watch.of != (key, end):

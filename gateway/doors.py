@@ -58,6 +58,8 @@ class Doors:
         self._mailbox = mailbox
         self._limits = limits
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self.known: dict[str, set[bytes]] = {}
+        """The roster's: of each door, connections whose address is known."""
         _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (files_max, files_max)
@@ -99,7 +101,8 @@ class Doors:
 
     def _add(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
         self._sockets[name] = socket
-        self._mailbox.add_door(name, socket, certified=certified)
+        known = None if certified else self.known.setdefault(name, set())
+        self._mailbox.add_door(name, socket, certified=certified, known=known)
 
     def _router(self) -> zmq.Socket[bytes]:
         socket = self._mailbox.context.socket(zmq.ROUTER)

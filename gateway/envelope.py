@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgpack
 
 from zkv.errors import InvalidRequest, RequestError, RequestTooLarge, UnsupportedVersion, ZkvError
-from zkv.gateway.validate import FILLED, INT64_MAX, STREAMED, check, filled
+from zkv.gateway.validate import FILLED, GRANTING, INT64_MAX, PASSWORD, STREAMED, check, filled
 from zkv.wire import codec
-from zkv.wire.messages import PROTOCOL_VERSION, ClientKind
+from zkv.wire.messages import PROTOCOL_VERSION, ClientKind, Op
 
 if TYPE_CHECKING:
     from zkv.config import Limits
@@ -125,6 +125,7 @@ def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opene
     kind, session, floor, requests = message[1:5]
     refused: dict[int, ZkvError] = {}
     groups: dict[tuple[int, int], list[tuple[int, Any, Any]]] = {}
+    granting: set[tuple[int, int]] = set()
     seen = set()
     for request in requests:
         id_ = request[0] if type(request) is tuple and request else None
@@ -142,6 +143,7 @@ def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opene
             if way & FILLED:
                 way &= ~FILLED
                 good = (id_, request[1], filled(request[1], request[2], limits))
+                granting.add((way, 0))
         except RequestError as error:
             refused[id_] = error
         else:
@@ -150,12 +152,26 @@ def _sort_out(message: tuple[Any, ...], payload: bytes, limits: Limits) -> Opene
     return Opened(
         kind,
         [
-            Group(way, tuple(id_ for id_, _, _ in members), codec.pack((*head, members)))
-            for (way, _), members in groups.items()
+            Group(
+                key[0] | GRANTING if key in granting else key[0],
+                tuple(id_ for id_, _, _ in members),
+                codec.pack((*head, members)),
+            )
+            for key, members in groups.items()
         ],
         refused,
         token=message[5] if len(message) > 5 else "",
     )
+
+
+def grants_in(payload: bytes) -> tuple[int, ...]:
+    """Of a group's requests, those that ask for leases."""
+    return tuple(id_ for id_, op, _ in codec.unpack(payload)[4] if op == Op.LEASE_GRANT)
+
+
+def authenticates(group: Group) -> bool:
+    """Is it a request for a token?"""
+    return bool(group.way & PASSWORD) and codec.unpack(group.payload)[4][0][1] == Op.AUTHENTICATE
 
 
 def is_token(field: object) -> bool:

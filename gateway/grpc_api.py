@@ -29,6 +29,7 @@ from zkv.gateway.http2.limits import Http2Limits
 from zkv.gateway.http2.words import PREFACE
 from zkv.gateway.insight import Insight
 from zkv.gateway.native import LEADERLESS_ELECTIONS, NEIGHBOURS, REQUEST_TIMEOUT_MS
+from zkv.gateway.turned_away import TurnedAway
 from zkv.gateway.web.calls import Bodies
 from zkv.gateway.web.desk import WebDesk
 from zkv.gateway.web.http1 import Http1Connection
@@ -58,6 +59,8 @@ JSON_BYTES_MAX: Final = 256 << 20
 """Bodies of JSON that are not whole, of all connections together."""
 PING_MIN_MS: Final = 300_000
 """Where --grpc-keepalive-min-time is 0: gRPC's own default."""
+TURNED_AWAY_MAX: Final = 128
+"""Connections at once that are told why they are too many."""
 BACKLOG: Final = 1024
 BUSY_TICK_S: Final = 0.05
 PASSWORDS_S: Final = 0.005
@@ -181,11 +184,12 @@ class GrpcGateway:
         if self.desk.dirty:  # what waited for room has been given more to write
             self.settle_soon()
 
-    def speak(self, peer: Peer, now: int, *, http2: bool) -> Connection:
+    def speak(self, peer: Peer, now: int, *, http2: bool, turned_away: TurnedAway | None = None) -> Connection:
         """What serves a client that speaks so."""
+        desk, web = (self.desk, self._web) if turned_away is None else (turned_away, self._web.of(turned_away))
         if http2:
-            return Line(self.desk, self.limits, now, peer, web=PlainStreams(self._web, peer), tally=self.tally)
-        return Http1Connection(self._web, self.desk.dirty.add, now, peer)
+            return Line(desk, self.limits, now, peer, web=PlainStreams(web, peer), tally=self.tally)
+        return Http1Connection(web, self.desk.dirty.add, now, peer)
 
     def _tend_passwords(self) -> None:
         self._tends = False
@@ -203,6 +207,7 @@ class Arriving(asyncio.Protocol):
         self._since = monotonic_ms()
         self._said = b""
         self._peer = Peer()
+        self.turned_away: TurnedAway | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -210,6 +215,9 @@ class Arriving(asyncio.Protocol):
             self._transport.abort()
             return
         if not self._is_known():
+            self._transport.abort()
+            return
+        if not self._has_room():
             self._transport.abort()
             return
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
@@ -229,13 +237,28 @@ class Arriving(asyncio.Protocol):
         self._peer = Peer(name, "{}:{}".format(*address[:2]) if address else "", secure=shaken is not None)
         return True
 
+    def _has_room(self) -> bool:
+        """One connection too many of its client is told so with each call, and closed; if many are, without a word."""
+        gateway = self._gateway
+        name, address, secure, _ = self._peer
+        share = gateway.desk.asking.shares.of_stranger(name, address.rpartition(":")[0])
+        self._peer = Peer(name, address, secure, share)
+        error = gateway.desk.asking.shares.connect(share, self._transport, monotonic_ms())
+        if error is None:
+            return True
+        if sum(each.turned_away is not None for each in gateway.connections) >= TURNED_AWAY_MAX:
+            return False
+        self.turned_away = TurnedAway(error, gateway.desk.dirty)
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._said += data
         if len(self._said) < len(PREFACE) and PREFACE.startswith(self._said):
             return
         gateway = self._gateway
-        line = gateway.speak(self._peer, monotonic_ms(), http2=self._said.startswith(PREFACE))
-        connected = Connected(gateway, self._transport, line, self.shown)
+        http2 = self._said.startswith(PREFACE)
+        line = gateway.speak(self._peer, monotonic_ms(), http2=http2, turned_away=self.turned_away)
+        connected = Connected(gateway, self._transport, line, self)
         self._transport.set_protocol(connected)
         gateway.connections.discard(self)
         gateway.connections.add(connected)
@@ -243,6 +266,12 @@ class Arriving(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's face
         self._gateway.connections.discard(self)
+        self.uncount()
+
+    def uncount(self) -> None:
+        """Its client has one connection less."""
+        if self._peer.share is not None:
+            self._peer.share.connections.pop(self._transport, None)
 
     def tick(self, now: int) -> None:
         if now - self._since >= self._gateway.limits.handshake_ms:
@@ -263,9 +292,11 @@ class Connected(asyncio.Protocol):
 
     TICK_MS: Final = 1_000
 
-    def __init__(self, gateway: GrpcGateway, transport: Any, line: Connection, shown: Shown) -> None:
+    def __init__(self, gateway: GrpcGateway, transport: Any, line: Connection, came: Arriving) -> None:
         self.line = line
-        self.shown = shown
+        self.shown = came.shown
+        self.turned_away = came.turned_away
+        self._came = came
         self._gateway = gateway
         self._transport = transport
         self._ticked_at = monotonic_ms()
@@ -275,6 +306,8 @@ class Connected(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.line.receive(data, monotonic_ms())
+        if self.turned_away is not None and self.turned_away.told:
+            self.line.drain(monotonic_ms())
         if not self.line.wants_more:
             self._paused = True
             self._transport.pause_reading()
@@ -294,6 +327,7 @@ class Connected(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's face
         self._gateway.connections.discard(self)
         del self._gateway.sockets[self.line]
+        self._came.uncount()
         self.line.lost(monotonic_ms())
         self._gateway.settle_soon()
 
@@ -301,6 +335,8 @@ class Connected(asyncio.Protocol):
         if now - self._ticked_at >= self.TICK_MS:
             self._ticked_at = now
             self.line.tick(now)
+            if self.turned_away is not None:  # it has been heard long enough
+                self.dismiss()
             if self.shown.until and now >= self.shown.until:
                 self.dismiss()
 
@@ -308,7 +344,7 @@ class Connected(asyncio.Protocol):
         self.line.drain(now)
 
     def dismiss(self) -> None:
-        """Its certificate is good no more."""
+        """Its certificate is good no more, or it came one too many."""
         self._transport.abort()
 
     def write(self) -> None:

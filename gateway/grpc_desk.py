@@ -105,6 +105,7 @@ class EtcdDesk:
             answering=self.answering,
             post=post,
             callers=self.asking.callers,
+            shares=self.asking.shares,
         )
         self.watches.audit = WatchAudit(audit) if audit is not None else None
         self.gathered_bytes = 0
@@ -132,7 +133,7 @@ class EtcdDesk:
             if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
                 raise errors.NoLeader
             served.id = self.asking.ask(
-                served, op, fields, len(message), now, who=who_calls(line, call, self.asking.callers)
+                served, op, fields, len(message), now, who=who_calls(line, call, self.asking.callers), share=line.share
             )
         except errors.ZkvError as error:
             line.finish(call, *status_of(error, op))
@@ -195,7 +196,7 @@ class EtcdDesk:
             line.finish(call, *status_of(errors.NoLeader()))
             return None
         if call.request.path == WATCH:
-            return self.watches.open(line, call)
+            return self.watches.open(line, call, now)
         return KeepAlives(self.asking, self.answering, line, call)
 
     def _downgrade(self, line: Answers, call: Call, message: bytes) -> None:

@@ -37,7 +37,7 @@ class KeepAlives:
     def received(self, data: bytes, now: int) -> None:
         try:
             fields = _READ(data)
-            self._asking.ask(_Ask(self, fields[0]), _OP, fields, len(data), now)
+            self._asking.ask(_Ask(self, fields[0]), _OP, fields, len(data), now, share=self._line.share)
         except DecodeError:
             self._finish(Status.INTERNAL, "grpc: failed to unmarshal the received message")
         except errors.ZkvError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zkv.gateway.http2.grpc import Call, Event
     from zkv.gateway.http2.grpc_words import Methods
     from zkv.gateway.http2.limits import Http2Limits
+    from zkv.gateway.shares import Share
     from zkv.gateway.web.http2 import PlainStreams
 
 
@@ -41,6 +42,8 @@ class Peer(NamedTuple):
     """Of the certificate it has shown; empty where it has shown none."""
     address: str = ""
     secure: bool = False
+    share: Share | None = None
+    """What it has of this door; None where nobody counts."""
 
 
 class Answers(Protocol):
@@ -48,6 +51,7 @@ class Answers(Protocol):
 
     common_name: str
     address: str
+    share: Share | None
 
     def reply(self, call: Call, message: bytes) -> None:
         """All of a unary call's answer."""
@@ -110,7 +114,8 @@ class Line:
         web: PlainStreams | None = None,
         tally: CallTally | None = None,
     ) -> None:
-        self.common_name, self.address, _ = peer or Peer()
+        peer = peer or Peer()
+        self.common_name, self.address, self.share = peer.common_name, peer.address, peer.share
         self.connection = grpc.GrpcConnection(desk.methods, limits, now, web)
         self.calls: dict[Call, Served] = {}
         self._desk = desk

@@ -57,7 +57,7 @@ class _Streamed:
     def ask(self, fields: tuple[Any, ...], size: int, now: int) -> None:
         """Raises a ZkvError when it will not be served."""
         who = who_calls(self._line, self._call, self._asking.callers)
-        self._id = self._asking.ask(self, self.op, fields, size, now, who=who)
+        self._id = self._asking.ask(self, self.op, fields, size, now, who=who, share=self._line.share)
 
     def answered(self, op: int, code: int, revision: int, body: Any) -> None:
         if code == errors.Code.CHUNK:

@@ -23,6 +23,7 @@ from zkv.gateway.callers import who_calls
 from zkv.gateway.grpc_status import status_of
 from zkv.gateway.http2.grpc_words import Status
 from zkv.gateway.pb import rpc_pb2 as pb
+from zkv.gateway.shares import USER
 from zkv.gateway.translate import DecodeError, event
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from zkv.gateway.callers import Callers
     from zkv.gateway.grpc_line import Answers
     from zkv.gateway.http2.grpc import Call
+    from zkv.gateway.shares import Share, Shares
     from zkv.gateway.translate import Answering
     from zkv.limits import Limits
 
@@ -51,6 +53,8 @@ _ALL: Final = 0
 _ALONE: Final = frozenset({0, errors.Compacted.code, errors.PermissionDenied.code})
 DENIED: Final = f"rpc error: code = PermissionDenied desc = {errors.PermissionDenied.text}"
 """What etcd gives as the reason."""
+EXHAUSTED: Final = f"rpc error: code = ResourceExhausted desc = {errors.LimitExceeded.text}"
+"""The same of a watch that is one too many for its client."""
 
 
 class Listener(Protocol):
@@ -76,7 +80,9 @@ class WatchDesk:
         answering: Answering,
         post: Callable[[str, Any], bool],
         callers: Callers,
+        shares: Shares,
     ) -> None:
+        self.shares = shares
         self.answering = answering
         self.callers = callers
         self.audit: WatchAudit | None = None
@@ -89,14 +95,32 @@ class WatchDesk:
         self._last_number = m.ETCD_DOOR
         self._words: list[tuple[int, int, tuple[object, ...]]] = []
 
-    def open(self, line: Answers, call: Call) -> WatchStream | None:
-        stream = WatchStream(self, line, call)
+    def open(self, line: Answers, call: Call, now: int) -> WatchStream | None:
+        share = self._share_of(line, call, now)
+        stream = WatchStream(self, line, call, share)
         try:
+            error = self.shares.open_stream(share, now)
+            if error is not None:
+                raise error
             stream.number = self.listen(stream)
+        except errors.LimitExceeded as error:
+            line.finish(call, *status_of(error))
+            return None
         except errors.TooManyRequests as error:
+            share.streams -= 1
             line.finish(call, *status_of(error))
             return None
         return stream
+
+    def _share_of(self, line: Answers, call: Call, now: int) -> Share:
+        """Of who opens a stream; with a token that is none he will have no watch on it."""
+        try:
+            caller = self.callers.caller(who_calls(line, call, self.callers), now)
+        except errors.ZkvError:
+            caller = None
+        if caller is not None and caller[0]:
+            return self.shares.of(USER, caller[0])
+        return line.share or self.shares.house
 
     def listen(self, stream: Listener) -> int:
         """The number of a new stream. Raises TooManyRequests."""
@@ -112,9 +136,12 @@ class WatchDesk:
         else:
             self._words.append((stream.number, kind, fields))
 
-    def forget(self, stream: Listener) -> None:
-        if self._streams.pop(stream.number, None) is not None:
-            self._words.append((stream.number, _CANCEL, ()))
+    def forget(self, stream: Listener) -> bool:
+        """False: it is so already."""
+        if self._streams.pop(stream.number, None) is None:
+            return False
+        self._words.append((stream.number, _CANCEL, ()))
+        return True
 
     def out(self, mail: m.WatchOut) -> None:
         if mail.incarnation == self._incarnation:
@@ -142,8 +169,9 @@ class WatchDesk:
 class WatchStream:
     """One call of Watch."""
 
-    def __init__(self, desk: WatchDesk, line: Answers, call: Call) -> None:
+    def __init__(self, desk: WatchDesk, line: Answers, call: Call, share: Share) -> None:
         self.number = 0
+        self._share = share
         self.wants_leader = HAS_LEADER in call.head.metadata
         self._desk = desk
         self._line = line
@@ -177,7 +205,7 @@ class WatchStream:
         """As in etcd it goes on being told."""
 
     def cancelled(self) -> None:
-        self._desk.forget(self)
+        self._over()
 
     def drained(self) -> None:
         if self._untaken:
@@ -202,6 +230,9 @@ class WatchStream:
             caller = self._desk.callers.caller(who_calls(self._line, self._call, self._desk.callers), now)
         except errors.InvalidAuthToken:
             self._refuse(DENIED)
+            return
+        if not self._desk.shares.watch(self._share, 1, now)[0]:
+            self._refuse(EXHAUSTED)
             return
         self._last_watch += 1
         self._names[self._last_watch] = name
@@ -255,6 +286,7 @@ class WatchStream:
                         response.cancel_reason = DENIED
                         response.created = number not in self._created
                     del self._names[number], self._numbers[name]
+                    self._share.watches -= 1
                     self._created.discard(number)
                 flows = self._line.send(self._call, response.SerializeToString() + events)
         if flows:
@@ -268,6 +300,11 @@ class WatchStream:
     def end(self, error: errors.ZkvError) -> None:
         self._finish(*status_of(error))
 
+    def _over(self) -> None:
+        if self._desk.forget(self):
+            self._share.streams -= 1
+            self._share.watches -= len(self._names)
+
     def _finish(self, status: Status, text: str, retry_ms: int = 0) -> None:
-        self._desk.forget(self)
+        self._over()
         self._line.finish(self._call, status, text, retry_ms)

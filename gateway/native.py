@@ -43,17 +43,33 @@ from zkv.gateway import envelope
 from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
+from zkv.gateway.group import Group
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
+from zkv.gateway.roster import Roster
 from zkv.gateway.sampling import Sampler
+from zkv.gateway.shares import USER, Leases, Shares
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.threshold import USHER, Threshold, address, common_name
-from zkv.gateway.validate import INT64_MAX, LEASE, LOCAL, LOOK, MEMBERS, PASSWORD, RAFT, STAMPED, STREAMED, WRITE
+from zkv.gateway.validate import (
+    GRANTING,
+    INT64_MAX,
+    LEASE,
+    LINEARIZABLE,
+    LOCAL,
+    LOOK,
+    MEMBERS,
+    PASSWORD,
+    RAFT,
+    STAMPED,
+    STREAMED,
+    WRITE,
+)
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
-from zkv.mailbox import Mailbox, Stop
+from zkv.mailbox import ARRIVAL, Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -64,6 +80,7 @@ if TYPE_CHECKING:
     from zkv.actors.node import Node
     from zkv.config import Limits
     from zkv.gateway.logins import Told
+    from zkv.gateway.shares import Share
     from zkv.gateway.watches import WatchAnswer
     from zkv.gauges import Value
 
@@ -81,25 +98,6 @@ _ROOTS: Final = frozenset({MEMBERS, RAFT, LOOK})
 """Ways of requests that are done, or looked at, before storage can say who may ask."""
 NO_CLIENT: Final[Client] = ("", b"")
 _DOORS: Final = frozenset({PLAIN_DOOR, CURVE_DOOR, CERTIFIED_DOOR})
-
-
-class _Group:
-    """A group on its way. `ids`: its requests not yet answered; `started`: its range's chunks have begun to flow.
-
-    `taken`: when it set out. `told`: the door's own, and who is to be told of it; it has one request, and no client.
-    """
-
-    __slots__ = ("audited", "client", "ids", "size", "started", "taken", "told", "way")
-
-    def __init__(self, client: Client, ids: tuple[int, ...], size: int, way: int, taken: int) -> None:
-        self.client = client
-        self.ids = ids
-        self.size = size
-        self.way = way
-        self.taken = taken
-        self.started = False
-        self.told: Told | None = None
-        self.audited: Audited | None = None
 
 
 class NativeGateway:
@@ -123,8 +121,13 @@ class NativeGateway:
         callers: Callers | None = None,
         bcrypt_cost: int = 10,
         audit: Audit | None = None,
+        known: dict[str, set[bytes]] | None = None,
     ) -> None:
         self._audit = audit
+        self._now = 0
+        self._shares = Shares(limits, "gateway")
+        self._leases = Leases(self._shares, limits, self._ask_about_leases)
+        self._roster = Roster(self._shares, self._is_there, {} if known is None else known, threshold)
         self.finished = False
         self._kept_tally = Tally()
         self.counts: Counter[str] = Counter()
@@ -146,7 +149,7 @@ class NativeGateway:
         self._callers = callers or Callers(tokens_of("simple", 300))
         self._passwords = Passwords(bcrypt_cost)
         self._logins = Logins(self._callers, self._passwords, self._log)
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, Group] = {}
         self._bytes = 0
         self._last_gid = 0
         self._streams: dict[tuple[Client, int], int] = {}  # (client, request id) -> gid
@@ -158,7 +161,12 @@ class NativeGateway:
         self._leader = 0
         self._drain_by: int | None = None
         self._watches = Watches(
-            limits=limits, incarnation=incarnation, leaderless_ms=leaderless_ms, post=post, say=self._say
+            limits=limits,
+            incarnation=incarnation,
+            leaderless_ms=leaderless_ms,
+            post=post,
+            say=self._say,
+            shares=self._shares,
         )
         self._watches.audit = WatchAudit(audit) if audit is not None else None
 
@@ -172,7 +180,13 @@ class NativeGateway:
         pending = sum(group.way in WRITES for group in self._groups.values())
         numbers = (("groups", "", len(self._groups)), ("bytes", "", self._bytes), ("pending", "", pending))
         answered = (("errors", kind, number) for kind, number in self.counts.items())
-        return [*numbers, *answered, *self._sampler.gauges(), *(tally.gauges() if tally is not None else ())]
+        return [
+            *numbers,
+            *answered,
+            *self._shares.gauges(),
+            *self._sampler.gauges(),
+            *(tally.gauges() if tally is not None else ()),
+        ]
 
     def look(self, awake: bool) -> None:
         """Somebody begins to look, or nobody does any more: what costs something is counted in between."""
@@ -183,16 +197,20 @@ class NativeGateway:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
         `inbox` holds (door, [routing id, payload]) from clients (with their key behind it, at CERTIFIED_DOOR),
-        ("node", message) from raft, storage, watch and the usher, and ("supervisor", Stop()).
+        ("node", message) from raft, storage, watch and the usher, (ARRIVAL, (door, routing id, address)) before
+        the first message of a connection, and ("supervisor", Stop()).
         """
+        self._now = now
         requests: list[tuple[str, Any]] = []
         for source, message in inbox:
             if source in _DOORS:
                 requests.append((source, message))
+            elif source == ARRIVAL:
+                self._roster.heard(message, now)
             elif type(message) is m.GatewayAnswers:
                 self._answers(message, now)
             elif type(message) is m.WatchOut:
-                self._watches.out(message)
+                self._watches.out(message, now)
             elif type(message) is Stop:
                 self._stop(now)
             elif type(message) is m.AuthNews:
@@ -201,6 +219,7 @@ class NativeGateway:
                 self._mail(message)
         for door, frames in requests:
             self._message(door, frames, now)
+        self._roster.tend(now)
         self._passwords.tend()
         for way, groups in self._outgoing.items():
             self._send(way, groups, now)
@@ -232,45 +251,64 @@ class NativeGateway:
         if len(frames) != 2:
             self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
+        share, turned_away = self._roster.who(client, now)
         self._watches.heard(client, now)
         kind, groups, refused, fields, token = envelope.read(frames[1], self._limits)
         if refused:
             self._refuse(client, refused)
+        if turned_away is not None:
+            self._refuse(client, dict.fromkeys([id_ for group in groups for id_ in group.ids], turned_away))
+            if kind == m.ClientKind.WATCH:
+                self._watches.word(client, kind, fields[:1], now, turned_away, share=share)
+            return
         if groups:
-            self._ask(client, groups, token, now)
+            self._ask(client, groups, token, now, share)
         if kind in WATCH_WORDS:
-            error = self._watch_word(client, kind, fields, now)
+            error = self._watch_word(client, kind, fields, now, share)
             if error is not None:
                 self._refuse(client, {0: error})
         elif kind != m.ClientKind.REQUESTS:
             self._word(client, kind, fields)
 
-    def _ask(self, client: Client, groups: list[envelope.Group], token: str, now: int) -> None:
+    def _is_there(self, client: Client) -> bool:
+        """A message that says nothing reaches it."""
+        return self._post(client, codec.pack(m.Answers(*self._head(), (), 0)))
+
+    def _ask(self, client: Client, groups: list[envelope.Group], token: str, now: int, share: Share) -> None:
         caller: m.Caller | None = None
         if self._callers.enabled or token:
             try:
                 caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
             except errors.ZkvError as error:
-                stranger = [group for group in groups if not _authenticates(group)]
+                stranger = [group for group in groups if not envelope.authenticates(group)]
                 self._refuse(client, dict.fromkeys([id_ for group in stranger for id_ in group.ids], error))
                 for group in stranger if self._audit is not None else ():
                     self._audited(client, group.payload, None).failed(error)
-                groups = [group for group in groups if _authenticates(group)]
-        for way, ids, payload in groups:
-            if way & PASSWORD:
-                self._ask_with_password(client, ids[0], payload, caller, now)
+                groups = [group for group in groups if envelope.authenticates(group)]
+            if caller is not None and caller[0]:
+                share = self._shares.of(USER, caller[0])
+        for group in groups:
+            if group.way & PASSWORD:
+                self._ask_with_password(client, group, now, caller, share)
             else:
-                self._take(client, ids, way, payload, now, caller=caller)
+                self._take(client, group, now, caller, share)
 
-    def _ask_with_password(self, client: Client, id_: int, payload: bytes, caller: m.Caller | None, now: int) -> None:
+    def _ask_with_password(
+        self, client: Client, group: envelope.Group, now: int, caller: m.Caller | None, share: Share
+    ) -> None:
+        id_, payload = group.ids[0], group.payload
+        error = self._unable(len(payload)) or self._shares.ask(share, 1, len(payload), now)
+        error = error or self._shares.look_at_password(share, now)
+        if error is not None:
+            self._refuse(client, {id_: error})
+            return
         version, kind, session, floor, requests = codec.unpack(payload)
         (_, op, fields) = requests[0]
-        if self._drain_by is not None:
-            self._refuse(client, {id_: errors.Stopped()})
-        elif op == m.Op.AUTHENTICATE:
+        if op == m.Op.AUTHENTICATE:
             noted = self._audited(client, payload, None) if self._audit is not None else None
 
             def told(code: int, revision: int, body: Any) -> None:
+                share.passwords -= 1
                 if noted is not None:
                     noted.note(id_, code)
                 self._answer(client, ((id_, code, revision, body),))
@@ -279,23 +317,42 @@ class NativeGateway:
         else:
 
             def go_on(filled: tuple[Any, ...]) -> None:
+                share.passwords -= 1
                 data = codec.pack((version, kind, session, floor, ((id_, op, filled),)))
-                self._take(client, (id_,), WRITE, data, now, caller=caller)
+                self._take(client, envelope.Group(WRITE, (id_,), data), now, caller, share)
 
             try:
                 self._logins.fill(op, fields, go_on)
-            except errors.TooManyRequests as error:
-                self._refuse(client, {id_: error})
+            except errors.TooManyRequests as refusal:
+                share.passwords -= 1
+                self._refuse(client, {id_: refusal})
 
     def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
         """A request of the door's own. Raises Stopped, TooManyRequests."""
-        payload = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ((1, op, fields),), m.HOUSE))
+        self._ask_for_ourselves([(op, fields)], WRITE, told, now)
+
+    def _ask_about_leases(self, requests: Sequence[tuple[int, tuple[Any, ...]]], told: Told) -> None:
+        try:
+            self._ask_for_ourselves(requests, LINEARIZABLE, told, self._now)
+        except errors.ZkvError as error:
+            told(error.code, 0, ())
+
+    def _ask_for_ourselves(
+        self, requests: Sequence[tuple[int, tuple[Any, ...]]], way: int, told: Told, now: int
+    ) -> None:
+        """`told` of each answer. Raises Stopped, TooManyRequests."""
+        numbered = tuple((id_, *request) for id_, request in enumerate(requests, 1))
+        payload = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, numbered, m.HOUSE))
         error = self._unable(len(payload))
         if error is not None:
             raise error
-        self._set_out(NO_CLIENT, (1,), WRITE, payload, now).told = told
+        self._set_out(
+            NO_CLIENT, tuple(range(1, len(requests) + 1)), way, payload, now=now, share=self._shares.house
+        ).told = told
 
-    def _watch_word(self, client: Client, kind: int, fields: tuple[Any, ...], now: int) -> errors.ZkvError | None:
+    def _watch_word(
+        self, client: Client, kind: int, fields: tuple[Any, ...], now: int, share: Share
+    ) -> errors.ZkvError | None:
         caller: m.Caller | errors.ZkvError | None = None
         if kind == m.ClientKind.WATCH:
             token = ""
@@ -307,11 +364,13 @@ class NativeGateway:
                     caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
                 except errors.ZkvError as error:
                     caller = error
+        if isinstance(caller, tuple) and caller[0]:
+            share = self._shares.of(USER, caller[0])
         subject = None
         if self._audit is not None and kind == m.ClientKind.WATCH:
             user = caller[0] if isinstance(caller, tuple) else common_name(self._threshold, client)
             subject = Subject(user, address(self._threshold, client))
-        return self._watches.word(client, kind, fields, now, caller, subject=subject)
+        return self._watches.word(client, kind, fields, now, caller, subject=subject, share=share)
 
     def _unable(self, size: int) -> errors.ZkvError | None:
         """Why no group of `size` bytes can set out now."""
@@ -322,24 +381,30 @@ class NativeGateway:
             return errors.TooManyRequests()
         return None
 
-    def _take(
-        self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int, *, caller: m.Caller | None
-    ) -> None:
+    def _take(self, client: Client, opened: envelope.Group, now: int, caller: m.Caller | None, share: Share) -> None:
         """A group sets out, if there is room."""
+        way, ids, payload = opened
+        grants = envelope.grants_in(payload) if way & GRANTING else ()
+        way &= ~GRANTING
+        if caller is not None:
+            payload = envelope.with_caller(payload, caller)
+        if way >= STREAMED and (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
+            self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
+            return
         error = self._unable(len(payload))
         if error is None and self._callers.asks and way & ~STREAMED in _ROOTS:
             error = self._callers.refusal_unless_root(caller)
-        if caller is not None:
-            payload = envelope.with_caller(payload, caller)
+        if error is None:
+            error = self._shares.ask(share, len(ids), len(payload), now)
+        if error is None and grants:
+            error = self._leases.grant(share, len(grants), now)
         if error is not None:
             if self._audit is not None:
                 self._audited(client, payload, caller).failed(error)
             self._refuse(client, dict.fromkeys(ids, error))
             return
-        if way >= STREAMED and (client, ids[0]) in self._streams:  # Credit and Cancel could not tell the two apart
-            self._refuse(client, {ids[0]: errors.InvalidRequest("a range with this id is on its way")})
-            return
-        group = self._set_out(client, ids, way, payload, now)
+        group = self._set_out(client, ids, way, payload, now=now, share=share)
+        group.grants = grants
         if self._audit is not None:
             group.audited = self._audited(client, payload, caller)
 
@@ -348,7 +413,9 @@ class NativeGateway:
         user = caller[0] if caller is not None else common_name(self._threshold, client)
         return audited(self._audit, user, address(self._threshold, client), payload)
 
-    def _set_out(self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, now: int) -> _Group:
+    def _set_out(
+        self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, *, now: int, share: Share
+    ) -> Group:
         gid = self._last_gid = self._last_gid + 1
         if way >= STREAMED:
             self._streams[client, ids[0]] = gid
@@ -358,7 +425,8 @@ class NativeGateway:
         if self._sampler.awake:
             self._sampler.message(payload, len(ids))
         self._bytes += size
-        group = self._groups[gid] = _Group(client, ids, size, way, now)
+        share.hold(size)
+        group = self._groups[gid] = Group(client, ids, size, way, taken=now, share=share)
         self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
         deadline = now + self._timeout_ms
         if self._deadlines and deadline <= self._deadlines[-1][0]:
@@ -411,9 +479,12 @@ class NativeGateway:
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
             if group.audited is not None:
                 group.audited.answered(payload)
+            if group.grants:
+                given = [body for id_, code, _, body in codec.unpack(payload)[4] if not code and id_ in group.grants]
+                self._leases.granted(group.share, 0, [body[0] for body in given if body])
             if group.told is not None:
-                _, code, revision, body = codec.unpack(payload)[4][0]
-                group.told(code, revision, body)
+                for _, *answer in codec.unpack(payload)[4]:
+                    group.told(*answer)
             elif not self._post(group.client, payload):
                 self.counts["answers dropped"] += 1
                 if group.started and not last:
@@ -517,15 +588,18 @@ class NativeGateway:
         if group is not None and not self._post(group.client, payload):
             self.counts["answers dropped"] += 1
 
-    def _forget(self, gid: int) -> _Group | None:
+    def _forget(self, gid: int) -> Group | None:
         group = self._groups.pop(gid, None)
         if group is not None:
             self._bytes -= group.size
+            group.share.let_go(group.size)
+            if group.grants:
+                self._leases.granted(group.share, len(group.grants), ())
             if group.way >= STREAMED:
                 del self._streams[group.client, group.ids[0]]
         return group
 
-    def _let_go(self, gid: int) -> _Group | None:
+    def _let_go(self, gid: int) -> Group | None:
         """Nobody waits for this group any more. Should the word get lost, storage's patience ends the stream."""
         group = self._forget(gid)
         if group is not None and group.way >= STREAMED:
@@ -544,7 +618,7 @@ class NativeGateway:
                 group.audited.failed(error)
             self._refuse(group.client, dict.fromkeys(group.ids, error))
 
-    def _settle_all(self, error: errors.ZkvError, which: Callable[[_Group], bool]) -> None:
+    def _settle_all(self, error: errors.ZkvError, which: Callable[[Group], bool]) -> None:
         for gid in [gid for gid, group in self._groups.items() if which(group)]:
             self._settle(gid, error)
 
@@ -562,19 +636,15 @@ class NativeGateway:
         self._answer(client, tuple((id_, e.code, 0, e.fields()) for id_, e in refused.items()))
 
     def _answer(self, client: Client, answers: Iterable[tuple[int, int, int, object]], token: int = 0) -> None:
-        head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
-        if not self._post(client, codec.pack(m.Answers(*head, tuple(answers), token))):
+        if not self._post(client, codec.pack(m.Answers(*self._head(), tuple(answers), token))):
             self.counts["answers dropped"] += 1
 
     def _say(self, client: Client, watches: tuple[WatchAnswer, ...]) -> bool:
         """Watch answers of the gateway's own; False if they could not be sent."""
-        head = (m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term)
-        return self._post(client, codec.pack(m.Answers(*head, (), 0, watches)))
+        return self._post(client, codec.pack(m.Answers(*self._head(), (), 0, watches)))
 
-
-def _authenticates(group: envelope.Group) -> bool:
-    """Is it a request for a token?"""
-    return bool(group.way & PASSWORD) and codec.unpack(group.payload)[4][0][1] == m.Op.AUTHENTICATE
+    def _head(self) -> tuple[int, int, int, int]:
+        return m.PROTOCOL_VERSION, self._cluster_id, self._member_id, self._term
 
 
 # --- the process -------------------------------------------------------------------------------------------------
@@ -619,6 +689,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
         bcrypt_cost=config.bcrypt_cost,
         audit=Audit(config.audit_log, "native") if config.audit_log else None,
+        known=doors.known,
     )
     mailbox.on_look = gateway.look
     for neighbour in NEIGHBOURS:

@@ -66,6 +66,9 @@ FILLED: Final = 32
 PASSWORD: Final = 64
 """Added to WRITE for a request with a password, which goes on without it, or not at all (logins.py)."""
 
+GRANTING: Final = 128
+"""Added to WRITE, by envelope.py, for a group that asks for leases among other things."""
+
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)
 PEER_URLS_MAX: Final = 16

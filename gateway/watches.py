@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
 from zkv.gateway.validate import INT64_MAX, check_watch
+from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from zkv.gateway.audit import Subject, WatchAudit
     from zkv.gateway.doors import Client
+    from zkv.gateway.shares import Share, Shares
     from zkv.limits import Limits
     from zkv.wire.messages import Caller
 
@@ -45,6 +47,8 @@ IDLE_MS: Final = 5_000
 """A stream whose watches have all been ended is kept for so long, should others be begun."""
 RETRY_MS: Final = 20
 """A full queue to the watch actor is tried again after this."""
+OPEN_MS: Final = 5_000
+"""So long after a client has ended a watch, answers to it are looked into: that one has ended is said there."""
 BACKLOG_MAX: Final = 10_000
 """Words kept while the actor's queue is full. Beyond it streams end: of those one word is left, and no more follow."""
 _WATCH: Final = int(m.ClientKind.WATCH)
@@ -63,15 +67,21 @@ WatchAnswer: TypeAlias = tuple[tuple[int, ...], int, int, object]
 class _Stream:
     """`heard`: when its client last said something that counts; `silent`: nothing since then was noticed once.
 
-    `watches`: how many it may have, at most (those that the actor ended are not known here); without any, only
-    words about watches keep the stream. `lost`: why it has ended, if its client is still to be told. `check`: when to
-    look whether somebody is there.
+    `share`: whose it is, and `charged`: how many of its watches are counted there; `open_until`: so long its answers
+    are looked into. `watches`: how many it may have, at most (those that the actor ended are not known here); without
+    any, only words about watches keep the stream. `lost`: why it has ended, if its client is still to be told.
+    `check`: when to look whether somebody is there.
     """
 
-    __slots__ = ("check", "client", "heard", "lost", "number", "silent", "watches")
+    __slots__ = (
+        "charged", "check", "client", "heard", "lost", "number", "open_until", "share", "silent", "watches",
+    )  # fmt: skip
 
-    def __init__(self, client: Client, number: int, now: int) -> None:
+    def __init__(self, client: Client, number: int, now: int, share: Share) -> None:
         self.client = client
+        self.share = share
+        self.charged = 0
+        self.open_until = 0
         self.number = number
         self.heard = now
         self.silent = False
@@ -91,7 +101,9 @@ class Watches:
         leaderless_ms: int,
         post: Callable[[Any, Any], bool],
         say: Callable[[Client, tuple[WatchAnswer, ...]], bool],
+        shares: Shares,
     ) -> None:
+        self._shares = shares
         self._limits = limits
         self._incarnation = incarnation
         self._leaderless_ms = leaderless_ms
@@ -131,6 +143,7 @@ class Watches:
         caller: Caller | errors.ZkvError | None = None,
         *,
         subject: Subject | None = None,
+        share: Share,
     ) -> errors.ZkvError | None:
         """One of KINDS. Returns what is wrong with the message, if it cannot be answered by watch answers.
 
@@ -145,7 +158,7 @@ class Watches:
             if self._say(client, (_cancelled(_ALL, stream.lost),)):
                 del self._by_client[client]
         elif kind == _WATCH:
-            error = self._watch(client, stream, fields[0], now, caller)
+            error = self._watch(client, stream, fields[0], now, caller, share=share)
             begun = self._by_client.get(client)
             if self.audit is not None and subject is not None and begun is not None and begun.lost is None:
                 self.audit.begin(begun.number, _sorted_out(fields[0])[0], subject)
@@ -160,6 +173,7 @@ class Watches:
                     self._forget(stream)
                     return None
                 stream.watches = max(0, stream.watches - 1)
+                stream.open_until = now + OPEN_MS
                 if not stream.watches and now + IDLE_MS < stream.check:
                     self._check(stream, now + IDLE_MS)
             if kind != _CREDIT or fields[0]:
@@ -173,20 +187,27 @@ class Watches:
         asked: tuple[Any, ...],
         now: int,
         caller: Caller | errors.ZkvError | None,
+        *,
+        share: Share,
     ) -> errors.ZkvError | None:
         good, refused, error = _sorted_out(asked)
         unable = self._unable(stream, now) if good else None
         if isinstance(caller, errors.ZkvError):
             unable = caller
+        if good and unable is None:
+            room, unable = self._room(stream, share, len(good), now)
+        else:
+            room = 0
         if unable is not None:
-            refused.append(_cancelled(tuple(fields[0] for fields in good), unable))
-            good = []
+            refused.append(_cancelled(tuple(fields[0] for fields in good[room:]), unable))
+            good = good[:room]
         if good:
             if stream is None:
-                stream = self._begin(client, now)
+                stream = self._begin(client, now, share)
             stream.heard = now
             stream.silent = False
             stream.watches += len(good)
+            stream.charged += len(good)
             self._words.append((stream.number, _WATCH, (tuple(good),) if caller is None else (tuple(good), caller)))
         if refused and not self._say(client, tuple(refused)) and stream is not None:
             self._end(stream, errors.StreamLost())
@@ -202,9 +223,21 @@ class Watches:
             return errors.TooManyRequests()
         return None
 
-    def _begin(self, client: Client, now: int) -> _Stream:
+    def _room(self, stream: _Stream | None, share: Share, watches: int, now: int) -> tuple[int, errors.ZkvError | None]:
+        """For so many of the watches, which count from now on; and why not for more."""
+        if stream is not None:
+            return self._shares.watch(stream.share, watches, now)
+        error = self._shares.open_stream(share, now)
+        if error is not None:
+            return 0, error
+        room, unable = self._shares.watch(share, watches, now)
+        if not room:
+            share.streams -= 1
+        return room, unable
+
+    def _begin(self, client: Client, now: int, share: Share) -> _Stream:
         self._last_number += 1
-        stream = _Stream(client, self._last_number, now)
+        stream = _Stream(client, self._last_number, now, share)
         self._by_client[client] = self._by_number[stream.number] = stream
         self._check(stream, now + self._limits.watch_silence_ms)
         return stream
@@ -222,7 +255,7 @@ class Watches:
 
     # --- from the node ---------------------------------------------------------------------------------
 
-    def out(self, mail: m.WatchOut) -> None:
+    def out(self, mail: m.WatchOut, now: int) -> None:
         """What the actor says to streams."""
         if mail.incarnation != self._incarnation:
             return
@@ -230,6 +263,8 @@ class Watches:
             stream = self._by_number.get(number)
             if self.audit is not None:
                 self.audit.told(number, payload)
+            if stream is not None and (now < stream.open_until or self._shares.is_half_way(stream.share)):
+                _uncharge(stream, payload)
             if stream is not None and not self._post(stream.client, payload):
                 self._end(stream, errors.StreamLost())
 
@@ -307,6 +342,9 @@ class Watches:
     def _end_at_actor(self, stream: _Stream) -> None:
         if self._by_number.pop(stream.number, None) is not None:
             self._words.append((stream.number, _CANCEL, ()))
+            stream.share.streams -= 1
+            stream.share.watches -= stream.charged
+            stream.charged = 0
 
     def _end(self, stream: _Stream, error: errors.ZkvError) -> None:
         self._end_at_actor(stream)
@@ -323,6 +361,15 @@ class Watches:
 def _cancelled(ids: tuple[int, ...], error: errors.ZkvError) -> WatchAnswer:
     hint = (error.retry_after_ms,) if error.retry_after_ms else ()
     return ids, int(m.WatchKind.CANCELLED), 0, (error.code, 0, 0, *hint)
+
+
+def _uncharge(stream: _Stream, payload: bytes) -> None:
+    """Watches that have ended, by a packed `Answers` of the actor, count no more."""
+    for ids, kind, *_ in codec.unpack(payload)[6]:
+        if kind == m.WatchKind.CANCELLED:
+            ended = stream.charged if ids == _ALL else min(len(ids), stream.charged)
+            stream.charged -= ended
+            stream.share.watches -= ended
 
 
 def _shaped(kind: int, fields: tuple[Any, ...]) -> bool:

@@ -74,6 +74,17 @@ class NodeConfig:
     """A watch with progress_notify that had no events for so long is told how far the store is."""
     max_txn_ops: int = 128
     """Operations in one branch of a txn."""
+    max_client_requests: int = Limits().client_requests_max
+    """Requests a second of one client at one door: its user, else its certificate's common name, else its address.
+    0: no bound, here and for the four that follow."""
+    max_client_bytes: int = Limits().client_bytes_max
+    """Bytes of its messages that are under way at once. More lets one client slow the others; less, it alone."""
+    max_client_watches: int = Limits().client_watches_max
+    """Its watches."""
+    max_client_leases: int = Limits().client_leases_max
+    """Leases granted to it that are still there."""
+    max_client_connections: int = Limits().client_connections_max
+    """Its connections."""
     quota_backend_bytes: int = 0
     """Bytes in use above which the cluster takes nothing that grows it: 0 means 2 GiB, less than 0 no bound."""
     auto_compaction_mode: str = "periodic"
@@ -180,6 +191,8 @@ class NodeConfig:
         _at_least("--snapshot-count", self.snapshot_count, 1)
         _at_least("--max-request-bytes", self.max_request_bytes, 1024)
         _at_least("--max-txn-ops", self.max_txn_ops, 1)
+        for what in ("requests", "bytes", "watches", "leases", "connections"):
+            _at_least(f"--max-client-{what}", getattr(self, f"max_client_{what}"), 0)
         check(self.client_security, "")
         check(self.peer_security, "peer-")
         check_tls(self.tls_min_version, self.tls_max_version, self.cipher_suites)
@@ -381,6 +394,11 @@ class NodeConfig:
             watch_progress_ms=max(1, _milliseconds("--experimental-watch-progress-notify-interval", notify)),
             request_bytes_max=self.max_request_bytes,
             txn_ops_max=self.max_txn_ops,
+            client_requests_max=self.max_client_requests,
+            client_bytes_max=self.max_client_bytes,
+            client_watches_max=self.max_client_watches,
+            client_leases_max=self.max_client_leases,
+            client_connections_max=self.max_client_connections,
             lease_ttl_min=-(-3 * self.election_timeout // 2000),
         ).checked()
 

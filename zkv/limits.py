@@ -66,6 +66,19 @@ class Limits(NamedTuple):
     session_bytes_max: int = 256 * 1024
     """Bytes of the answers kept per session; an answer that does not fit is not kept either."""
 
+    client_requests_max: int = 0
+    """Requests a second that one client has of one door. 0: no bound; bytes in flight keep the balance, however fast
+    the machine is, while a rate is a promise of its operator."""
+    client_bytes_max: int = 32 * MEBIBYTE
+    """Bytes of one client's messages that a door has passed on and not yet answered: half of what there is for all.
+    0: no bound, here and for the following."""
+    client_watches_max: int = 250_000
+    """Watches of one client at one door; with it goes half of `watch_streams_max`."""
+    client_leases_max: int = 250_000
+    """Leases that one door has granted to one client."""
+    client_connections_max: int = 10_000
+    """Connections of one client at one door."""
+
     watch_streams_max: int = 10_000
     """Connections with watches on one node."""
     watches_max: int = 1_000_000

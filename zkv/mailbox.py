@@ -40,7 +40,7 @@ from zkv.wire import codec
 from zkv.wire.messages import Gauges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from zkv.gauges import Value
 
@@ -49,6 +49,8 @@ DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 INSIGHT = "insight"
 """The process that tells of the others; a node may do without it."""
+ARRIVAL = "arrival"
+"""As such comes word of a connection that is not known, with the first message by it."""
 GATEWAY = "gateway"
 """The process that tells whoever looks."""
 REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
@@ -57,7 +59,7 @@ LOOK_MS = 5_000
 """So long after the bell was rung somebody is taken to look on."""
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 # Plain integers: the constants of pyzmq are enums, and each `&` of one makes another.
-_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+_EVENTS, _POLLIN, _NOBLOCK, _RCVMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.RCVMORE)
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
@@ -139,6 +141,26 @@ def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
     return frames
 
 
+def _receive_introduced(
+    socket: zmq.Socket[bytes], known: Container[bytes], told: Callable[[bytes, str], None], flags: int
+) -> list[Any]:
+    """The frames of a message; of a connection that is not `known`, its address is told first."""
+    first = socket.recv(flags)
+    frames: list[Any] = [first]
+    if first in known:
+        while socket.getsockopt(_RCVMORE):
+            frames.append(socket.recv(flags))
+        return frames
+    address: Any = ""
+    while socket.getsockopt(_RCVMORE):
+        frame = socket.recv(flags, copy=False)
+        frames.append(frame.bytes)
+        with contextlib.suppress(zmq.ZMQError):  # who speaks ZMTP 1 or 2 has none
+            address = frame.get("Peer-Address")
+    told(first, address)
+    return frames
+
+
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -155,6 +177,7 @@ class Mailbox:
         self._poller = zmq.Poller()
         self._doors: dict[zmq.Socket[bytes], str] = {}
         self._certified: set[zmq.Socket[bytes]] = set()
+        self._known: dict[zmq.Socket[bytes], Container[bytes]] = {}
         self._connections: set[zmq.Socket[bytes]] = set()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
         self._inbox = self.context.socket(zmq.PULL)
@@ -186,14 +209,25 @@ class Mailbox:
         outbox.connect(_inbox_of(self._rundir, neighbour))
         self._outboxes[neighbour] = outbox
 
-    def add_door(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
+    def add_door(
+        self,
+        name: str,
+        socket: zmq.Socket[bytes],
+        *,
+        certified: bool = False,
+        known: Container[bytes] | None = None,
+    ) -> None:
         """What arrives at `socket` comes to the actor as (name, list of frames).
+
+        Before what comes by a connection whose routing id is not among `known`, comes (ARRIVAL, (name, id, address)).
 
         `certified`: behind them comes, as text, the CURVE key that the handshake has shown (`identity.secure_server`).
         """
         self._doors[socket] = name
         if certified:
             self._certified.add(socket)
+        if known is not None:
+            self._known[socket] = known
         self._poller.register(socket, zmq.POLLIN)
 
     def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
@@ -208,6 +242,7 @@ class Mailbox:
         if socket in self._doors:
             del self._doors[socket]
             self._certified.discard(socket)
+            self._known.pop(socket, None)
             self._poller.unregister(socket)
         self._connections.discard(socket)
         monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
@@ -340,6 +375,12 @@ class Mailbox:
         receive, last = socket.recv_multipart, -1
         if socket in self._certified:
             receive, last = partial(_receive_certified, socket), -2
+        elif socket in self._known:
+
+            def told(connection: bytes, address: str) -> None:
+                received.append((ARRIVAL, (name, connection, address)))
+
+            receive = partial(_receive_introduced, socket, self._known[socket], told)
         size = 0
         try:
             for taken in range(DRAIN_MESSAGES):

@@ -76,7 +76,8 @@ class JsonCall:
     """One call. It is the Receiver of its request, and to the desk the line that its answers go to."""
 
     def __init__(self, desk: Desk, bodies: Bodies, exchange: Exchange, route: Route, asked: Asked) -> None:
-        self.common_name, self.address, _ = asked.peer
+        peer = asked.peer
+        self.common_name, self.address, self.share = peer.common_name, peer.address, peer.share
         self._desk = desk
         self._bodies = bodies
         self._exchange = exchange

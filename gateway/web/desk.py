@@ -6,6 +6,7 @@ was made to lead here, must not reach what only this machine should), and CORS.
 
 from __future__ import annotations
 
+import copy
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -58,6 +59,12 @@ class WebDesk:
         self._questions = questions
         self._origins = _named(origins)
         self._hosts = _named(hosts)
+
+    def of(self, calls: Desk) -> WebDesk:
+        """The same, but for who serves the calls."""
+        desk = copy.copy(self)
+        desk._calls = calls  # noqa: SLF001 - our own
+        return desk
 
     def asked(self, exchange: Exchange, asked: Asked, now: int) -> Receiver | None:
         if not asked.peer.secure and self._hosts is not None and _host(asked.host) not in self._hosts:

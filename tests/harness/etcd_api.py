@@ -57,7 +57,11 @@ class EtcdApi:
     """`api.Put(key=b"a")` and its sisters answer with the response; `api.future("Put", ..)` at once, with a future."""
 
     def __init__(self, url: str) -> None:
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),  # each on a connection of its own
+        ]
         self.channel = grpc.insecure_channel(url.removeprefix("http://"), options=options)
         self._chats: list[Chat] = []
 

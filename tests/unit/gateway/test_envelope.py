@@ -12,7 +12,7 @@ import pytest
 from zkv import errors
 from zkv.config import Limits
 from zkv.gateway import envelope
-from zkv.gateway.validate import LINEARIZABLE, LOCAL, STAMPED, STREAMED, WRITE
+from zkv.gateway.validate import GRANTING, LINEARIZABLE, LOCAL, STAMPED, STREAMED, WRITE
 from zkv.wire import codec
 from zkv.wire.messages import PROTOCOL_VERSION, ClientKind, Op
 
@@ -67,12 +67,13 @@ def test_a_lease_is_granted_for_no_less_than_this_member_allows(count: int) -> N
     """The door writes the least TTL into the request, which goes into the log: all members grant the same."""
     opened = envelope.read(message(*((at, *GRANT) for at in range(1, count + 1))), LIMITS)
     expected = message(*((at, *GRANTED_AS) for at in range(1, count + 1)))
-    assert opened == (ClientKind.REQUESTS, [(WRITE, tuple(range(1, count + 1)), expected)], {}, (), "")
+    assert opened == (ClientKind.REQUESTS, [(WRITE | GRANTING, tuple(range(1, count + 1)), expected)], {}, (), "")
 
 
 def test_a_grant_and_other_writes_stay_together() -> None:
     opened = envelope.read(message((1, *PUT), (2, *GRANT), (3, *PUT)), LIMITS)
-    assert opened.groups == [(WRITE, (1, 2, 3), message((1, *PUT), (2, *GRANTED_AS), (3, *PUT)))]
+    assert opened.groups == [(WRITE | GRANTING, (1, 2, 3), message((1, *PUT), (2, *GRANTED_AS), (3, *PUT)))]
+    assert envelope.grants_in(opened.groups[0].payload) == (2,)
 
 
 def test_ranges_that_may_be_streamed_travel_alone() -> None:
