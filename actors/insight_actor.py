@@ -224,6 +224,9 @@ def start(node: Node, incarnation: int) -> tuple[InsightActor, Mailbox]:
         insight_http.Desk(questions, mailbox.bell(), member_id=node.member_id, patience_s=2 * read_ms / 1000),
         node.config.listen_metrics_urls,
         node.insight_socket,
+        insight_http.Secure(node.config)
+        if any(u.startswith("https") for u in node.config.listen_metrics_urls)
+        else None,
     )
     actor = InsightActor(
         member_id=node.member_id,

@@ -28,19 +28,23 @@ from zkv.actors import insight_metrics
 from zkv.actors.insight_actor import Found, Question
 from zkv.core import health
 from zkv.core.health import Findings
-from zkv.errors import RequestTimeout
+from zkv.errors import ConfigError, NotTrusted, RequestTimeout
 from zkv.processes import resources
 from zkv.urls import socket_endpoint
 from zkv.version import ETCD_CLUSTER, ETCD_SERVER, VERSION
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Sequence
 
+    from zkv.config import NodeConfig
     from zkv.gauges import Value
 
 THREADS_MAX: Final = 16
 HEAD_BYTES_MAX: Final = 16 * 1024
 HEAD_S: Final = 5.0
+LOOK_S: Final = 1.0
+"""How often is looked whether certificates have changed."""
 WRITE_S: Final = 10.0
 QUERY_FIELDS_MAX: Final = 100
 TEXT: Final = "text/plain; charset=utf-8"
@@ -181,14 +185,66 @@ class _Handler(BaseHTTPRequestHandler):
         """Strangers' words are no log lines."""
 
 
+class Secure:
+    """TLS as at the client urls, by the same files; whoever comes is judged by those of the day.
+
+    Raises ConfigError for files that cannot be used.
+    """
+
+    def __init__(self, config: NodeConfig) -> None:
+        from zkv.papers import Papers  # what reads certificates is not even imported where there are none
+
+        self._config = config
+        self._papers = Papers(config.client_security, _now_ms())
+        self._context = self._fresh()
+        self._lock = threading.Lock()
+        self._look_at = 0.0
+
+    def _fresh(self) -> ssl.SSLContext:
+        from zkv import tls
+
+        context = tls.server_context(self._config, self._papers)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def _of_today(self) -> ssl.SSLContext:
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._look_at:
+                self._look_at = now + LOOK_S
+                if self._papers.refresh(_now_ms()):
+                    with contextlib.suppress(ConfigError):  # they change just now: those of before serve meanwhile
+                        self._context = self._fresh()
+            return self._context
+
+    def shake_hands(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Raises OSError, NotTrusted. The connection is then closed."""
+        from zkv import tls
+
+        connection.settimeout(HEAD_S)
+        secure = self._of_today().wrap_socket(connection, server_side=True)
+        try:
+            chain = tls.shown(secure) if self._papers.trust is not None else ()
+            tls.judge(self._papers, chain, _now_ms())
+        except NotTrusted:
+            secure.close()
+            raise
+        return secure
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, family: int, address: Any, desk: Desk) -> None:
+    def __init__(self, family: int, address: Any, desk: Desk, secure: Secure | None = None) -> None:
         self.address_family = family
         self.desk = desk
+        self._secure = secure
         self._free = threading.BoundedSemaphore(THREADS_MAX)
         super().__init__(address, _Handler)
 
@@ -207,6 +263,17 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             self._free.release()
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._secure is None:
+            super().finish_request(request, client_address)
+            return
+        try:
+            secure = self._secure.shake_hands(request)
+        except (OSError, NotTrusted):
+            return  # it learns nothing more
+        with secure:
+            super().finish_request(secure, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A connection that broke is the client's business; anything else a bug, which the log is to show."""
         import structlog
@@ -214,8 +281,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         structlog.get_logger().exception("a question over HTTP failed", actor="insight")
 
 
-def serve(desk: Desk, urls: Sequence[str], path: str = "") -> list[_Server]:
-    """At the urls, and at the Unix socket `path` if one is named. Raises OSError when an address is taken."""
+def serve(desk: Desk, urls: Sequence[str], path: str = "", secure: Secure | None = None) -> list[_Server]:
+    """At the urls, https:// ones by `secure`, and at the Unix socket `path` if one is named.
+
+    Raises OSError when an address is taken.
+    """
     servers = []
     if path:
         with contextlib.suppress(FileNotFoundError):
@@ -225,7 +295,7 @@ def serve(desk: Desk, urls: Sequence[str], path: str = "") -> list[_Server]:
         endpoint = socket_endpoint(url)
         host = "127.0.0.1" if endpoint.host == "localhost" else endpoint.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        servers.append(_Server(family, (host, endpoint.port), desk))
+        servers.append(_Server(family, (host, endpoint.port), desk, secure if endpoint.secure else None))
     for server in servers:
         threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return servers

@@ -25,6 +25,7 @@ elsewhere), then raft (leadership is handed over), then the rest (storage flushe
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import secrets
@@ -156,7 +157,7 @@ class _Supervisor:
         wake_read.setblocking(False)
         wake_write.setblocking(False)
         self._selector.register(wake_read, selectors.EVENT_READ)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         gc.collect()
@@ -205,7 +206,9 @@ class _Supervisor:
     def _signals(self, wake: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             for number in wake.recv(4096):
-                if number in (signal.SIGTERM, signal.SIGINT) and not self._stopping:
+                if number == signal.SIGHUP and not _has_terminal():
+                    self._log.info("SIGHUP: files that have changed, or were moved away, are noticed without it")
+                elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) and not self._stopping:
                     self._log.info("stopping", signal=signal.Signals(number).name)
                     self._stopping = True
 
@@ -332,3 +335,12 @@ class _Supervisor:
         if child.end is not None:
             with contextlib.suppress(OSError):
                 child.end.sendall(b"stop\n")
+
+
+def _has_terminal() -> bool:
+    """Then a hang-up means that the terminal is gone; otherwise somebody has rotated the logs."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError as error:
+        return error.errno == errno.EIO  # there was one
+    return True

@@ -156,7 +156,9 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
         if name not in GROUPS:
             group, _, last = name.rpartition(" ")
             words = {each.removeprefix(f"{group} ").split()[0] for each in COMMANDS if each.startswith(group)}
-            raise UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"{perhaps(last, words)}')
+            error = UsageError(f'unknown command "{last}" for "{f"zkv {group}".rstrip()}"{perhaps(last, words)}')
+            error.group = group
+            raise error
     return name, rest
 
 
@@ -209,7 +211,7 @@ def _tell(error: CommandError | ZkvError, name: str, streams: Streams) -> int:
         streams.out.flush()  # what was printed before it went wrong comes first
     streams.err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))
     if isinstance(error, UsageError):
-        streams.err.write(f"Run '{f'zkv {name}'.rstrip()} --help' for usage.\n".encode())
+        streams.err.write(f"Run '{f'zkv {name or error.group}'.rstrip()} --help' for usage.\n".encode())
     return code
 
 

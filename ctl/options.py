@@ -46,7 +46,9 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
-    """The command line cannot be read; its help is worth a look."""
+    """The command line cannot be read; its help is worth a look. `group`: of commands, where none of it was named."""
+
+    group = ""
 
 
 class Flag(NamedTuple):

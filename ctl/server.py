@@ -17,7 +17,7 @@ import sys
 import time
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -26,6 +26,9 @@ from zkv.ctl import server_etcd, version
 from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
 from zkv.urls import introductions_port, socket_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # (group, fields of NodeConfig): help texts are the fields' own docstrings' first lines, kept here in one table.
 HELP: dict[str, dict[str, str]] = {
@@ -39,7 +42,7 @@ HELP: dict[str, dict[str, str]] = {
         "listen_peer_urls": "URLs to listen on for peer traffic: tcp, curve, http (= tcp), https (= curve).",
         "listen_client_urls": "URLs to listen on for clients: native ones by tcp or curve, etcd's by http or https.",
         "listen_client_http_urls": "More URLs for etcd's clients; there are proxies that want JSON apart from gRPC.",
-        "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http.",
+        "listen_metrics_urls": "URLs to listen on for /health, /livez, /readyz, /version and /metrics: http or https.",
         "max_request_bytes": "Maximum client request size in bytes the server will accept.",
         "max_concurrent_streams": "Calls that one connection of etcd's clients may have open.",
         "grpc_keepalive_min_time": "How often at most a client of etcd's API may ping.",
@@ -117,6 +120,8 @@ SECTIONS = {
     "client-transport-security": {
         "cert-file": "cert_file",
         "key-file": "key_file",
+        "client-cert-file": "client-cert-file",
+        "client-key-file": "client-key-file",
         "client-cert-auth": "client_cert_auth",
         "trusted-ca-file": "trusted_ca_file",
         "crl-file": "client_crl_file",
@@ -129,6 +134,8 @@ SECTIONS = {
     "peer-transport-security": {
         "cert-file": "peer_cert_file",
         "key-file": "peer_key_file",
+        "client-cert-file": "peer-client-cert-file",
+        "client-key-file": "peer-client-key-file",
         "client-cert-auth": "peer_client_cert_auth",
         "trusted-ca-file": "peer_trusted_ca_file",
         "crl-file": "peer_crl_file",
@@ -261,6 +268,10 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
             import structlog
 
             structlog.get_logger().warning(line)
+        for name in _unrecognized(context):
+            import structlog
+
+            structlog.get_logger().warning("unrecognized environment variable", name=name)
         security.warn(config, doubts)
         security.make_own_certificates(config)
         from zkv.actors import supervisor
@@ -270,6 +281,18 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
         click.echo(f"Error: {error.detail or error}", err=True)
         status = 1
     context.exit(status)
+
+
+def _unrecognized(context: click.Context) -> list[str]:
+    """Of the environment; what the other commands read there is known."""
+    from zkv.ctl.options import GLOBAL_FLAGS
+
+    ours: set[str] = {name for each in context.command.params for name in _names(each.envvar)}
+    return server_etcd.unrecognized(os.environ, ours | {flag.environment for flag in GLOBAL_FLAGS})
+
+
+def _names(envvar: str | Sequence[str] | None) -> Sequence[str]:
+    return [envvar] if isinstance(envvar, str) else envvar or ()
 
 
 def settle(config_file: str | None, given: dict[str, Any]) -> tuple[NodeConfig, list[str], list[str]]:

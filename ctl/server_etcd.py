@@ -33,10 +33,18 @@ _V2: Final = "there is no v2 API and no v2 store"
 _PROXY: Final = "there is no v2 proxy: start a member, or none"
 _TRACING: Final = "there is no tracing: /metrics has histograms of what takes how long"
 _ROTATION: Final = "the log goes to stderr, and whoever takes it from there rotates it"
+_BOTH_WAYS: Final = (
+    "a member shows one certificate, to whom it asks and to who asks it: --peer-cert-file, for both usages"
+)
+_ASKS_ITSELF: Final = "etcd shows it where it asks itself; here nobody does"
 _MEMBERS: Final = "members are found by --initial-cluster: name them there"
 IDLE: Final[dict[str, Idle]] = {
     "wal-dir": Idle("the log lies in the data directory, under member/wal: mount the faster disk there"),
     "initial-election-tick-advance": Idle("a member that starts asks for votes as soon as no leader is heard", _ON),
+    "client-cert-file": Idle(_ASKS_ITSELF),
+    "client-key-file": Idle(_ASKS_ITSELF),
+    "peer-client-cert-file": Idle(_BOTH_WAYS),
+    "peer-client-key-file": Idle(_BOTH_WAYS),
     "max-snapshots": Idle("a member keeps no snapshot files: its store is one", ("5",)),
     "max-wals": Idle("log files are reused, and go as soon as the store has what they hold", ("5",)),
     "backend-bbolt-freelist-type": Idle(_ROCKS, ("map", "array")),
@@ -121,6 +129,12 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def unrecognized(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Variables of the environment that look like ours, or etcd's, and mean nothing."""
+    owners = ("ZKV_", "ETCD_")
+    return sorted({name for name in given if name.startswith(owners)} - set(known))
 
 
 def spelled(arguments: Iterable[str], names: Collection[str]) -> list[str]:

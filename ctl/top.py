@@ -19,7 +19,7 @@ from zkv.ctl.connection import Connection, answer_of
 from zkv.ctl.endpoint import CLUSTER, NATIVE_SCHEMES, endpoints_of
 from zkv.ctl.options import EXIT_ERROR, CommandError, Flag, switch
 from zkv.ctl.top_numbers import Frame, Seen, frame
-from zkv.errors import ZkvError
+from zkv.errors import PermissionDenied, RequestError, UserEmpty, ZkvError
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ class Watch:
                 header, answer = answer_of(reply.ticket, m.LookAnswer)
             except ZkvError as error:
                 before = self._before.get(endpoint)
-                found.append(Seen(endpoint, at, before.member if before else 0, error=str(error)))
+                why = (
+                    f"{error}: with authentication on, root may look (--user root)"
+                    if _wants_root(error)
+                    else str(error)
+                )
+                refused = isinstance(error, RequestError)
+                found.append(Seen(endpoint, at, before.member if before else 0, error=why, refused=refused))
             else:
                 self.cluster = header.cluster_id
                 found.append(Seen(endpoint, at, header.member_id, answer))
@@ -81,6 +87,10 @@ class Watch:
                 self.close()
                 self._endpoints = sorted(urls)
                 self._connection = self._connect()
+
+
+def _wants_root(error: ZkvError) -> bool:
+    return isinstance(error, UserEmpty | PermissionDenied)
 
 
 def _top(call: Call) -> int:
@@ -134,7 +144,7 @@ def _as_json(watch: Watch, found: Frame) -> dict[str, Any]:
 def _title(watch: Watch, found: Frame) -> str:
     leader = next((row for row in found.members if row.leads), None)
     led = (watch.names.get(leader.member) or f"{leader.member:x}") if leader else "nobody"
-    up = sum(not row.error for row in found.members)
+    up = sum(not row.error or row.refused for row in found.members)
     count = f"{up} of {len(found.members)} up"
     return "  ".join(("zkv top", f"cluster {watch.cluster:x}", count, f"led by {led}", time.strftime("%H:%M:%S")))
 

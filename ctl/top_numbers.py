@@ -30,6 +30,8 @@ class Seen(NamedTuple):
     member: int = 0
     answer: LookAnswer | None = None
     error: str = ""
+    refused: bool = False
+    """The member is there, and has said no."""
 
 
 class Latency(NamedTuple):
@@ -57,6 +59,7 @@ class MemberRow(NamedTuple):
     endpoint: str
     member: int
     error: str
+    refused: bool
     leads: bool
     learner: bool
     leader: int
@@ -183,6 +186,7 @@ def _row(seen: Seen, pair: _Pair) -> MemberRow:
         endpoint=seen.endpoint,
         member=seen.member,
         error=seen.error,
+        refused=seen.refused,
         leads=bool(number("raft", "is leader")),
         learner=bool(number("raft", "is learner")),
         leader=number("raft", "leader"),

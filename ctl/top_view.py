@@ -75,7 +75,11 @@ def _members(frame: Frame, names: Mapping[int, str]) -> Table:
     table = _table(MEMBER_COLUMNS, 3)
     for row in frame.members:
         if row.error:
-            table.add_row(Text(names.get(row.member, "?")), Text(row.endpoint), Text("DOWN", style="bold red"))
+            table.add_row(
+                Text(names.get(row.member, "?")),
+                Text(row.endpoint),
+                Text("REFUSED" if row.refused else "DOWN", style="bold red"),
+            )
             continue
         table.add_row(
             Text(name_of(row, names)),

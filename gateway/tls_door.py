@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from zkv import tls
 from zkv.errors import ConfigError, NotTrusted
-from zkv.gateway import tls
 from zkv.gateway.doors import Shown
 from zkv.mailbox import monotonic_ms
 from zkv.papers import LOOK_MS, Papers

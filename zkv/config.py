@@ -43,7 +43,8 @@ class NodeConfig:
     listen_client_http_urls: tuple[str, ...] = ()
     """More urls of etcd's clients, http:// or https://; all that is served at the others is served there."""
     listen_metrics_urls: tuple[str, ...] = ()
-    """Where health and metrics are told, by HTTP: http://, at IP addresses or localhost; nowhere when empty."""
+    """Where health and metrics are told, by HTTP: http://, or https:// with the certificates of the client urls, at IP
+    addresses or localhost; nowhere when empty."""
     initial_advertise_peer_urls: tuple[str, ...] = (DEFAULT_PEER_URL,)
     """Where the others find this member; they must stand in `initial_cluster` under its name."""
     initial_cluster: str = ""
@@ -216,7 +217,7 @@ class NodeConfig:
             ("--listen-peer-urls", self.listen_peer_urls, SCHEMES),
             ("--initial-advertise-peer-urls", self.initial_advertise_peer_urls, SCHEMES),
             ("--listen-client-http-urls", self.listen_client_http_urls, ("http", "https")),
-            ("--listen-metrics-urls", self.listen_metrics_urls, ("http",)),
+            ("--listen-metrics-urls", self.listen_metrics_urls, ("http", "https")),
         ):
             if not urls and flag not in {"--listen-metrics-urls", "--listen-client-http-urls"}:
                 raise ConfigError(f"{flag} must name at least one url")
@@ -230,10 +231,11 @@ class NodeConfig:
         self._check_security()
 
     def _check_security(self) -> None:
-        for url in (*self.listen_client_urls, *self.listen_client_http_urls):
+        for url in (*self.listen_client_urls, *self.listen_client_http_urls, *self.listen_metrics_urls):
             if url.startswith("https:") and not self.client_security.is_given:
+                what = "metrics" if url in self.listen_metrics_urls else "client"
                 raise ConfigError(
-                    "TLS key/cert (--cert-file, --key-file) must be provided for client url "
+                    f"TLS key/cert (--cert-file, --key-file) must be provided for {what} url "
                     f"{url} with HTTPS scheme (`zkv cert` makes them)"
                 )
             if url.startswith("curve:") and not (self.curve_secret_key or self.client_security.is_given):

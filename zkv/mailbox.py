@@ -444,6 +444,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the supervisor decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Batches are thousands of short-lived tuples: a collector at its default pace walks them again and again.
     gc.set_threshold(100_000, 50, 100)
     log = structlog.get_logger().bind(actor=name)

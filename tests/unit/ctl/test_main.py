@@ -133,6 +133,7 @@ def test_an_error_is_one_line_on_stderr() -> None:
     assert zkv("get", "a", "--bogus") == Outcome(
         1, "", "Error: unknown flag: --bogus\nRun 'zkv get --help' for usage.\n"
     )
+    assert zkv("alarm", "activate").err.endswith("\nRun 'zkv alarm --help' for usage.\n")
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://127.0.0.1:2379", "127.0.0.1:port"])

@@ -148,3 +148,22 @@ def test_keepalives_streams_and_hosts_reach_the_door() -> None:
     assert settled("--experimental-watch-progress-notify-interval=5s")[0].limits().watch_progress_ms == 5_000
     with pytest.raises(ConfigError, match="--grpc-keepalive-min-time must be a time"):
         settled("--grpc-keepalive-min-time=soon")
+
+
+def test_certificates_that_etcd_shows_where_it_asks_are_told_of(tmp_path: Path) -> None:
+    """By flags, and in the sections of its configuration file: there is nothing here that would show them."""
+    names = ["--client-cert-file", "--client-key-file", "--peer-client-cert-file", "--peer-client-key-file"]
+    _, lines = settled(*(f"{name}=/pki/x.pem" for name in names))
+    assert [line.partition(" changes nothing: ")[0] for line in lines] == names
+    file = tmp_path / "etcd.yaml"
+    section = "  client-cert-file: /pki/x.pem\n  client-key-file: /pki/x.pem\n"
+    file.write_text(f"client-transport-security:\n{section}peer-transport-security:\n{section}")
+    _, lines = settled("--config-file", str(file))
+    assert [line.partition(" changes nothing: ")[0] for line in lines] == names
+
+
+def test_variables_of_the_environment_that_mean_nothing_are_found() -> None:
+    """By their names alone: what they hold may be a secret."""
+    known = server_etcd.environment("name")
+    assert known == ["ZKV_NAME", "ETCD_NAME"]
+    assert server_etcd.unrecognized(["ZKV_NAMES", "ETCD_NAME", "PATH", "ETCD_FOO"], known) == ["ETCD_FOO", "ZKV_NAMES"]

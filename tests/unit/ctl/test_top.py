@@ -78,6 +78,9 @@ def test_a_frame_is_drawn_as_text_with_members_that_are_down() -> None:
     assert "n1 a:1 leader 3 10 2 99 2.0 MB 1.0 MB 0 25% 50 MB" in lines
     assert "n2 b:2 DOWN" in lines
     assert "b:2: context deadline exceeded" in lines
+    refused = down._replace(error="etcdserver: user name is empty", refused=True)
+    text = plain(frame({}, [refused]), {7: "n1", 8: "n2"}, "the title")
+    assert "n2 b:2 REFUSED" in [" ".join(line.split()) for line in text.splitlines()]
     assert "/a/ 160" in lines
     assert any(line.startswith("n1 1,200 <1ms <1ms") for line in lines)
     assert "\x1b" not in text

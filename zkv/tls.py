@@ -1,4 +1,4 @@
-"""TLS at the https:// client urls: what is offered, and who has shown what.
+"""TLS at https:// urls of clients and of metrics: what is offered, and who has shown what.
 
 OpenSSL does the handshake, and refuses whoever shows no certificate of a trusted CA where one is wanted. What it is
 not asked, `zkv/trust.py` decides right after, as for CURVE and before a byte is read: revocation by a list that may be
