@@ -19,12 +19,11 @@ before anything is made.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from zkv.actors import datadir
+from zkv.actors import datadir, store_copy
 from zkv.actors.point_in_time import replayed
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
@@ -56,7 +55,9 @@ class Restored(NamedTuple):
     revision: int
     pairs: int
     as_of: int = 0
-    """The revision that was asked for, where one was."""
+    """The revision that was asked for, or found in a directory."""
+    taken_back: bool = False
+    """A copy lacked files of the newest states of its store."""
 
 
 def restore(
@@ -99,9 +100,11 @@ def restore(
                 pass
     with (
         being_made(target, identity) as (engine, scratch),
-        _pairs_of(source, scratch, check_digest=check_digest) as chunks,
+        _pairs_of(source, scratch, check_digest=check_digest) as (chunks, taken_back),
     ):
-        return build(engine, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+        restored = build(engine, chunks, identity, bump=bump, mark_compacted=mark_compacted, progress=progress)
+        as_of = restored.revision - bump if source.is_dir() else 0
+        return restored._replace(as_of=as_of, taken_back=taken_back)
 
 
 def new_home(config: NodeConfig) -> tuple[Path, Identity]:
@@ -134,20 +137,16 @@ def being_made(target: Path, identity: Identity) -> Iterator[tuple[RocksEngine, 
 
 
 @contextlib.contextmanager
-def _pairs_of(source: Path, scratch: Path, *, check_digest: bool) -> Iterator[Iterator[Pairs]]:
+def _pairs_of(source: Path, scratch: Path, *, check_digest: bool) -> Iterator[tuple[Iterator[Pairs], bool]]:
     if source.is_dir():
-        copy = scratch / "copy"  # opening a store writes to it
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("LOCK"))
-        if not (copy / "CURRENT").exists():
-            raise CorruptionError(f"{source} holds no store: member/snap/db of a data directory does")
-        engine = RocksEngine(copy, create=False)
+        engine, taken_back = store_copy.opened(source, scratch)
         try:
-            yield ((pair,) for pair in engine.scan(b"", layout.BOUND))
+            yield ((pair,) for pair in engine.scan(b"", layout.BOUND)), taken_back
         finally:
             engine.close()
     else:
         with source.open("rb") as file:
-            yield iter(SnapshotReader(file, check_digest=check_digest))
+            yield iter(SnapshotReader(file, check_digest=check_digest)), False
 
 
 def build(
@@ -179,7 +178,10 @@ def build(
             progress(written)
             batch, held = [], 0
     if place is None:
-        raise CorruptionError("nothing was flushed into this store yet: of a member that runs, take a snapshot instead")
+        raise CorruptionError(
+            "no state of this store is there whole: nothing was flushed into it yet, or it was copied while its member "
+            "wrote; copy it again, or take a snapshot of the member (zkv snapshot save)"
+        )
     begun = begin(place, identity, bump=bump, mark_compacted=mark_compacted)
     batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)
     batch += first_records(begun, identity)

@@ -131,6 +131,8 @@ def explained(path: Path, verb: str) -> Iterator[None]:
 
 def tell_restored(call: Call, data_dir: str, verb: str, restored: Restored) -> None:
     as_of = f", as it was at revision {restored.as_of}" if restored.as_of else ""
+    if restored.taken_back:
+        call.complain("Warning: files of newer states are missing: the store was copied while its member wrote")
     call.out.write(
         f"{verb} {data_dir}: member {restored.member_id:x} of cluster {restored.cluster_id:x}, "
         f"revision {restored.revision}{as_of}\n".encode()
@@ -213,7 +215,7 @@ Run it on every node of the new cluster, with the same file and the same --initi
 The new cluster's revisions go on behind all that clients can have seen of the old one (--bump-revision), and watches
 that would go on from an old revision are told that it was compacted. --bump-revision=0 --mark-compacted=false
 restores revisions as they were, as etcd does.
-A copy of a member's storage directory (member/snap/db) is restored with --skip-hash-check.
+A member's storage directory (member/snap/db), or a copy of it, is restored with --skip-hash-check: as of its last flush.
 Of a directory that `zkv snapshot stream` keeps, any point in time can be restored: --to-revision, or --to-time (by the
 clock of the machine that kept it); without either, the newest.""",
     example="""\

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.harness.agreement import same_on_all
+from tests.harness.processes import wait_until
 from tests.harness.restoring import restored, zkv_command
 from tests.harness.writers import Writers
+from zkv.actors.rocks_engine import RocksEngine
+from zkv.core.mvcc import layout
 from zkv.errors import Compacted
 from zkv.testing import LocalCluster
 
@@ -87,6 +93,63 @@ def test_a_copy_of_a_members_storage_can_be_restored(tmp_path: Path) -> None:
                 record = kv.get("a")
                 assert record is not None
                 assert record.value == b"1"
+
+
+def test_the_storage_of_a_running_member_can_be_restored(tmp_path: Path) -> None:
+    """A copy made by cp while it is written to, and the directory itself: as of some flush, which is told.
+
+    Of a copy that no state is whole in, that is told; nobody has to guess.
+    """
+    with LocalCluster(3, data_dir=tmp_path / "old") as cluster, cluster.client() as kv:
+        stop = threading.Event()
+        source = tmp_path / "old" / "n1" / "member" / "snap" / "db"
+
+        def write() -> None:
+            for number in itertools.count(1):
+                if stop.is_set():
+                    return
+                kv.put(f"s/{number:06}", bytes(100_000), timeout=60)
+
+        def has_written(tables: int) -> bool:
+            return len(list(source.glob("*.sst"))) >= tables or not writer.is_alive()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            wait_until(lambda: has_written(3), "some states are flushed")
+            told = {"itself": _as_of(source, tmp_path / "itself")}
+            for attempt in range(20):
+                copy = tmp_path / f"copy{attempt}"
+                subprocess.run(["cp", "-r", str(source), str(copy)], capture_output=True, check=False, timeout=60)
+                if (revision := _as_of(copy, tmp_path / "copied")) is not None:
+                    told["copied"] = revision
+                    break
+        finally:
+            stop.set()
+            writer.join()
+    assert set(told) == {"itself", "copied"}
+    for name, revision in told.items():
+        assert revision is not None
+        assert revision > 100, "some flushes have come before"
+        engine = RocksEngine(tmp_path / name / "member" / "snap" / "db", create=False)
+        try:
+            keys = [key for key, _ in engine.scan(layout.CURRENT + b"s/", layout.CURRENT + b"s0")]
+        finally:
+            engine.close()
+        assert keys == [layout.CURRENT + b"s/%06d" % number for number in range(1, len(keys) + 1)]
+        assert revision == 1 + len(keys)
+
+
+def _as_of(source: Path, data_dir: Path) -> int | None:
+    """The revision that was restored; None when there was none, and it was said so."""
+    done = zkv_command(f"snapshot restore {source} --skip-hash-check --bump-revision=0 --mark-compacted=false "
+                       f"--data-dir {data_dir}")  # fmt: skip
+    if done.code:
+        assert "no state of this store is there whole" in done.stderr
+        assert "copy it again, or take a snapshot" in done.stderr
+        assert not data_dir.exists()
+        return None
+    return int(done.stdout.rsplit("as it was at revision ", 1)[1])
 
 
 def test_what_is_damaged_or_in_the_way_is_refused_before_anything_is_written(tmp_path: Path) -> None:
