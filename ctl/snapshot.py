@@ -215,7 +215,7 @@ Run it on every node of the new cluster, with the same file and the same --initi
 The new cluster's revisions go on behind all that clients can have seen of the old one (--bump-revision), and watches
 that would go on from an old revision are told that it was compacted. --bump-revision=0 --mark-compacted=false
 restores revisions as they were, as etcd does.
-A member's storage directory (member/snap/db), or a copy of it, is restored with --skip-hash-check: as of its last flush.
+A member's storage directory (member/snap/db), or a copy, is restored with --skip-hash-check, as of its last flush.
 Of a directory that `zkv snapshot stream` keeps, any point in time can be restored: --to-revision, or --to-time (by the
 clock of the machine that kept it); without either, the newest.""",
     example="""\
