@@ -507,16 +507,20 @@ class Session:
             if ticket.ledger is self._ledger:
                 self._born = max(self._born, _index(error.detail))
                 self._ledger = self._new_ledger(now)
-            if present and not ticket.doubt:
-                # Its one attempt was refused, so it was never applied: it may be tried in a new session.
+            # No attempt was applied, nor will be: this was the only one, or the session would be remembered still.
+            never_applied = not ticket.doubt or now - ticket.first_sent < self.limits.session_kept_ms // 2
+            if present and never_applied:
                 ticket.ledger.open.remove(ticket)
                 ticket.ledger = None
+                ticket.doubt = False
                 del self._sent[ticket.id]
                 error = Unavailable("session expired")
                 error.maybe_applied = False
                 self._again(ticket, error, now)
                 ticket.avoid = None  # nothing is wrong with the endpoint
                 return
+            if never_applied:
+                return  # what a former attempt was told; the present one will be told the same
         if isinstance(error, AnswerLost):
             error.revision = reply.revision
         self._finish(ticket, error)

@@ -1,7 +1,9 @@
 """A cluster as clients see it, in a dict: the other side of docs/PROTOCOL.md, small enough to be believed.
 
 One store behind several endpoints. Writes are applied once per (session, id), answers are repeated to retries until the
-floor passes them, a copy below the floor is refused. `applied` keeps every application, so that a test can count.
+floor passes them, a copy below the floor is refused. Sessions are forgotten when a test says so, but for those used
+lately; then one that was born before `horizon` is refused unless it is known. `applied` keeps every application, so
+that a test can count.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class FakeCluster:
         self.values: Counter[bytes] = Counter()
         self.floors: dict[bytes, int] = {}
         self.kept: dict[tuple[bytes, int], tuple[int, int, int, Any]] = {}
-        self.forgotten: set[bytes] = set()
+        self.now = 0
+        self.used: dict[bytes, int] = {}
+        self.horizon = 0
         self.chunk_keys = chunk_keys
         self.streams: dict[tuple[object, int], list[list[Any]]] = {}
         self.credit: Counter[tuple[object, int]] = Counter()
@@ -53,6 +57,14 @@ class FakeCluster:
         self.streams.pop((client, fields[0]), None)
         return []
 
+    def forget(self, before: int) -> None:
+        """The sessions not used since."""
+        for session in [session for session, used in self.used.items() if used <= before]:
+            del self.used[session]
+            self.floors.pop(session, None)
+            self.kept = {name: kept for name, kept in self.kept.items() if name[0] != session}
+            self.horizon = self.revision + 1  # a session is born of what was applied before, and opened after that
+
     def _serve(self, client: object, group: m.Requests, item: tuple[int, int, Any]) -> list[bytes]:
         id_, op, fields = item
         request = m.REQUEST_CLASSES[op](*fields)
@@ -65,8 +77,10 @@ class FakeCluster:
     def _write(self, group: m.Requests, id_: int, request: m.Put) -> tuple[int, int, int, Any]:
         session = group.session
         name = (session, id_)
-        if session in self.forgotten or id_ < self.floors.get(session, 0):
-            return (id_, errors.SessionExpired.code, self.revision, ())
+        unknown = session not in self.used and int.from_bytes(session[:8], "big") < self.horizon
+        if unknown or id_ < self.floors.get(session, 0):
+            return (id_, errors.SessionExpired.code, self.revision, (str(max(self.revision, self.horizon)),))
+        self.used[session] = self.now
         if group.floor > self.floors.get(session, 0):
             self.floors[session] = group.floor
             self.kept = {key: kept for key, kept in self.kept.items() if key[0] != session or key[1] >= group.floor}

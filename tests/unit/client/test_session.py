@@ -236,13 +236,49 @@ def test_a_first_attempt_refused_for_its_session_is_made_in_a_new_one() -> None:
     assert ticket.error is None
 
 
-def test_a_write_in_doubt_whose_session_expired_says_so() -> None:
-    """The first attempt may have been applied, so nothing is tried again; later writes use a new session."""
+def test_a_write_in_doubt_whose_session_expired_at_once_is_made_in_a_new_one() -> None:
+    """A new client of an old cluster, which meets a failure: were its first attempt applied, the cluster would know."""
     wire = Wire()
     ticket = wire.put()
+    first, requests = wire.one_sent()
+    wire.session.disconnected(first, wire.now)
+    second, again = wire.one_sent()
+    assert ids(again) == ids(requests)
+    wire.answer(second, (ids(again)[0], errors.SessionExpired.code, 5, ("4711",)))
+    wire.pass_ms(100)
+    third, anew = wire.one_sent()
+    assert int.from_bytes(anew.session[:8], "big") == 4711
+    assert anew.session != SESSION
+    wire.answer(third, (ids(anew)[0], errors.Unavailable.code, 0, ()))
+    wire.pass_ms(1000)
+    fourth, last = wire.one_sent()
+    assert (last.session, ids(last)) == (anew.session, ids(anew))
+    wire.answer(fourth, (ids(last)[0], 0, 6, DONE_PUT))
+    assert ticket.error is None
+
+
+def test_what_a_former_attempt_is_told_of_its_session_is_left_to_the_present_one() -> None:
+    wire = Wire()
+    ticket = wire.put()
+    first, requests = wire.one_sent()
+    wire.pass_ms(RetryPolicy().silence_ms)
+    second, again = wire.one_sent()
+    assert (first != second, ids(again)) == (True, ids(requests))
+    wire.answer(first, (ids(requests)[0], errors.SessionExpired.code, 5, ("4711",)))
+    assert (ticket.done, wire.sent()) == (False, [])
+    wire.answer(second, (ids(again)[0], errors.SessionExpired.code, 5, ("4712",)))
+    wire.pass_ms(100)
+    assert wire.one_sent()[1].session != SESSION
+
+
+def test_a_write_in_doubt_whose_session_expired_says_so() -> None:
+    """The first attempt may have been applied, and forgotten: it is not tried again; later writes use a new session."""
+    wire = Wire()
+    ticket = wire.put(wait_ms=Limits().session_kept_ms)
     first, _ = wire.one_sent()
     wire.session.disconnected(first, wire.now)
     second, again = wire.one_sent()
+    wire.now += Limits().session_kept_ms // 2
     wire.answer(second, (ids(again)[0], errors.SessionExpired.code, 5, ()))
     assert isinstance(ticket.error, errors.SessionExpired)
     assert ticket.error.maybe_applied

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.client.fake_cluster import FakeCluster, answers, requests_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ENDPOINTS = 3
 DEADLINE_MS = 4000
+KEPT_MS = 2000
 REFUSALS = (errors.NoLeader, errors.LeaderChanged, errors.TooManyRequests, errors.Unavailable, errors.RequestTimeout)
 
 STEPS = st.lists(
@@ -38,7 +39,8 @@ STEPS = st.lists(
         st.tuples(st.just("disconnect"), st.integers(0, ENDPOINTS - 1)),
         st.tuples(st.just("connect"), st.integers(0, ENDPOINTS - 1)),
         st.tuples(st.just("wait"), st.sampled_from([1, 30, 500, 1500])),
-        st.tuples(st.just("forget session"), st.just(0)),
+        st.tuples(st.just("forget"), st.just(0)),
+        st.tuples(st.just("forget others"), st.just(0)),
     ),
     max_size=60,
 )
@@ -48,7 +50,7 @@ class World:
     def __init__(self) -> None:
         self.now = 0
         self.cluster = FakeCluster()
-        self.session = Session(ENDPOINTS, SESSION, 1, limits=Limits(session_answers_max=4))
+        self.session = Session(ENDPOINTS, SESSION, 1, limits=Limits(session_answers_max=4, session_kept_ms=KEPT_MS))
         self.tickets: dict[bytes, Ticket] = {}
         self.requests: list[tuple[int, bytes]] = []
         self.replies: list[tuple[int, bytes]] = []
@@ -57,6 +59,7 @@ class World:
 
     def step(self, what: str, number: int) -> None:
         requests, replies = self.requests, self.replies
+        self.cluster.now = self.now
         match what:
             case "put":
                 for _ in range(number):
@@ -82,8 +85,10 @@ class World:
                 self.session.connected(number, self.now)
             case "wait":
                 self.now += number
-            case "forget session":
-                self.cluster.forgotten.update(session for session, _ in self.cluster.applied)
+            case "forget":
+                self.cluster.forget(self.now - KEPT_MS)
+            case "forget others":
+                self.cluster.horizon += 1
         self.session.tick(self.now)
         requests += self.session.outgoing(self.now)
 
@@ -98,8 +103,15 @@ class World:
             self.requests.append((endpoint, data))
 
 
+APPLIED_THEN_FORGOTTEN = [
+    ("put", 1), ("deliver", 0), ("lose answer", 0), ("wait", 1500), ("wait", 500), ("forget", 0), ("deliver", 0),
+    ("return", 0),
+]  # fmt: skip
+
+
 @settings(max_examples=300, deadline=None)
 @given(STEPS)
+@example(APPLIED_THEN_FORGOTTEN)
 def test_whatever_the_wire_does_each_write_is_applied_at_most_once_and_told_truthfully(
     steps: list[tuple[str, int]],
 ) -> None:
