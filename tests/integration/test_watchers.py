@@ -175,6 +175,34 @@ def test_a_cache_follows_the_cluster(single: LocalCluster) -> None:
     assert events == [("PUT", b"k/a"), ("PUT", b"k/b"), ("DELETE", b"k/a")]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its traceback is told, too
+@pytest.mark.parametrize("failure", [RuntimeError("ours"), zkv.errors.DeadlineExceeded("ours")])
+def test_a_cache_whose_callback_fails_does_not_pass_for_current(single: LocalCluster, failure: Exception) -> None:
+    """It follows no more, and says so to who waits, with what the callback raised."""
+
+    def fail(event: zkv.WatchEvent) -> None:
+        if event.key == b"c/b":
+            raise failure
+
+    async def main() -> None:
+        async with zkv.AsyncClient(single.endpoints) as kv, kv.cache("c/", on_event=fail) as cache:
+            revision = (await kv.put("c/b", "2")).revision
+            with pytest.raises(type(failure), match="ours"):
+                await cache.wait(revision + 1)
+            assert cache.error is failure
+
+    with single.client() as kv:
+        kv.delete(prefix="c/")
+        kv.put("c/a", "1")
+        with kv.cache("c/", on_event=fail) as cache:
+            revision = kv.put("c/b", "2").revision
+            with pytest.raises(type(failure), match="ours"):
+                cache.wait(revision + 1)
+            assert cache.error is failure
+        kv.delete(prefix="c/")
+    asyncio.run(main())
+
+
 def test_a_cache_whose_history_is_gone_lists_again(single: LocalCluster) -> None:
     """Its reader was away for so long that its watch was put aside, and the history compacted."""
     go_on = threading.Event()

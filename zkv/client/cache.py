@@ -75,8 +75,8 @@ class _Face(Mapping[bytes, KeyValue]):
 
     def __init__(self, prefix: ops.Data, on_event: Callable[[WatchEvent], object] | None) -> None:
         self.prefix = ops.to_bytes(prefix)
-        self.error: ZkvError | None = None
-        """Why it does not follow any more, if it does not."""
+        self.error: Exception | None = None
+        """Why it does not follow any more, if it does not; `wait` raises it."""
         self._on_event = on_event
         self._state = CacheState()
         self._lock: Any = contextlib.nullcontext()
@@ -117,12 +117,16 @@ class _Face(Mapping[bytes, KeyValue]):
 
     def _tell(self, events: Iterable[WatchEvent]) -> None:
         if self._on_event is not None:
-            for event in events:
-                self._on_event(event)
+            try:
+                for event in events:
+                    self._on_event(event)
+            except Exception as error:
+                self.error = error
+                raise
 
 
 class Cache(_Face):
-    """See `Client.cache`. `on_event` holds up the thread that follows: it should not take long, nor raise."""
+    """See `Client.cache`. `on_event` holds up the thread that follows, and ends it by raising."""
 
     def __init__(
         self, client: Client, prefix: ops.Data, on_event: Callable[[WatchEvent], object] | None, timeout: float | None
@@ -176,7 +180,7 @@ class Cache(_Face):
             try:
                 self._list()
             except (ClientError, RetryableError) as error:
-                if isinstance(error, ClientClosed):
+                if isinstance(error, ClientClosed) or error is self.error:
                     raise
                 self._closed.wait(RELIST_S)
             else:
@@ -220,7 +224,7 @@ class Cache(_Face):
 
 
 class AsyncCache(_Face):
-    """See `AsyncClient.cache`. `on_event` is called by the task that follows."""
+    """See `AsyncClient.cache`. `on_event` is called by the task that follows, and ends it by raising."""
 
     def __init__(
         self,
@@ -256,6 +260,9 @@ class AsyncCache(_Face):
                 await self._list_again()
         except ZkvError as error:
             self.error = error
+        except Exception as error:  # noqa: BLE001 - of `on_event`, whatever it is: told as of a callback of the loop's
+            told = {"message": f"{self!r} follows no more", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
         finally:
             self._changed.set()
 
@@ -270,7 +277,7 @@ class AsyncCache(_Face):
             try:
                 await self._list()
             except (ClientError, RetryableError) as error:
-                if isinstance(error, ClientClosed):
+                if isinstance(error, ClientClosed) or error is self.error:
                     raise
                 await asyncio.sleep(RELIST_S)
             else:
