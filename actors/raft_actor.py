@@ -42,6 +42,7 @@ from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
 from zkv.actors.pacing import Pacing
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
+from zkv.actors.publisher import Publisher
 from zkv.actors.raft_door import AtTheDoor
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
@@ -76,7 +77,6 @@ if TYPE_CHECKING:
     from zkv.core.raft.log import LogPort
     from zkv.gauges import Value
 
-PUBLISH_MS = 1_000  # how often a member tells its name and client urls until all know them
 CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
@@ -143,9 +143,7 @@ class RaftActor:
         self._read_context = 0
         self._stages = RaftStages()
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
-        self._attributes = attributes
-        self._publish_at = 0
-        self._published = False
+        self._publisher = Publisher(config.member, attributes)
         self._forgetful = forgetful
         self._refilled = refilled
         self._incarnation = seed
@@ -218,7 +216,7 @@ class RaftActor:
             self._read(core, reads, now)
         if now >= self._chores_at:
             self._do_chores(core, now)
-            self._chores_at = now + CHORES_MS if self._published else now
+            self._chores_at = now + CHORES_MS if self._publisher.is_done else now
         self._turn(core, now)
         self._feed.feed(self._commit, core.term, now)
         if self._passivity is not None:
@@ -585,23 +583,11 @@ class RaftActor:
         )
 
     def _publish(self, core: Raft, now: int) -> None:
-        """Tell all members our name and client urls, as etcd's do; done when the member table shows them."""
-        known = self._members.get(self._member_id)
-        self._published = known is not None and self._attributes in {None, (known.name, known.client_urls)}
-        if (
-            self._published
-            or self._attributes is None
-            or known is None
-            or not core.leader
-            or not self._commit  # with something on the disk: who is known and has nothing there has lost it
-            or now < self._publish_at
-        ):
-            return
-        self._publish_at = now + PUBLISH_MS
-        request = (1, int(m.Op.PUBLISH), m.Publish(self._member_id, *self._attributes))
-        group = codec.pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, (request,)))
-        # incarnation 0 is no gateway's: nobody waits for the answer
-        self._propose(core, [codec.pack(m.Frame(self._member_id, 0, ((0, group),)))], now)
+        # with something on the disk: who is known and has nothing there has lost it
+        may_propose = bool(core.leader and self._commit)
+        frame = self._publisher.look(self._members.get(self._member_id), now, may_propose=may_propose)
+        if frame is not None:
+            self._propose(core, [frame], now)
 
     def _is_fresh(self, core: Raft) -> bool:
         """Nothing was ever decided here, nor voted."""
