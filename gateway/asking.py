@@ -148,7 +148,7 @@ class Asking:
         self._tallies = tallies
         self._tally = self._kept_tally if tallies else None
         self.callers = callers or Callers(tokens_of("simple", 300))
-        self.passwords = Passwords(bcrypt_cost)
+        self.passwords = Passwords(bcrypt_cost, self.shares)
         self._logins = Logins(self.callers, self.passwords, self._log)
         self._now = 0
         self.term = 0
@@ -296,8 +296,6 @@ class Asking:
         share = asked.share
         if share is not self.shares.house:
             error = self.shares.ask(share, 1, asked.size, now)
-            if error is None and asked.way & PASSWORD:
-                error = self.shares.look_at_password(share, now)
             if error is None and asked.op == _LEASE_GRANT:
                 error = self._leases.grant(share, 1, now)
             if error is not None:
@@ -309,24 +307,21 @@ class Asking:
         asked.way &= ~PASSWORD
 
         def told(code: int, revision: int, body: Any) -> None:
-            asked.share.passwords -= 1
             if self._forget(id_) is not None:
                 self._note(asked, code)
                 asked.asker.answered(asked.op, code, revision, body)
 
         def go_on(fields: tuple[Any, ...]) -> None:
-            asked.share.passwords -= 1
             asked.fields = fields
             if self._asked.get(id_) is asked:
                 self._set_out(id_, asked)
 
         if asked.op == m.Op.AUTHENTICATE:
-            self._logins.authenticate(asked.fields, now, told)
+            self._logins.authenticate(asked.fields, now, told, asked.share)
             return
         try:
-            self._logins.fill(asked.op, asked.fields, go_on)
+            self._logins.fill(asked.op, asked.fields, go_on, asked.share, now)
         except errors.TooManyRequests:
-            asked.share.passwords -= 1
             self._forget(id_)
             raise
 

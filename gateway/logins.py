@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from zkv.gateway.callers import Callers
     from zkv.gateway.passwords import Passwords
+    from zkv.gateway.shares import Share
 
     Told = Callable[[int, int, Any], None]
     """(code, revision, body), as an answer has them."""
@@ -37,11 +38,11 @@ class Logins:
         self._passwords = passwords
         self._log = log
 
-    def authenticate(self, fields: tuple[Any, ...], now: int, told: Told) -> None:
+    def authenticate(self, fields: tuple[Any, ...], now: int, told: Told, share: Share) -> None:
         """`told` is called exactly once, perhaps at once; never raises."""
-        self._attempt(fields, now, told, ATTEMPTS)
+        self._attempt(fields, now, told, ATTEMPTS, share=share)
 
-    def _attempt(self, fields: tuple[Any, ...], now: int, told: Told, attempts: int) -> None:
+    def _attempt(self, fields: tuple[Any, ...], now: int, told: Told, attempts: int, *, share: Share) -> None:
         name, password = fields
         callers = self._callers
         try:
@@ -70,26 +71,30 @@ class Logins:
 
         def logged(token: str, code: int, at: int, body: Any) -> None:
             if code == errors.AuthOldRevision.code and attempts > 1:
-                self._attempt(fields, now, told, attempts - 1)
+                self._attempt(fields, now, told, attempts - 1, share=share)
             else:
                 told(code, at, (token,) if code == 0 else body)
 
         try:
-            self._passwords.look(name, password, hash_, now, looked)
+            self._passwords.look(name, password, hash_, looked, share=share, now=now)
         except errors.TooManyRequests as error:
             told(*failure(error))
 
-    def fill(self, op: int, fields: tuple[Any, ...], then: Callable[[tuple[Any, ...]], None]) -> None:
+    def fill(
+        self, op: int, fields: tuple[Any, ...], then: Callable[[tuple[Any, ...]], None], share: Share, now: int
+    ) -> None:
         """`then` is given the fields with a hash in the password's place. Raises TooManyRequests."""
         if op == m.Op.USER_ADD:
             user = m.UserAdd(*fields)
             if user.no_password:
                 then(tuple(user._replace(password="")))
             else:
-                self._passwords.hash(user.password, lambda hash_: then(tuple(user._replace(password="", hashed=hash_))))
+                filled = lambda hash_: then(tuple(user._replace(password="", hashed=hash_)))  # noqa: E731
+                self._passwords.hash(user.password, filled, share, now)
         else:
             change = m.UserChangePassword(*fields)
-            self._passwords.hash(change.password, lambda hash_: then(tuple(change._replace(password="", hashed=hash_))))
+            changed = lambda hash_: then(tuple(change._replace(password="", hashed=hash_)))  # noqa: E731
+            self._passwords.hash(change.password, changed, share, now)
 
 
 def failure(error: errors.ZkvError) -> tuple[int, int, Any]:

@@ -147,7 +147,7 @@ class NativeGateway:
         self._post = post
         self._threshold = threshold
         self._callers = callers or Callers(tokens_of("simple", 300))
-        self._passwords = Passwords(bcrypt_cost)
+        self._passwords = Passwords(bcrypt_cost, self._shares)
         self._logins = Logins(self._callers, self._passwords, self._log)
         self._groups: dict[int, Group] = {}
         self._bytes = 0
@@ -298,7 +298,6 @@ class NativeGateway:
     ) -> None:
         id_, payload = group.ids[0], group.payload
         error = self._unable(len(payload)) or self._shares.ask(share, 1, len(payload), now)
-        error = error or self._shares.look_at_password(share, now)
         if error is not None:
             self._refuse(client, {id_: error})
             return
@@ -308,23 +307,20 @@ class NativeGateway:
             noted = self._audited(client, payload, None) if self._audit is not None else None
 
             def told(code: int, revision: int, body: Any) -> None:
-                share.passwords -= 1
                 if noted is not None:
                     noted.note(id_, code)
                 self._answer(client, ((id_, code, revision, body),))
 
-            self._logins.authenticate(fields, now, told)
+            self._logins.authenticate(fields, now, told, share)
         else:
 
             def go_on(filled: tuple[Any, ...]) -> None:
-                share.passwords -= 1
                 data = codec.pack((version, kind, session, floor, ((id_, op, filled),)))
                 self._take(client, envelope.Group(WRITE, (id_,), data), now, caller, share)
 
             try:
-                self._logins.fill(op, fields, go_on)
+                self._logins.fill(op, fields, go_on, share, now)
             except errors.TooManyRequests as refusal:
-                share.passwords -= 1
                 self._refuse(client, {id_: refusal})
 
     def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:

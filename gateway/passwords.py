@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from zkv.gateway.shares import Share, Shares
+
 WORKERS: Final = 2
 PENDING_MAX: Final = 1024
 """Passwords that wait to be looked at; more are refused as TooManyRequests."""
+WAITING_MAX: Final = 16_384
+"""Clients that wait for a look that is under way already."""
 SEEN_MAX: Final = 10_000
 """Users whose password is remembered as right ..."""
 SEEN_MS: Final = 600_000
@@ -67,7 +71,7 @@ class _Seen:
         self._key = os.urandom(32)
         self._right: OrderedDict[str, tuple[bytes, bytes, int]] = OrderedDict()  # user -> (hash, digest, until)
 
-    def _digest(self, name: str, password: str) -> bytes:
+    def digest(self, name: str, password: str) -> bytes:
         raw = password.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(raw, key=self._key, person=hashlib.sha256(name.encode()).digest()[:16]).digest()
 
@@ -75,52 +79,77 @@ class _Seen:
         known = self._right.get(name)
         if known is None or known[0] != hash_ or known[2] < now:
             return False
-        return hmac.compare_digest(known[1], self._digest(name, password))
+        return hmac.compare_digest(known[1], self.digest(name, password))
 
     def add(self, name: str, password: str, hash_: bytes, now: int) -> None:
-        self._right[name] = hash_, self._digest(name, password), now + SEEN_MS
+        self._right[name] = hash_, self.digest(name, password), now + SEEN_MS
         self._right.move_to_end(name)
         while len(self._right) > SEEN_MAX:
             self._right.popitem(last=False)
 
 
 class Passwords:
-    """`tend` calls back, on the thread that calls it, whoever's work is done."""
+    """`tend` calls back, on the thread that calls it, whoever's work is done. `shares`: of whom the work is."""
 
-    def __init__(self, cost: int) -> None:
+    def __init__(self, cost: int, shares: Shares) -> None:
         self._cost = cost
+        self._shares = shares
         self._seen = _Seen()
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[Future[bytes], Callable[[bytes], None]]] = deque()
+        self._asked: dict[tuple[str, bytes, bytes], list[Callable[[bool], None]]] = {}  # who waits for the same
+        self._waiting = 0  # of these, all but the first
 
     @property
     def is_busy(self) -> bool:
         return bool(self._pending)
 
-    def hash(self, password: str, then: Callable[[bytes], None]) -> None:
+    def hash(self, password: str, then: Callable[[bytes], None], share: Share, now: int) -> None:
         """Raises TooManyRequests."""
         cost = self._cost
-        self._submit(lambda: hashed(password, cost), then)
+        self._submit(lambda: hashed(password, cost), then, share, now)
 
-    def look(self, name: str, password: str, hash_: bytes, now: int, then: Callable[[bool], None]) -> None:
+    def look(
+        self, name: str, password: str, hash_: bytes, then: Callable[[bool], None], *, share: Share, now: int
+    ) -> None:
         """Is it the user's, whose hash this is? `then` may be called at once. Raises TooManyRequests."""
         if self._seen.fits(name, password, hash_, now):
             then(True)
+            return
+        key = name, hash_, self._seen.digest(name, password)
+        asked = self._asked.get(key)
+        if asked is not None:  # somebody has just asked the same: a crowd that comes back at once costs one look
+            if self._waiting >= WAITING_MAX:
+                raise TooManyRequests("passwords")
+            self._waiting += 1
+            asked.append(then)
             return
 
         def told(answer: bytes) -> None:
             if answer:
                 self._seen.add(name, password, hash_, now)
-            then(bool(answer))
+            thens = self._asked.pop(key)
+            self._waiting -= len(thens) - 1
+            for each in thens:
+                each(bool(answer))
 
-        self._submit(lambda: b"fits" if fits(password, hash_) else b"", told)
+        self._submit(lambda: b"fits" if fits(password, hash_) else b"", told, share, now)
+        self._asked[key] = [then]
 
-    def _submit(self, work: Callable[[], bytes], then: Callable[[bytes], None]) -> None:
+    def _submit(self, work: Callable[[], bytes], then: Callable[[bytes], None], share: Share, now: int) -> None:
         if len(self._pending) >= PENDING_MAX:
             raise TooManyRequests("passwords")
+        error = self._shares.look_at_password(share, now)
+        if error is not None:
+            raise error
+
+        def told(answer: bytes) -> None:
+            share.passwords -= 1
+            then(answer)
+
         if self._pool is None:  # most nodes never see a password
             self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="password", initializer=_step_back)
-        self._pending.append((self._pool.submit(work), then))
+        self._pending.append((self._pool.submit(work), told))
 
     def tend(self) -> None:
         """Work is done in about the order it was given, and told in just that."""
@@ -131,6 +160,7 @@ class Passwords:
     def close(self) -> None:
         """What waits is given up."""
         self._pending.clear()
+        self._asked.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -282,3 +282,44 @@ def test_connections_have_an_end_and_those_that_are_gone_make_room(cluster: Loca
     with EtcdApi(cluster.etcd_endpoints[0]) as api:
         token = patiently(lambda: api.Authenticate(name="polite", password="pw")).token
         assert api.future("Range", metadata=(("token", token),), key=b"connected").result().count == 1
+
+
+def test_a_crowd_that_logs_in_anew_keeps_nobody_from_writing() -> None:
+    """Each on a connection of its own, at both doors, where a look at a password takes a second or so: were each of
+    them looked at for itself, this would take minutes. Another client's puts go on meanwhile.
+    """
+    crowd = 100
+    with LocalCluster(nodes=1, storage="memory", etcd_api=True, arguments=("--bcrypt-cost", "14")) as cluster:
+        with zkv.Client(cluster.endpoints, timeout=60) as plain:
+            plain.user_add("root", "rootpw")
+            plain.role_add("root")
+            plain.user_grant_role("root", "root")
+            plain.auth_enable()
+        root: dict[str, Any] = {"user": "root", "password": "rootpw", "timeout": 60}
+        body = b'{"name":"root","password":"rootpw"}'
+
+        async def native() -> None:
+            async with zkv.AsyncClient(cluster.endpoints, **root) as client:
+                await client.get("a", serializable=True)
+
+        async def etcds() -> bytes:
+            host, port = cluster.etcd_endpoints[0].removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /v3/auth/authenticate HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            answer = await reader.read(-1)
+            writer.close()
+            return answer
+
+        async def all_at_once() -> int:
+            async with zkv.AsyncClient(cluster.endpoints, **root) as writer:
+                await writer.put("a", "x")
+                logins = asyncio.gather(*(native() for _ in range(crowd)), *(etcds() for _ in range(crowd)))
+                puts = 0
+                while not logins.done():
+                    await writer.put("a", "x")
+                    puts += 1
+                answers = await logins
+                assert all(b'"token":' in answer for answer in answers if answer is not None)
+                return puts
+
+        assert asyncio.run(all_at_once()) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -17,7 +18,9 @@ from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.jwt_tokens import JwtTokens
 from zkv.gateway.logins import Logins
 from zkv.gateway.passwords import Passwords
+from zkv.gateway.shares import PASSWORDS_MAX, USER, Shares
 from zkv.gateway.tokens import SimpleTokens, digest_of
+from zkv.limits import Limits
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 COST = 4
 HASH = passwords.hashed("pw", COST)
+SHARES = Shares(Limits(), "test")
+ALICE = SHARES.of(USER, "alice")
 
 
 def told(**changes: Any) -> m.AuthNews:
@@ -237,7 +242,7 @@ def waited(work: Passwords) -> None:
 
 def test_what_was_found_right_once_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the password is another one now, or it was long ago; and a wrong one is never remembered."""
-    work = Passwords(COST)
+    work = Passwords(COST, SHARES)
     looked: list[str] = []
     real = passwords.fits
 
@@ -251,7 +256,7 @@ def test_what_was_found_right_once_is_not_hashed_again(monkeypatch: pytest.Monke
         ("pw", HASH, 0), ("pw", HASH, 1), ("wrong", HASH, 2), ("wrong", HASH, 3), ("pw", HASH, 4),
         ("pw", passwords.hashed("new", COST), 5), ("pw", HASH, passwords.SEEN_MS + 10),
     ):  # fmt: skip
-        work.look("alice", password, hash_, now, answers.append)
+        work.look("alice", password, hash_, answers.append, share=ALICE, now=now)
         waited(work)
     assert answers == [True, True, False, False, True, False, True]
     assert looked == ["pw", "wrong", "wrong", "pw", "pw"]
@@ -259,13 +264,56 @@ def test_what_was_found_right_once_is_not_hashed_again(monkeypatch: pytest.Monke
 
 
 def test_a_password_right_for_one_is_not_right_for_another() -> None:
-    work = Passwords(COST)
+    work = Passwords(COST, SHARES)
     answers: list[bool] = []
-    work.look("alice", "pw", HASH, 0, answers.append)
+    work.look("alice", "pw", HASH, answers.append, share=ALICE, now=0)
     waited(work)
-    work.look("bob", "pw", passwords.hashed("other", COST), 0, answers.append)
+    work.look("bob", "pw", passwords.hashed("other", COST), answers.append, share=ALICE, now=0)
     waited(work)
     assert answers == [True, False]
+    work.close()
+
+
+def _append(answers: list[tuple[int, bool]], number: int, fits: bool) -> None:
+    answers.append((number, fits))
+
+
+def test_a_crowd_that_comes_back_at_once_costs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a restart of the door, which has forgotten whose password it has seen; who is wrong is wrong alone."""
+    looked: list[str] = []
+    real = passwords.fits
+
+    def look(password: str, hash_: bytes) -> bool:
+        looked.append(password)
+        return real(password, hash_)
+
+    monkeypatch.setattr(passwords, "fits", look)
+    work = Passwords(COST, SHARES)
+    answers: list[tuple[int, bool]] = []
+    for number in range(1_000):
+        password = "wrong" if number == 500 else "pw"
+        work.look("alice", password, HASH, partial(_append, answers, number), share=ALICE, now=0)
+    assert ALICE.passwords == 2
+    waited(work)
+    assert sorted(answers) == [(number, number != 500) for number in range(1_000)]
+    assert sorted(looked) == ["pw", "wrong"]
+    assert ALICE.passwords == 0
+    work.close()
+
+
+def test_one_client_has_no_more_than_its_share_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever guesses passwords keeps nobody from logging in."""
+    gate = threading.Event()
+    monkeypatch.setattr(passwords, "fits", lambda _password, _hash: gate.wait())
+    work = Passwords(COST, SHARES)
+    for guess in range(PASSWORDS_MAX):
+        work.look("alice", f"guess {guess}", HASH, lambda _: None, share=ALICE, now=0)
+    with pytest.raises(errors.LimitExceeded):
+        work.look("alice", "one more", HASH, lambda _: None, share=ALICE, now=0)
+    work.look("bob", "pw", HASH, lambda _: None, share=SHARES.of(USER, "bob"), now=0)
+    gate.set()
+    waited(work)
+    assert ALICE.passwords == 0
     work.close()
 
 
@@ -273,10 +321,10 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "PENDING_MAX", 1)
     gate = threading.Event()
     monkeypatch.setattr(passwords, "fits", lambda _password, _hash: gate.wait())
-    work = Passwords(COST)
-    work.look("a", "pw", HASH, 0, lambda _: None)
+    work = Passwords(COST, SHARES)
+    work.look("a", "pw", HASH, lambda _: None, share=ALICE, now=0)
     with pytest.raises(errors.TooManyRequests):
-        work.look("b", "pw", HASH, 0, lambda _: None)
+        work.look("b", "pw", HASH, lambda _: None, share=ALICE, now=0)
     gate.set()
     waited(work)
     work.close()
@@ -289,7 +337,7 @@ class Desk:
     """Logins, and a log that answers as it is told to."""
 
     def __init__(self, callers: Callers, *codes: int) -> None:
-        self.passwords = Passwords(COST)
+        self.passwords = Passwords(COST, SHARES)
         self.logged: list[tuple[Any, ...]] = []
         self.codes = list(codes)
         self.logins = Logins(callers, self.passwords, self._log)
@@ -301,7 +349,7 @@ class Desk:
 
     def ask(self, name: str, password: str) -> tuple[int, int, Any]:
         answers: list[tuple[int, int, Any]] = []
-        self.logins.authenticate((name, password), 0, lambda *answer: answers.append(answer))
+        self.logins.authenticate((name, password), 0, lambda *answer: answers.append(answer), ALICE)
         waited(self.passwords)
         (answer,) = answers
         self.passwords.close()
@@ -358,7 +406,7 @@ def test_a_password_goes_no_further_than_the_door(
     desk = Desk(callers)
     went_on: list[tuple[Any, ...]] = []
     op = m.Op.USER_ADD if isinstance(request_, m.UserAdd) else m.Op.USER_CHANGE_PASSWORD
-    desk.logins.fill(op, tuple(request_), went_on.append)
+    desk.logins.fill(op, tuple(request_), went_on.append, ALICE, 0)
     waited(desk.passwords)
     (fields,) = went_on
     assert fields[:-1] == filled
