@@ -25,6 +25,7 @@ from zkv.config import NodeConfig
 from zkv.ctl import server_etcd, version
 from zkv.ctl import server_security as security
 from zkv.errors import ConfigError, CorruptionError
+from zkv.files import is_open_to_others
 from zkv.urls import introductions_port, socket_endpoint
 
 if TYPE_CHECKING:
@@ -263,6 +264,12 @@ def server(context: click.Context, /, config_file: str | None, check_config: boo
 
             structlog.get_logger().warning(
                 "a configuration file is given, these settings beside it are ignored", ignored=ignored
+            )
+        if config_file is not None and is_open_to_others(config_file):
+            import structlog
+
+            structlog.get_logger().warning(
+                "the configuration file is open to other users", path=config_file, want="mode 0640"
             )
         for line in idle:
             import structlog

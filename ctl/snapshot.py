@@ -78,12 +78,23 @@ def _status(call: Call) -> int:
         with path.open("rb") as file:
             summary, digest = verify(file)
         size = path.stat().st_size
+        _warn_if_open(call, path)
     except OSError as error:
         raise CommandError(f"could not read the snapshot {path}: {error.strerror}") from None
     except CorruptionError as error:
         raise CommandError(f"{path}: {error.detail}") from None
     printer.snapshot_status(summary, digest, size)
     return 0
+
+
+def _warn_if_open(call: Call, path: Path) -> None:
+    """Raises OSError."""
+    from zkv.files import is_open_to_others
+
+    if path.is_file() and is_open_to_others(path):
+        call.complain(
+            f"Warning: {path} is open to other users, and holds every value and the hash of every password (chmod 600)"
+        )
 
 
 class NewCluster(NamedTuple):
@@ -156,6 +167,7 @@ def _restore(call: Call) -> int:
                 progress=bar.show,
                 point=_point(call.values),
             )
+        _warn_if_open(call, path)
     tell_restored(call, new.config.data_dir, "Restored", restored)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_open_to_others(path: str | Path) -> bool:
+    """Users other than its owner and its group may read it, or others than its owner write it. Raises OSError."""
+    return bool(stat.S_IMODE(os.stat(path).st_mode) & (stat.S_IRWXO | stat.S_IWGRP))
 
 
 class Steady:

@@ -188,6 +188,7 @@ def test_what_is_damaged_or_in_the_way_is_refused_before_anything_is_written(tmp
 
 
 def test_status_tells_what_is_in_a_snapshot(tmp_path: Path) -> None:
+    """And whoever reads one that others may read is warned: it holds all there is."""
     with LocalCluster(1) as cluster, cluster.client() as kv:
         for number in range(3):
             kv.put(f"k{number}", "v")
@@ -203,3 +204,7 @@ def test_status_tells_what_is_in_a_snapshot(tmp_path: Path) -> None:
         f'"hash":{int(digest, 16)},"revision":4,"totalKey":3,' in zkv_command(f"snapshot status {path} -w json").stdout
     )
     assert f'"Hash" : {int(digest, 16)}' in zkv_command(f"snapshot status {path} -w fields").stdout
+    assert not zkv_command(f"snapshot status {path}").stderr
+    path.chmod(0o644)
+    for words in (f"status {path}", f"restore {path} --data-dir {tmp_path}/new"):
+        assert "is open to other users, and holds every value" in zkv_command(f"snapshot {words}").stderr

@@ -8,10 +8,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 import zkv
-from tests.harness.etcd_api import EtcdApi
+from tests.harness.etcd_api import EtcdApi, create
+from tests.harness.processes import wait_until
 from zkv import errors
 from zkv.testing import LocalCluster
 
@@ -147,6 +149,51 @@ def test_a_watch_ends_when_its_permission_goes(alice: zkv.Client, root: zkv.Clie
     with pytest.raises(errors.PermissionDenied), alice.watch(prefix="b/") as watch:
         next(watch)
     root.role_delete("b")
+
+
+def test_at_etcds_door_too_permissions_go_when_they_are_taken(cluster: LocalCluster, root: zkv.Client) -> None:
+    """A watch is cancelled, and told nothing that came after; a token is void with its user; and a txn that would only
+    touch a forbidden key where its compares fail is refused whole, by each door.
+    """
+    root.user_add("carol", "pw")
+    root.role_add("c")
+    root.role_grant_permission("c", "readwrite", prefix="c/")
+    root.user_grant_role("carol", "c")
+    with EtcdApi(cluster.etcd_endpoints[0]) as api:
+        token = (("token", api.Authenticate(name="carol", password="pw").token),)
+        chat = api.watch(metadata=token)
+        chat.say(create(key=b"c/", range_end=b"c0"))
+        assert not chat.hear().canceled
+        root.put("c/1", "seen")
+        assert [event.kv.value for event in chat.hear().events] == [b"seen"]
+
+        put = {"request_put": {"key": b"c/2", "value": b"x"}}
+        forbidden = {"request_delete_range": {"key": b"a/1"}}
+        with pytest.raises(grpc.RpcError, match="permission denied"):
+            api.future("Txn", metadata=token, success=[put], failure=[forbidden]).result()
+        with pytest.raises(grpc.RpcError, match="permission denied"):
+            api.future("Txn", metadata=token, success=[], failure=[forbidden]).result()
+        api.future("Txn", metadata=token, success=[put], failure=[]).result()
+        with zkv.Client(cluster.endpoints, user="carol", password="pw", timeout=30) as carol:
+            with pytest.raises(errors.PermissionDenied):
+                carol.txn().then(zkv.put("c/2", "y")).otherwise(zkv.delete("a/1")).commit()
+            assert carol.get("c/2").value == b"x"  # type: ignore[union-attr]
+
+        assert [event.kv.value for event in chat.hear().events] == [b"x"]
+        root.role_revoke_permission("c", prefix="c/")
+        root.put("c/1", "secret")
+        end = chat.hear()
+        assert (end.canceled, len(end.events)) == (True, 0)
+        root.user_delete("carol")
+        wait_until(lambda: _is_void(api, token), "the token is void with its user")
+    root.role_delete("c")
+
+
+def _is_void(api: EtcdApi, token: tuple[tuple[str, str], ...]) -> bool:
+    """At no time it lets in: before the door knows, its user has no permission."""
+    error = api.future("Range", metadata=token, key=b"c/1").exception()
+    assert error is not None
+    return bool(error.details() == errors.InvalidAuthToken.text)
 
 
 def test_users_can_be_changed_from_a_task_too(cluster: LocalCluster) -> None:

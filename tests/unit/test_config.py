@@ -30,6 +30,8 @@ def test_member_and_cluster_ids_are_those_etcd_computes() -> None:
     ("settings", "refusal"),
     [
         ({"name": "a=b"}, "--name"),
+        ({"name": "../a"}, "--name"),
+        ({"name": "/etc/a"}, "--name"),
         ({"storage": "tape"}, "--storage"),
         ({"initial_cluster_state": "old"}, "--initial-cluster-state"),
         ({"heartbeat_interval": 500}, "should be at least as 5 times"),

@@ -1,10 +1,12 @@
-"""What an operator's machinery meets at a node: metrics by TLS, a hang-up signal, variables that mean nothing."""
+"""What an operator's machinery meets at a node: metrics by TLS, a hang-up signal, variables and files that are odd."""
 
 from __future__ import annotations
 
 import os
 import signal
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -69,3 +71,20 @@ def test_a_hang_up_ends_nothing_and_a_log_that_was_moved_is_begun_anew(
         (line,) = (line for line in log.splitlines() if "unrecognized environment variable" in line)
         assert "ETCD_NAMES" in line
         assert "hush" not in line
+
+
+def test_settings_that_others_may_read_are_warned_of(tmp_path: Path) -> None:
+    """And not those that only their owner and group may."""
+    (tmp_path / "data").write_text("no directory: so the member ends where it would begin")
+    peers, clients = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+    file = tmp_path / "zkv.yaml"
+    file.write_text(
+        f"data-dir: {tmp_path}/data\nlisten-peer-urls: {peers}\ninitial-advertise-peer-urls: {peers}\n"
+        f"listen-client-urls: {clients}\nadvertise-client-urls: {clients}\n"
+    )
+    for mode, warned in ((0o644, True), (0o660, True), (0o640, False)):
+        file.chmod(mode)
+        command = [sys.executable, "-m", "zkv", "server", "--config-file", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 1
+        assert ("the configuration file is open to other users" in done.stderr) == warned, oct(mode)
