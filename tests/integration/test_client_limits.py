@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
+import http.client
 import json
 import os
 import signal
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -14,21 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import zmq
 
 import zkv
 from tests.harness.etcd_api import EtcdApi, cancel, create
 from tests.harness.processes import children
+from tests.harness.strangers import make_pki
 from zkv import errors
+from zkv.authority import make_leaf
 from zkv.client.retry import RetryPolicy
 from zkv.testing import LocalCluster
+from zkv.wire import codec
+from zkv.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 REQUESTS, BYTES, WATCHES, LEASES, CONNECTIONS = 300, 64 * 1024, 5, 8, 12
-AT_ONCE = RetryPolicy(errors=())
-"""A client that passes each refusal on."""
+AT_ONCE = RetryPolicy(
+    errors=tuple(error for error in errors.RetryableError.__subclasses__() if error is not errors.TooManyRequests)
+)
+"""Of a client that passes each of these refusals on, and sees to everything else itself."""
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -48,7 +59,7 @@ def cluster(audit: Path) -> Iterator[LocalCluster]:
     ]  # fmt: skip
     arguments += ["--bcrypt-cost", "4", "--audit-log", str(audit)]
     with LocalCluster(nodes=1, storage="memory", etcd_api=True, arguments=arguments) as made:
-        with zkv.Client(made.endpoints) as plain:
+        with zkv.Client(made.endpoints, timeout=60) as plain:
             plain.user_add("root", "rootpw")
             plain.role_add("root")
             plain.user_grant_role("root", "root")
@@ -323,3 +334,62 @@ def test_a_crowd_that_logs_in_anew_keeps_nobody_from_writing() -> None:
                 return puts
 
         assert asyncio.run(all_at_once()) > 0
+
+
+def test_strangers_are_told_apart_by_where_they_come_from() -> None:
+    """At both doors: what one address has, another may have as well."""
+    grant = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.REQUESTS, b"", 0, ((1, m.Op.LEASE_GRANT, (600, 0)),)))
+    with LocalCluster(nodes=1, storage="memory", etcd_api=True, arguments=("--max-client-leases", "2")) as cluster:
+        at, etcds = (url.rpartition("//")[2] for url in (cluster.endpoints[0], cluster.etcd_endpoints[0]))
+
+        def native(source: str) -> int:
+            with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                socket.connect(f"tcp://{source}:0;{at}")
+                socket.send(grant)
+                assert socket.poll(30_000)
+                return int(codec.unpack(socket.recv())[4][0][1])
+
+        def json_(source: str) -> int:
+            connection = http.client.HTTPConnection(etcds, timeout=30, source_address=(source, 0))
+            with contextlib.closing(connection):
+                connection.request("POST", "/v3/lease/grant", b'{"TTL":"600"}')
+                return connection.getresponse().status
+
+        for ask, served, refused in ((native, 0, errors.LimitExceeded.code), (json_, 200, 429)):
+            for source in ("127.0.0.1", "127.0.0.2"):
+                assert [ask(source) for _ in range(3)] == [served, served, refused], ask
+
+
+def test_certificates_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    """From one address, and whatever keys they introduce."""
+    pki = make_pki(tmp_path / "pki")
+    pki.write("other", make_leaf(pki.authority, "client", "other", (), days=5, now=dt.datetime.now(dt.UTC)))
+    arguments = ("--max-client-leases", "2")
+    with LocalCluster(
+        nodes=1, certificates=pki.directory, storage="memory", etcd_api=True, arguments=arguments
+    ) as cluster:
+
+        def native(name: str) -> int:
+            files = {"cacert": "ca.pem", "cert": f"{name}.pem", "key": f"{name}-key.pem"}
+            options: dict[str, Any] = {word: pki.directory / file for word, file in files.items()}
+            with zkv.Client(cluster.endpoints, timeout=60, retry=AT_ONCE, **options) as client:
+                try:
+                    client.grant(600)
+                except errors.LimitExceeded:
+                    return 429
+            return 200
+
+        def json_(name: str) -> int:
+            context = ssl.create_default_context(cafile=str(pki.directory / "ca.pem"))
+            context.load_cert_chain(pki.directory / f"{name}.pem", pki.directory / f"{name}-key.pem")
+            url = f"{cluster.etcd_endpoints[0]}/v3/lease/grant"
+            try:
+                with urllib.request.urlopen(url, b'{"TTL":"600"}', timeout=30, context=context) as answer:  # noqa: S310
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
+
+        for ask in (native, json_):
+            for name in ("client", "other"):
+                assert [ask(name) for _ in range(3)] == [200, 200, 429], ask
