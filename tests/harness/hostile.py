@@ -26,6 +26,8 @@ HOSTILE_BYTES = (
     b"\xa3\xff\xfe\xfd", b"\xc1",
 )  # fmt: skip
 
+_NAMES = ("root", "u", "r", "")
+
 
 def request(chance: Random, depth: int = 0) -> tuple[int, tuple[Any, ...]]:
     """A good request of any kind: (op, fields)."""
@@ -57,10 +59,49 @@ def request(chance: Random, depth: int = 0) -> tuple[int, tuple[Any, ...]]:
     )[kind - 6]
 
 
+def rare(chance: Random) -> tuple[int, tuple[Any, ...]]:
+    """A good request of those that only members, root or an operator make."""
+    name, other, id_ = chance.choice(_NAMES), chance.choice(_NAMES), chance.randrange(3)
+    return chance.choice((
+        (int(Op.PUBLISH), (id_, "n", ("tcp://a:1",))),
+        (int(Op.LEASE_RENEW), (1, ((1, 5), (2, 7)))),
+        (int(Op.LEASE_EXPIRE), (1, ((1, 5),))),
+        (int(Op.MEMBER_ADD), (("tcp://b:2",), True)),
+        (int(Op.MEMBER_REMOVE), (id_,)),
+        (int(Op.MEMBER_UPDATE), (id_, ("tcp://c:3",))),
+        (int(Op.MEMBER_PROMOTE), (id_,)),
+        (int(Op.ALARM), (chance.randrange(3), id_, chance.randrange(3))),
+        (int(Op.FENCE), (id_, 5)),
+        (int(Op.AUTH_ENABLE), ()),
+        (int(Op.AUTH_DISABLE), ()),
+        (int(Op.USER_ADD), (name, "", False, b"hash")),
+        (int(Op.USER_DELETE), (name,)),
+        (int(Op.USER_CHANGE_PASSWORD), (name, "", b"hash")),
+        (int(Op.USER_GRANT_ROLE), (name, other)),
+        (int(Op.USER_REVOKE_ROLE), (name, other)),
+        (int(Op.ROLE_ADD), (name,)),
+        (int(Op.ROLE_DELETE), (name,)),
+        (int(Op.ROLE_GRANT_PERMISSION), (name, id_, b"a", b"b")),
+        (int(Op.ROLE_REVOKE_PERMISSION), (name, b"a", b"b")),
+        (int(Op.LOGIN), (name, b"digest", id_)),
+        (int(Op.AUTHENTICATE), (name, "password")),
+        (int(Op.AUTH_STATUS), ()),
+        (int(Op.USER_GET), (name,)),
+        (int(Op.USER_LIST), ()),
+        (int(Op.ROLE_GET), (name,)),
+        (int(Op.ROLE_LIST), ()),
+        (int(Op.MOVE_LEADER), (id_,)),
+        (int(Op.SNAPSHOT), (id_ == 0,)),
+        (int(Op.DEFRAGMENT), ()),
+        (int(Op.LOG), (id_,)),
+        (int(Op.LOOK), ()),
+    ))  # fmt: skip
+
+
 def requests(chance: Random, first_id: int) -> tuple[Any, ...]:
     """A good message of one to five requests, their ids counted from `first_id`."""
     count = chance.choice((1, 1, 1, 2, 3, 5))
-    made = tuple((first_id + at, *request(chance)) for at in range(count))
+    made = tuple((first_id + at, *(rare(chance) if chance.random() < 0.25 else request(chance))) for at in range(count))
     return PROTOCOL_VERSION, int(ClientKind.REQUESTS), chance.choice((b"", bytes(16))), first_id, made
 
 

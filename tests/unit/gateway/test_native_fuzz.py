@@ -38,9 +38,13 @@ HONEST = [b"\0%04d" % number for number in range(3)]
 HOSTILE = [b"\0h%03d" % number for number in range(3)]
 
 
+FILLED_FROM = {int(m.Op.LEASE_GRANT): 2, int(m.Op.USER_ADD): 3, int(m.Op.USER_CHANGE_PASSWORD): 2}
+"""At which field that begins."""
+
+
 def _as_asked(op: int, fields: tuple[Any, ...]) -> tuple[Any, ...]:
     """Without what the door has filled in."""
-    return fields[:2] if op == m.Op.LEASE_GRANT else fields
+    return fields[: FILLED_FROM.get(op, len(fields))]
 
 
 class House:

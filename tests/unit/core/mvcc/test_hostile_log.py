@@ -16,41 +16,12 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.machine import StateMachine
 
 ENTRIES = 60
-NAMES = ("root", "u", "r", "")
-
-
-def members_own(chance: Random) -> tuple[int, tuple[Any, ...]]:
-    """A good request of those that only members, or root, may make."""
-    name, other, id_ = chance.choice(NAMES), chance.choice(NAMES), chance.randrange(3)
-    return chance.choice((
-        (int(m.Op.PUBLISH), (id_, "n", ("tcp://a:1",))),
-        (int(m.Op.LEASE_RENEW), (1, ((1, 5), (2, 7)))),
-        (int(m.Op.LEASE_EXPIRE), (1, ((1, 5),))),
-        (int(m.Op.MEMBER_ADD), (("tcp://b:2",), True)),
-        (int(m.Op.MEMBER_REMOVE), (id_,)),
-        (int(m.Op.MEMBER_UPDATE), (id_, ("tcp://c:3",))),
-        (int(m.Op.MEMBER_PROMOTE), (id_,)),
-        (int(m.Op.ALARM), (chance.randrange(3), id_, chance.randrange(3))),
-        (int(m.Op.FENCE), (id_, 5)),
-        (int(m.Op.AUTH_ENABLE), ()),
-        (int(m.Op.AUTH_DISABLE), ()),
-        (int(m.Op.USER_ADD), (name, "", False, b"hash")),
-        (int(m.Op.USER_DELETE), (name,)),
-        (int(m.Op.USER_CHANGE_PASSWORD), (name, "", b"hash")),
-        (int(m.Op.USER_GRANT_ROLE), (name, other)),
-        (int(m.Op.USER_REVOKE_ROLE), (name, other)),
-        (int(m.Op.ROLE_ADD), (name,)),
-        (int(m.Op.ROLE_DELETE), (name,)),
-        (int(m.Op.ROLE_GRANT_PERMISSION), (name, id_, b"a", b"b")),
-        (int(m.Op.ROLE_REVOKE_PERMISSION), (name, b"a", b"b")),
-        (int(m.Op.LOGIN), (name, b"digest", id_)),
-    ))  # fmt: skip
 
 
 def hostile_group(chance: Random) -> bytes:
     requests = []
     for request in range(1, chance.choice((1, 1, 2, 4)) + 1):
-        asked: Any = hostile.request(chance) if chance.random() < 0.5 else members_own(chance)
+        asked: Any = hostile.request(chance) if chance.random() < 0.5 else hostile.rare(chance)
         for _ in range(chance.choice((0, 1, 1, 2))):
             asked = hostile.changed(chance, asked)
         requests.append((request, *asked))
