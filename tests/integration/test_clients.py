@@ -241,6 +241,23 @@ def test_the_async_client_fails_over_and_heeds_deadlines_and_cancellation(
     assert all(cluster.values[b"%d" % number] == 1 for number in range(20))
 
 
+def test_a_call_to_a_client_that_was_closed_in_the_same_turn_of_the_loop_ends(endpoints: list[str]) -> None:
+    """Though what was to be done at the end of that turn is not done any more."""
+
+    async def play() -> None:
+        kv = AsyncClient(endpoints)
+        await kv.put("a", "0")
+        under_way = asyncio.create_task(kv.put("a", "1"))
+        await asyncio.sleep(0)  # it has begun, and its message leaves when this turn ends
+        await kv.close()
+        with pytest.raises(errors.ClientClosed):
+            await kv.get("a")
+        with pytest.raises(errors.ClientClosed):
+            await under_way
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
 def test_both_clients_take_the_same_arguments() -> None:
     """One is the other's documentation."""
     names = {name for name in vars(Client) if not name.startswith("_")}

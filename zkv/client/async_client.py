@@ -139,6 +139,7 @@ class AsyncClient(AsyncAdministration, AsyncUserAdministration, AsyncCoordinatio
         for handle in (self._turn, self._timer):
             if handle is not None:
                 handle.cancel()
+        self._turn = self._timer = None  # calls that come yet have to be told
         for socket in (*self._transport.sockets, *self._transport.monitors):
             self._loop.remove_reader(socket.fileno())
         introductions = self._transport.introductions_fd
