@@ -14,6 +14,7 @@ new one.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,11 +139,15 @@ class SnapshotDesk:
         if self._incoming is not None:
             self._incoming.staging.close()
             self._incoming = None
-        self._open_staging().close()  # an empty one instead, which the next one empties again
+        with contextlib.suppress(OSError):  # there may be no room even for that
+            self._open_staging().close()  # an empty one instead, which the next one empties again
         self._takes_from = until
 
     def take(self, chunk: SnapshotChunk) -> tuple[SnapshotAck, Engine | None]:
-        """The answer to a chunk, and, with the last one, the staging engine that holds the whole store."""
+        """The answer to a chunk, and, with the last one, the staging engine that holds the whole store, durably.
+
+        Raises OSError.
+        """
         incoming = self._incoming
         if incoming is None or incoming.stream != chunk.stream:
             if chunk.sequence != 0:
@@ -153,6 +158,7 @@ class SnapshotDesk:
         ack = incoming.take(chunk)
         if not incoming.complete:
             return ack, None
+        incoming.staging.flush()  # here, where it may turn out that there is no room: what is swapped in has to last
         self._incoming = None
         return ack, incoming.staging
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 EXIT_INTERRUPTED = 130
-SNAPSHOT_NICENESS = 10
+HOUSEWORK = ("snapshot ", "compaction", "defrag")
+HOUSEWORK_NICENESS = 10
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = {
@@ -225,10 +226,10 @@ def _tell_flags(values: Values, streams: Streams) -> None:
 
 
 def _yield_to_members(arguments: Sequence[str]) -> None:
-    """What copies whole stores can wait, and a member on the same machine cannot."""
+    """Who looks after whole stores can wait, and a member on the same machine cannot."""
     with contextlib.suppress(UsageError):
-        if find(arguments)[0].startswith("snapshot "):
-            os.nice(SNAPSHOT_NICENESS)
+        if find(arguments)[0].startswith(HOUSEWORK):
+            os.nice(HOUSEWORK_NICENESS)
 
 
 def main() -> NoReturn:

@@ -103,3 +103,26 @@ def test_a_backup_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> No
         assert (full.code, full.stdout) == (1, "")
         assert full.stderr == f"Error: could not write to {disk.path}/stream: No space left on device\n"
         assert not [path.name for path in (disk.path / "stream").iterdir() if path.suffix == ".part"]
+
+
+def test_a_refill_without_room_is_made_once_there_is_some(tmp_path: Path) -> None:
+    """A snapshot that finds no room is thrown away and asked for again; the others serve all the while."""
+    with (
+        small_disk(tmp_path / "n3", DISK_BYTES) as disk,
+        LocalCluster(3, data_dir=tmp_path) as cluster,
+        cluster.client() as kv,
+    ):
+        member = disk.path / "member"
+        for number in range(24):
+            kv.put(f"big{number}", random.Random(number).randbytes(1 << 20), timeout=20)
+        cluster.stop(2)
+        assert play_zkv("", Step(f"member refill --data-dir {disk.path}")).code == 0
+        disk.fill(leave=40 * MEBIBYTE)
+        cluster.start(2, wait=False)
+        wait_until(lambda: "no space left on the disk for a snapshot" in cluster.log(2), "it does not fit")
+        last = kv.put("a", "1", timeout=20).revision
+        assert (member / "refilled-from").exists()
+        disk.free()
+        wait_until(lambda: cluster.revision(2) >= last, "it has caught up", 60)
+        wait_until(lambda: not (member / "refill").exists(), "it counts again", 60)
+        same_on_all(cluster)

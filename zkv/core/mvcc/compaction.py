@@ -51,7 +51,9 @@ class Compaction:
         deletes: list[bytes] = []
         held = 0
         following = (compacted + 1, 0)
-        events = self._engine.scan(layout.event_key(*self._next), layout.event_key(*following))
+        # read once and never again: nothing that others read makes way for it in a cache
+        reader = self._engine.snapshot(once=True)
+        events = reader.scan(layout.event_key(*self._next), layout.event_key(*following))
         for seen, (name, record) in enumerate(events):
             event = layout.event_record(name, record)
             if seen == STEP_EVENTS or held >= STEP_BYTES:
