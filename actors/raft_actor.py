@@ -520,6 +520,7 @@ class RaftActor:
             self._transfers.begin(member, now)
         if ready.leader_changed or ready.conf_changed:
             self._chores_at = now
+            self._untold.update(self._doors)  # of who leads, and whether this member has a vote
         if ready.leader_changed:
             self._leader_changes += core.leader != 0
             self._logger.info("leader is", term=core.term, leader=f"{core.leader:x}" if core.leader else "unknown")
@@ -527,9 +528,8 @@ class RaftActor:
                 self._tell_leader(actor)
 
     def _tell_leader(self, actor: str) -> None:
-        core = self._core
-        if core is not None:
-            told = self._post(actor, m.LeaderIs(core.term, core.leader, core.clock))
+        if (core := self._core) is not None:
+            told = self._post(actor, m.LeaderIs(core.term, core.leader, core.clock, core.is_learner))
             (self._untold.discard if told else self._untold.add)(actor)
 
     def _lease_restarted(self, incarnation: int) -> None:

@@ -51,10 +51,15 @@ METHODS: Final[Methods] = {
     HEALTH_CHECK: Method(),
     HEALTH_WATCH: Method(server_streams=True),
 }
+LEARNERS: Final = frozenset({grpc_streams.SNAPSHOT, HEALTH_CHECK, HEALTH_WATCH})
+"""Beside Status and serializable ranges, all that a member without a vote serves, so that clients go to another one."""
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+(-[0-9A-Za-z.-]+)?)?")
 _OK: Final = int(errors.Code.OK)
 _CHUNK: Final = int(errors.Code.CHUNK)
 _MOVE_LEADER: Final = int(m.Op.MOVE_LEADER)
+_STATUS: Final = int(m.Op.STATUS)
+_RANGE: Final = int(m.Op.RANGE)
+_SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _NO_PARTS: Final[tuple[bytes, ...]] = ()
 ANSWER_BYTES_MAX: Final = 48 << 20
 """A range's answer is gathered up to this size, for it is one message."""
@@ -114,6 +119,7 @@ class EtcdDesk:
         self._member_id = member_id
         self._leaderless_ms = leaderless_ms
         self._leaderless_since: int | None = None
+        self._learns = False
         self._watch_actor = 0  # its incarnation
         self._due: dict[int, set[_Unary | Contest]] = {}  # calls with a deadline, by DEADLINE_STEP_MS
 
@@ -128,6 +134,8 @@ class EtcdDesk:
         served = _Unary(self, line, call)
         try:
             fields = read(message)
+            if self._learns and not _learner_serves(op, fields):
+                raise errors.NotCapable
             if op == _MOVE_LEADER and self.asking.leader != self._member_id:
                 raise errors.NotLeader
             if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
@@ -149,6 +157,8 @@ class EtcdDesk:
         """A call that is more than a request to the node, or less."""
         path = call.request.path
         try:
+            if self._learns and path not in LEARNERS:
+                raise errors.NotCapable
             if path in contests.METHODS:
                 contest = Contest(self, line, call)
                 if call.deadline is not None:
@@ -191,6 +201,9 @@ class EtcdDesk:
     def opened(self, line: Answers, call: Call, now: int) -> Served | None:
         if self.asking.stopping:
             line.finish(call, *status_of(errors.Stopped()))
+            return None
+        if self._learns:
+            line.finish(call, *status_of(errors.NotCapable()))
             return None
         if HAS_LEADER in call.head.metadata and self._is_leaderless(now):
             line.finish(call, *status_of(errors.NoLeader()))
@@ -238,6 +251,7 @@ class EtcdDesk:
                 self.answering.term = max(self.answering.term, self.asking.term)
                 self.watches.revision = max(self.watches.revision, self.asking.revision)
                 if isinstance(message, m.LeaderIs):
+                    self._learns = message.is_learner
                     self._leaderless_since = None if message.leader else self._leaderless_since or now
 
     def flush(self) -> bool:
@@ -346,3 +360,7 @@ class _Unary:
     def half_closed(self) -> None: ...
 
     def drained(self) -> None: ...
+
+
+def _learner_serves(op: int, fields: tuple[Any, ...]) -> bool:
+    return op == _STATUS or (op == _RANGE and len(fields) > _SERIALIZABLE and bool(fields[_SERIALIZABLE]))

@@ -82,7 +82,7 @@ def play_etcdctl(endpoints: str, step: Step) -> Outcome:
     if "--endpoints" not in words:
         words = ["--endpoints", endpoints, *words]
     done = subprocess.run([program, *words], input=step.stdin.encode(), capture_output=True, check=False, timeout=60)
-    return Outcome(done.stdout.decode(), done.stderr.decode(), done.returncode)
+    return Outcome(done.stdout.decode(errors="surrogateescape"), done.stderr.decode(), done.returncode)
 
 
 def play_zkv(endpoints: str, step: Step) -> Outcome:

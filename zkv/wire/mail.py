@@ -133,11 +133,13 @@ class LeaderIs(NamedTuple):
     """raft -> gateway, lease: who leads, in which term (leader 0: nobody).
 
     `clock`: what to add to this machine's monotonic clock (ms) to have the cluster clock, where this member leads.
+    `is_learner`: this member has no vote.
     """
 
     term: int
     leader: int
     clock: int = 0
+    is_learner: bool = False
 
 
 class Event(NamedTuple):

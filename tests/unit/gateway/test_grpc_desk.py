@@ -13,6 +13,7 @@ from tests.harness.grpc_wire import GrpcWire, head, message
 from zkv.gateway.grpc_desk import HEALTH_CHECK, HEALTH_WATCH, METHODS, WATCH, EtcdDesk
 from zkv.gateway.grpc_lease import PATH as KEEP_ALIVE
 from zkv.gateway.grpc_line import Line
+from zkv.gateway.grpc_streams import SNAPSHOT
 from zkv.gateway.http2 import grpc, words
 from zkv.gateway.http2.header_blocks import HeaderDecoder
 from zkv.gateway.http2.limits import Http2Limits
@@ -124,6 +125,28 @@ def test_a_call_that_is_taken_back_is_forgotten() -> None:
     assert client.desk.asking.in_flight == (0, 0)
     assert not client.line.calls
     assert not client.desk._due
+
+
+def test_a_learner_serves_what_etcds_serves() -> None:
+    """Status, serializable ranges, snapshots and health; all else goes to another member, until this one votes."""
+    client = DeskWire()
+    client.mail(m.LeaderIs(3, 2, 0, is_learner=True))
+    create = pb.WatchRequest(create_request=pb.WatchCreateRequest(key=b"k")).SerializeToString()
+    refused = [(PUT, A_PUT), (RANGE, b"\n\1k"), (WATCH, create), (KEEP_ALIVE, b""), (b"/v3lockpb.Lock/Lock", b"\n\1l")]
+    for stream, (path, asked) in enumerate(refused):
+        client.ask(2 * stream + 1, path, asked)
+        assert client.outcome(2 * stream + 1) == (14, b"etcdserver: rpc not supported for learner"), path
+    assert client.posted == []
+    status, health = b"/etcdserverpb.Maintenance/Status", HEALTH_CHECK
+    served = [(RANGE, pb.RangeRequest(key=b"k", serializable=True).SerializeToString()), (status, b""), (SNAPSHOT, b"")]
+    for stream, (path, asked) in enumerate(served):
+        client.ask(2 * stream + 21, path, asked)
+        assert 2 * stream + 21 not in client.answers, path
+    client.ask(41, health, b"")
+    assert client.outcome(41)[0] == 0
+    client.mail(m.LeaderIs(3, 2))
+    client.ask(43, PUT, A_PUT)
+    assert 43 not in client.answers
 
 
 def test_who_wants_a_leader_is_told_that_there_is_none() -> None:

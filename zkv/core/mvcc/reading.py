@@ -333,7 +333,8 @@ class Reading:
         stamp = stamp or m.Stamp(0, 0, applied, False)
         engine = self._store.engine
         alarms = [
-            f"memberID:{member} alarm:{m.AlarmType(alarm).name} " for member, alarm in self._alarms.find(m.Alarm())
+            f"{f'memberID:{member} ' if member else ''}alarm:{m.AlarmType(alarm).name} "
+            for member, alarm in self._alarms.find(m.Alarm())
         ]
         troubles = (*(() if stamp.leader else (errors.NoLeader.text,)), *alarms)
         return m.StatusAnswer(
