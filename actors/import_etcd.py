@@ -4,17 +4,22 @@ Every event keeps its revision, create revision, version and lease, for they sta
 (layout.py). What etcd keeps in memory is found again on the way: which version each event supersedes, and which keys a
 lease holds. An event whose predecessor was compacted away supersedes nothing; and what compaction was still to forget
 in etcd, the new cluster forgets, for it begins its own from the first event. The rest is as in `restore.py`: revisions
-may go up by a bump, leases have their full TTL, the members are new.
+may go up by a bump, leases have their full TTL, the members are new. Users and roles are as they were, and so is
+whether authentication is enabled: both sides hash passwords by bcrypt, so they go along.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from zkv.actors.restore import RESTORED_TERM, Restored, begin, being_made, first_records, new_home
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, EVENT_HEAD, NOT_COUNTED, Lease, Place
+from zkv.core.mvcc.users import NAMES_MAX
+from zkv.errors import ConfigError
 from zkv.limits import LEASE_SLACK_MS
+from zkv.wire.codec import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,10 +50,13 @@ class EtcdStore(Protocol):
 
     revision: int
     compacted: int
+    auth: tuple[bool, int]
 
     def changes(self) -> Iterable[EtcdChange]: ...
 
     def leases(self) -> Iterable[tuple[int, int]]: ...
+    def users(self) -> Iterable[tuple[str, bytes, bool, tuple[str, ...]]]: ...
+    def roles(self) -> Iterable[tuple[str, tuple[tuple[int, bytes, bytes], ...]]]: ...
 
 
 def import_etcd(
@@ -62,6 +70,7 @@ def import_etcd(
     was = Place(0, 0, RESTORED_TERM, 0, source.revision, source.compacted, 0, 0, b"")
     place = begin(was, identity, bump=bump, mark_compacted=mark_compacted)
     with being_made(target, identity) as (engine, _):
+        engine.write(_auth_records(source), ())
         written = 0
         for lease, ttl in source.leases():
             until = place.time + ttl * 1000 + LEASE_SLACK_MS
@@ -72,6 +81,21 @@ def import_etcd(
             progress(written)
         engine.write(first_records(place, identity), ())
     return Restored(identity.cluster_id, identity.member_id, place.revision, written)
+
+
+def _auth_records(source: EtcdStore) -> list[tuple[bytes, bytes]]:
+    """Raises ConfigError."""
+    enabled, revision = source.auth
+    users, roles = list(islice(source.users(), NAMES_MAX + 1)), list(islice(source.roles(), NAMES_MAX + 1))
+    if max(len(users), len(roles)) > NAMES_MAX:
+        raise ConfigError(f"there are more than {NAMES_MAX} users, or roles")
+    if not (users or roles or enabled):
+        return []
+    return [
+        (layout.AUTH, pack((enabled, max(1, revision)))),
+        *((layout.USER + user[0].encode(), pack(user)) for user in users),
+        *((layout.ROLE + name.encode(), pack(permissions)) for name, permissions in roles),
+    ]
 
 
 def _batches(changes: Iterable[EtcdChange]) -> Iterator[list[EtcdChange]]:

@@ -1,4 +1,4 @@
-"""A reader of bbolt's files, in which etcd keeps its store. It reads, and nothing else.
+"""A reader of bbolt's files, in which etcd keeps its store (bbolt_writer.py writes them).
 
 A file is pages of one size, numbered from 0. All integers are little endian.
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE_HEAD: Final = Struct("<QHHI")
-BRANCH, LEAF, META = 1, 2, 4
+BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
 PAGE_BYTES_MAX: Final = 1 << 29
 """A page with what overflows it: where two keys are, bbolt splits above its page size, and no value is so large."""
 LEVELS_MAX: Final = 64
@@ -41,10 +41,10 @@ _SUM: Final = Struct("<Q")
 _MAGIC: Final = 0xED0CDAED
 _VERSION: Final = 2
 _PAGE_SIZES: Final = tuple(1 << power for power in range(9, 17))
-_BRANCH_ELEMENT: Final = Struct("<IIQ")
-_LEAF_ELEMENT: Final = Struct("<IIII")
-_BUCKET: Final = Struct("<QQ")
-_IS_BUCKET: Final = 1
+BRANCH_ELEMENT: Final = Struct("<IIQ")
+LEAF_ELEMENT: Final = Struct("<IIII")
+BUCKET: Final = Struct("<QQ")
+IS_BUCKET: Final = 1
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
 
@@ -81,10 +81,10 @@ class Bbolt:
         value = self._buckets.get(bucket)
         if value is None:
             return iter(())
-        if len(value) < _BUCKET.size:
+        if len(value) < BUCKET.size:
             raise CorruptionError("a bucket is damaged")
-        root, _ = _BUCKET.unpack_from(value)
-        return self._walk(root) if root else self._leaf(value[_BUCKET.size :], b"", buckets=False)
+        root, _ = BUCKET.unpack_from(value)
+        return self._walk(root) if root else self._leaf(value[BUCKET.size :], b"", buckets=False)
 
     def get(self, bucket: bytes, name: bytes) -> bytes | None:
         """Of a small bucket: it is walked."""
@@ -149,10 +149,10 @@ class Bbolt:
             raise CorruptionError("a bucket is damaged")
         count = PAGE_HEAD.unpack_from(page)[2]
         start = PAGE_HEAD.size
-        behind = start + count * _LEAF_ELEMENT.size
+        behind = start + count * LEAF_ELEMENT.size
         if behind > len(page):
             raise CorruptionError("a page is damaged")
-        for flags, pos, key_size, value_size in _LEAF_ELEMENT.iter_unpack(page[start:behind]):
+        for flags, pos, key_size, value_size in LEAF_ELEMENT.iter_unpack(page[start:behind]):
             key_at = start + pos
             value_at = key_at + key_size
             if value_at + value_size > len(page) or key_at < behind:
@@ -160,18 +160,18 @@ class Bbolt:
             key = page[key_at:value_at]
             if key <= last:
                 raise CorruptionError("the keys of a page are not in order")
-            if bool(flags & _IS_BUCKET) != buckets:
+            if bool(flags & IS_BUCKET) != buckets:
                 raise CorruptionError("a bucket stands where none belongs, or none where one does")
             yield key, page[value_at : value_at + value_size]
             last = key
-            start += _LEAF_ELEMENT.size
+            start += LEAF_ELEMENT.size
 
 
 def _children(page: bytes, count: int) -> list[int]:
-    behind = PAGE_HEAD.size + count * _BRANCH_ELEMENT.size
+    behind = PAGE_HEAD.size + count * BRANCH_ELEMENT.size
     if behind > len(page):
         raise CorruptionError("a page is damaged")
-    return [child for _, _, child in _BRANCH_ELEMENT.iter_unpack(page[PAGE_HEAD.size : behind])]
+    return [child for _, _, child in BRANCH_ELEMENT.iter_unpack(page[PAGE_HEAD.size : behind])]
 
 
 def _fnv1a(data: bytes) -> int:
@@ -179,3 +179,9 @@ def _fnv1a(data: bytes) -> int:
     for byte in data:
         digest = (digest ^ byte) * _FNV_PRIME & 0xFFFFFFFFFFFFFFFF
     return digest
+
+
+def packed_meta(number: int, page_size: int, *, root: int, free: int, pages: int) -> bytes:
+    """Of a file that was written in one go: the second one counts, and both say the same."""
+    fields = _META.pack(_MAGIC, _VERSION, page_size, 0, root, 0, free, pages, number)
+    return PAGE_HEAD.pack(number, META, 0, 0) + fields + _SUM.pack(_fnv1a(fields))

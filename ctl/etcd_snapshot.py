@@ -6,7 +6,9 @@ Of its buckets matter here:
              main u64, "_", sub u64, big endian, and a "t" behind it where the key was deleted
     lease    id u64, big endian -> leasepb.Lease
     meta     how far compaction was asked for (scheduledCompactRev) and has come (finishedCompactRev)
-    auth     authEnabled: 1
+    auth     authEnabled: 1, authRevision: u64, big endian
+    authUsers, authRoles
+             name -> authpb.User, its password hashed by bcrypt; authpb.Role
 
 A snapshot ends with the SHA-256 of all before it, which a database has not (etcd tells them by their size: 32 bytes
 beyond a multiple of 512).
@@ -17,12 +19,15 @@ from __future__ import annotations
 import hashlib
 import os
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from zkv.ctl.bbolt import Bbolt
 from zkv.errors import CorruptionError
+from zkv.gateway.pb.auth_pb2 import Permission as PbPermission
+from zkv.gateway.pb.auth_pb2 import Role as PbRole
+from zkv.gateway.pb.auth_pb2 import User as PbUser
 from zkv.gateway.pb.backend_pb2 import Lease as PbLease
 from zkv.gateway.pb.kv_pb2 import KeyValue as PbKeyValue
 from zkv.wire.messages import KeyValue
@@ -30,12 +35,15 @@ from zkv.wire.messages import KeyValue
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+Kept = TypeVar("Kept", PbUser, PbRole)
+
 DIGEST_BYTES: Final = 32
 _SECTOR: Final = 512
 _READ_BYTES: Final = 1 << 20
-_REVISION: Final = Struct(">QcQ")
-_TOMBSTONE: Final = b"t"
-_ID: Final = Struct(">q")
+REVISION: Final = Struct(">QcQ")
+TOMBSTONE: Final = b"t"
+ID: Final = Struct(">q")
+_SIZE_OF_NUMBER: Final = 8
 _INT64_MAX: Final = (1 << 63) - 1
 _SUB_MAX: Final = (1 << 32) - 1
 _TTL_MAX: Final = 9_000_000_000
@@ -71,10 +79,12 @@ class EtcdSnapshot:
         self._file = Bbolt(descriptor, size)
         if b"key" not in self._file or b"meta" not in self._file:
             raise CorruptionError("it is a file of bbolt, but not etcd's")
-        self.has_auth = self._file.get(b"auth", b"authEnabled") == b"\1"
+        self.auth = self._auth()
         self.compacted = self._compacted()
         self.revision = max(1, self.compacted)
-        self.lease_count = sum(1 for _ in self.leases())
+        self.lease_count, self.user_count, self.role_count = (
+            sum(1 for _ in each) for each in (self.leases(), self.users(), self.roles())
+        )
         self.change_count = 0
         seen = size
         for change in self.changes():
@@ -113,14 +123,53 @@ class EtcdSnapshot:
                 lease = PbLease.FromString(record)
             except DecodeError:
                 raise CorruptionError("a lease is damaged") from None
-            if len(name) != _ID.size or _ID.unpack(name)[0] != lease.ID or not 0 < lease.TTL <= _TTL_MAX:
+            if len(name) != ID.size or ID.unpack(name)[0] != lease.ID or not 0 < lease.TTL <= _TTL_MAX:
                 raise CorruptionError("a lease is damaged")
             yield lease.ID, lease.TTL
+
+    def users(self) -> Iterator[tuple[str, bytes, bool, tuple[str, ...]]]:
+        """Name, the password's hash, is there none, and roles."""
+        for name, record in self._file.items(b"authUsers"):
+            user = _parsed(PbUser, record, name, "a user")
+            roles = tuple(sorted(set(user.roles)))
+            yield _text(name), user.password, user.options.no_password, roles
+
+    def roles(self) -> Iterator[tuple[str, tuple[tuple[int, bytes, bytes], ...]]]:
+        """Name and permissions."""
+        for name, record in self._file.items(b"authRoles"):
+            role = _parsed(PbRole, record, name, "a role")
+            if any(permission.permType not in PbPermission.Type.values() for permission in role.keyPermission):
+                raise CorruptionError("a role is damaged")
+            yield _text(name), tuple((each.permType, each.key, each.range_end) for each in role.keyPermission)
+
+    def _auth(self) -> tuple[bool, int]:
+        """Is it enabled, and the auth revision."""
+        revision = self._file.get(b"auth", b"authRevision") or b"\0"
+        if len(revision) > _SIZE_OF_NUMBER:
+            raise CorruptionError("the auth revision is damaged")
+        return self._file.get(b"auth", b"authEnabled") == b"\1", int.from_bytes(revision, "big")
 
     def _compacted(self) -> int:
         """What was asked for counts: what of it was still there is compacted by whoever holds it next."""
         marks = (self._file.get(b"meta", name) for name in (b"scheduledCompactRev", b"finishedCompactRev"))
         return max((_revision(mark)[0] for mark in marks if mark is not None), default=-1)
+
+
+def _parsed(kind: type[Kept], record: bytes, name: bytes, what: str) -> Kept:
+    try:
+        found = kind.FromString(record)
+    except DecodeError:
+        raise CorruptionError(f"{what} is damaged") from None
+    if found.name != name or not name:
+        raise CorruptionError(f"{what} is damaged")
+    return found
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise CorruptionError("the name of a user or a role is no UTF-8") from None
 
 
 def _check_digest(descriptor: int, size: int, progress: Callable[[int], object]) -> None:
@@ -138,10 +187,10 @@ def _check_digest(descriptor: int, size: int, progress: Callable[[int], object])
 
 
 def _revision(name: bytes) -> tuple[int, int, bool]:
-    deleted = len(name) == _REVISION.size + 1 and name.endswith(_TOMBSTONE)
-    if len(name) != _REVISION.size + deleted:
+    deleted = len(name) == REVISION.size + 1 and name.endswith(TOMBSTONE)
+    if len(name) != REVISION.size + deleted:
         raise CorruptionError("a revision is damaged")
-    revision, mark, sub = _REVISION.unpack_from(name)
+    revision, mark, sub = REVISION.unpack_from(name)
     if mark != b"_" or revision > _INT64_MAX or sub > _SUB_MAX:
         raise CorruptionError("a revision is damaged")
     return revision, sub, deleted

@@ -89,6 +89,7 @@ COMMANDS = {
     "role list": "zkv.ctl.role:LIST",
     "role revoke-permission": "zkv.ctl.role:REVOKE_PERMISSION",
     "server": "zkv.ctl.server:server",
+    "snapshot export-etcd": "zkv.ctl.snapshot_etcd:EXPORT_ETCD",
     "snapshot import-etcd": "zkv.ctl.snapshot_etcd:IMPORT_ETCD",
     "snapshot restore": "zkv.ctl.snapshot:RESTORE",
     "snapshot save": "zkv.ctl.snapshot:SAVE",
