@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.harness.etcd import binary
 from tests.harness.processes import wait_until
 from zkv.testing import LocalCluster
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,27 +20,29 @@ pytestmark = [
 class EtcdCtl:
     """etcdctl at the only member of a cluster, with the files and the user that it wants."""
 
-    def __init__(self, cluster: LocalCluster, *words: str) -> None:
+    def __init__(self, cluster: LocalCluster, options: str = "") -> None:
         self.address = cluster.etcd_endpoints[0].partition("://")[2]
-        self._words = [str(binary("etcdctl")), "--endpoints", cluster.etcd_endpoints[0], *words]
+        self._words = [str(binary("etcdctl")), "--endpoints", cluster.etcd_endpoints[0], *shlex.split(options)]
 
     def run(self, *words: str) -> str:
         done = subprocess.run([*self._words, *words], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*self._words, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start(self, line: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self._words, *shlex.split(line)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def keys(self) -> list[str]:
         return self.run("get", "--prefix", "", "--keys-only").split()
 
 
-def _mirrored(source: EtcdCtl, target: EtcdCtl, flags: Sequence[str], prefix: str) -> None:
+def _mirrored(source: EtcdCtl, target: EtcdCtl, line: str, prefix: str) -> None:
     """What is there arrives, and what comes, and what goes; under `prefix`, and nothing else."""
     source.run("put", "m/a", "1")
     source.run("put", "other", "1")
-    mirror = source.start("make-mirror", *flags, target.address)
+    mirror = source.start(f"{line} {target.address}")
     try:
         wait_until(lambda: target.keys() == [f"{prefix}a"], "what was there is mirrored")
         source.run("put", "m/b", "2")
@@ -58,16 +57,16 @@ def _mirrored(source: EtcdCtl, target: EtcdCtl, flags: Sequence[str], prefix: st
 
 
 @pytest.mark.parametrize(
-    ("flags", "prefix"),
+    ("line", "prefix"),
     [
-        (("--prefix", "m/"), "m/"),
-        (("--prefix", "m/", "--no-dest-prefix"), ""),
-        (("--prefix", "m/", "--dest-prefix", "copy/", "--dest-insecure-transport"), "copy/"),
+        ("make-mirror --prefix m/", "m/"),
+        ("make-mirror --prefix m/ --no-dest-prefix", ""),
+        ("make-mirror --prefix m/ --dest-prefix copy/ --dest-insecure-transport", "copy/"),
     ],
 )
-def test_etcdctl_mirrors_from_zkv_to_zkv(flags: tuple[str, ...], prefix: str) -> None:
+def test_etcdctl_mirrors_from_zkv_to_zkv(line: str, prefix: str) -> None:
     with LocalCluster(nodes=1, etcd_api=True) as one, LocalCluster(nodes=1, etcd_api=True) as other:
-        _mirrored(EtcdCtl(one), EtcdCtl(other), flags, prefix)
+        _mirrored(EtcdCtl(one), EtcdCtl(other), line, prefix)
 
 
 def test_etcdctl_mirrors_to_a_zkv_with_certificates_and_users() -> None:
@@ -77,13 +76,13 @@ def test_etcdctl_mirrors_to_a_zkv_with_certificates_and_users() -> None:
         LocalCluster(nodes=1, etcd_api=True, certificates=True, arguments=("--bcrypt-cost", "4")) as other,
     ):
         pki = other.pki
-        files = {"cacert": f"{pki}/ca.pem", "cert": f"{pki}/client.pem", "key": f"{pki}/client-key.pem"}
-        target = EtcdCtl(other, *(word for name, path in files.items() for word in (f"--{name}", path)))
+        cert = f"--cert {pki}/client.pem --key {pki}/client-key.pem"
+        target = EtcdCtl(other, f"{cert} --insecure-skip-tls-verify")
         target.run("user", "add", "root:rootpw")
         target.run("auth", "enable")
-        target = EtcdCtl(
-            other, *(word for name, path in files.items() for word in (f"--{name}", path)), "--user", "root:rootpw"
+        target = EtcdCtl(other, f"{cert} --cacert {pki}/ca.pem --user root:rootpw")
+        line = (
+            f"make-mirror --prefix m/ --dest-cacert {pki}/ca.pem --dest-cert {pki}/client.pem "
+            f"--dest-key {pki}/client-key.pem --dest-user root --dest-password rootpw --dest-insecure-transport=false"
         )
-        flags = [word for name, path in files.items() for word in (f"--dest-{name}", path)]
-        user = ("--dest-user", "root", "--dest-password", "rootpw", "--dest-insecure-transport=false")
-        _mirrored(EtcdCtl(one), target, ("--prefix", "m/", *flags, *user), "m/")
+        _mirrored(EtcdCtl(one), target, line, "m/")

@@ -63,6 +63,10 @@ class Side:
         found = json.loads(self.ask("endpoint status -w json", *endpoints).stdout)
         return {each["Endpoint"]: each["Status"] for each in found}
 
+    def revisions(self) -> list[int]:
+        found = json.loads(self.ask("endpoint hashkv --cluster -w json").stdout)
+        return [int(each["HashKV"]["header"]["revision"]) for each in found]
+
     def leads(self) -> dict[str, bool]:
         return {at: status["leader"] == status["header"]["member_id"] for at, status in self.status().items()}  # type: ignore[index]
 
@@ -104,11 +108,13 @@ def play(side: Side, directory: Path) -> Outcomes:
     wait_until(lambda: side.ask("endpoint status", new).code == 0, "the learner answers", WAIT_S)
     wait_until(lambda: side.ask("get a --consistency s", new).stdout == "a\n1\n", "the learner has it", WAIT_S)
     new_id = f"{side.id_of(new):x}"
+    wait_until(lambda: "started, new," in side.ask("member list").stdout, "all know its name", WAIT_S)
     _ask_a_learner(side, new, new_id)
     side.note_done("promoted", f"member promote {new_id}")
     side.note("promoted twice", f"member promote {new_id}")
     wait_until(lambda: side.note("asked as a voter", "put a 2", new).code == 0, "the new one serves", WAIT_S)
     side.note("read as a voter", "get a -w fields", new)
+    wait_until(lambda: len(set(side.revisions())) == 1, "all have it", WAIT_S)
     for line in ("member list", "endpoint health --cluster", "endpoint hashkv --cluster", "endpoint status --cluster"):
         side.note_each(line)
     side.note("defrag --cluster", "defrag --cluster", side.endpoints[0])
@@ -140,7 +146,9 @@ def _change_one_that_never_comes(side: Side) -> None:
     id_ = added.stdout.split()[1]
     side.note("a silent one is shown", "member list -w table")
     side.note("a silent one, promoted", f"member promote {id_}")
-    side.note("moved", f"member update {id_} --peer-urls=http://127.0.0.1:2")  # etcd 3.5.1 forgets that it is a learner
+    side.note(
+        "a silent one, moved", f"member update {id_} --peer-urls=http://127.0.0.1:2"
+    )  # etcd 3.5.1 forgets that it is a learner
     side.note_done("a silent one, removed", f"member remove {id_}")
     side.note("a silent one, removed twice", f"member remove {id_}")
 
@@ -160,11 +168,14 @@ def _ask_a_learner(side: Side, new: str, new_id: str) -> None:
 
 
 def _alike(outcome: Outcome) -> Outcome:
-    """Members stand in the order of their ids, which differ, and so does how wide their columns are."""
+    """Members stand in the order of their ids, which differ, and so does how wide their columns are. So each is made a
+    part of its own, for `assert_same` to sort."""
     text = re.sub(r" *\b[0-9a-f]{13,16}\b", " ID", outcome.stdout)
     text = re.sub(r"\b[ne]\d\b", "NAME", text)
     text = ADDRESSES.sub("ADDRESS", text).replace("tcp://", "http://")
     text = re.sub(r'"(\S+=\S+)"', lambda found: ",".join(sorted(found[1].split(","))), text)
+    text = re.sub(r'("RaftTerm" : \d+\n)(?="ID")', r"\1\n", text)
+    text = re.sub(r"\}\]\}$", "},{]}", text.replace('"members":[{', '"members":[},{'), flags=re.MULTILINE)
     return outcome._replace(stdout=text, stderr=ADDRESSES.sub("ADDRESS", outcome.stderr))
 
 

@@ -78,6 +78,7 @@ LIMITS = [
     Step("get a -d nowhere.invalid --discovery-srv-name x --insecure-discovery=false"),
     Step("version"),
     Step("lock l --ttl 5 echo held"),
+    Step("compaction 7 --physical"),
     Step("snapshot save"),
     Step("snapshot save /nowhere/at/all"),
     Step("snapshot save /tmp/x --endpoints 127.0.0.1:1,127.0.0.1:2"),
