@@ -141,6 +141,7 @@ class Asking:
     ) -> None:
         self._audit = audit
         self.shares = Shares(limits, "grpc")
+        self._house = self.shares.house
         self._leases = Leases(self.shares, limits, self._ask_about_leases)
         self._slow = SlowRequests("grpc", slow_ms, post)
         self._sampler = Sampler(Random(incarnation))  # noqa: S311 - hides nothing
@@ -225,7 +226,7 @@ class Asking:
         if way & FILLED:
             way &= ~FILLED
             fields = filled(op, fields, self._limits)
-        asked = _Asked(asker, op, fields, way, size=size, taken=now, share=share or self.shares.house)
+        asked = _Asked(asker, op, fields, way, size=size, taken=now, share=share or self._house)
         asked.who = who
         if self._audit is not None:
             asked.told = described(op, fields)  # before a hash takes the password's place, and of neither
@@ -241,7 +242,7 @@ class Asking:
         op, way, who = asked.op, asked.way, asked.who
         if self.callers.asks and op != m.Op.AUTHENTICATE:
             asked.caller = self.callers.caller(who, now)
-            if asked.caller is not None and asked.caller[0] and asked.share is not self.shares.house:
+            if asked.caller is not None and asked.caller[0] and asked.share is not self._house:
                 asked.share = self.shares.of(USER, asked.caller[0])
             if way in _ROOTS:
                 self.callers.check_root(asked.caller)
@@ -264,7 +265,7 @@ class Asking:
 
     def _ask_for_ourselves(self, op: int, fields: tuple[Any, ...], way: int, told: Told, now: int) -> None:
         """Raises a ZkvError when it cannot set out."""
-        asked = _Asked(_Told(told), op, fields, way, size=0, taken=now, share=self.shares.house)
+        asked = _Asked(_Told(told), op, fields, way, size=0, taken=now, share=self._house)
         asked.caller = m.HOUSE
         self._ask(asked, now)
 
@@ -276,7 +277,14 @@ class Asking:
             raise errors.Stopped
         if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
             raise errors.TooManyRequests
-        self._charge(asked, now)
+        share = asked.share
+        if share is not self._house:
+            error = self.shares.ask(share, 1, size, now)
+            if error is None and asked.op == _LEASE_GRANT:
+                error = self._leases.grant(share, 1, now)
+            if error is not None:
+                raise error
+        share.hold(size)
         self._last_id = id_ = self._last_id + 1
         if self._sampler.awake:
             self._sampler.request(asked.op, asked.fields)
@@ -290,17 +298,6 @@ class Asking:
             self._set_out(id_, asked)
         self._asked_at = now
         return id_
-
-    def _charge(self, asked: _Asked, now: int) -> None:
-        """Its client's share. Raises LimitExceeded."""
-        share = asked.share
-        if share is not self.shares.house:
-            error = self.shares.ask(share, 1, asked.size, now)
-            if error is None and asked.op == _LEASE_GRANT:
-                error = self._leases.grant(share, 1, now)
-            if error is not None:
-                raise error
-        share.hold(asked.size)
 
     def _see_to_password(self, id_: int, asked: _Asked, now: int) -> None:
         """Once that is done it sets out, or is answered. Raises TooManyRequests."""
