@@ -1,4 +1,5 @@
-"""What the leader's storage does for the whole cluster without being asked: auto-compaction, and the space alarm.
+"""What the leader's storage does for the whole cluster without being asked: auto-compaction, the space alarm, and
+counting what was there before its policy was (core/mvcc/quotas.py).
 
 It only proposes; whether anything comes of it the log decides. So it does no harm that two members may both take
 themselves for the leader for a moment.
@@ -53,6 +54,8 @@ class Housekeeper:
         self._leading = False
         self._look_at = 0
         self._alarm_again_at = 0
+        self._count_at: int | None = None
+        self._slices = -1
 
     def leader_is(self, leader: int, now: int) -> None:
         leading = leader == self._member_id
@@ -62,16 +65,30 @@ class Housekeeper:
         self._leading = leading
 
     def wakeup(self) -> int | None:
-        return self._look_at if self._leading else None
+        if not self._leading:
+            return None
+        return self._look_at if self._count_at is None else min(self._look_at, self._count_at)
 
     def tend(self, machine: StateMachine, now: int) -> None:
-        if not self._leading or now < self._look_at:
+        if not self._leading:
+            return
+        self._count(machine, now)
+        if now < self._look_at:
             return
         self._look_at = now + LOOK_MS
         self._watch_space(machine, now)
         revision = self._compaction.due(now, machine.revision, machine.store.compacted)
         if revision is not None:
             self._propose(m.Op.COMPACT, m.Compact(revision))
+
+    def _count(self, machine: StateMachine, now: int) -> None:
+        """One slice at a time: the next is asked for when the one before has been counted, or nothing came of it."""
+        quotas = machine.store.quotas
+        if not quotas.is_counting:
+            self._count_at = None
+        elif self._count_at is None or now >= self._count_at or quotas.slices != self._slices:
+            self._slices, self._count_at = quotas.slices, now + AGAIN_MS
+            self._propose(m.Op.QUOTA_COUNT, m.QuotaCount())
 
     def _watch_space(self, machine: StateMachine, now: int) -> None:
         if now < self._alarm_again_at:

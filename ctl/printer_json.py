@@ -69,6 +69,18 @@ def _key_value(kv: m.KeyValue) -> dict[str, Any]:
     )
 
 
+def _quota(quota: m.Quota) -> dict[str, Any]:
+    return _filled(
+        prefix=_base64(quota.prefix),
+        keysMax=quota.keys_max,
+        bytesMax=quota.bytes_max,
+        requestsMax=quota.requests_max,
+        keysUsed=quota.keys_used,
+        bytesUsed=quota.bytes_used,
+        counting=quota.counting,
+    )
+
+
 def _body(header: Header, answer: m.TxnAnswerBody) -> dict[str, Any]:
     fields: dict[str, Any] = {"header": _header(header)}
     if isinstance(answer, m.PutAnswer):
@@ -173,6 +185,13 @@ class JsonPrinter(Printer):
 
     def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
         self.line(dumps({"header": _header(header), **_filled(roles=answer.roles)}))
+
+    def quota(self, header: Header, quota: m.Quota, _done: str) -> None:
+        self.line(dumps({"header": _header(header), "quota": _quota(quota)}))
+
+    def quota_list(self, header: Header, answer: m.QuotaListAnswer) -> None:
+        quotas = [_quota(quota) for quota in answer.quotas]
+        self.line(dumps({"header": _header(header), **_filled(quotas=quotas)}))
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """As etcdutl, and the whole digest."""

@@ -124,6 +124,13 @@ class Printer:
     def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
         raise NotImplementedError
 
+    def quota(self, header: Header, quota: m.Quota, done: str) -> None:
+        """`done`: what was done to it, if anything."""
+        raise NotImplementedError
+
+    def quota_list(self, header: Header, answer: m.QuotaListAnswer) -> None:
+        raise NotImplementedError
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         """`size`: the file's, bytes."""
         raise NotImplementedError
@@ -243,6 +250,18 @@ class SimplePrinter(Printer):
         for role in answer.roles:
             self.line(role)
 
+    def quota(self, header: Header, quota: m.Quota, done: str) -> None:
+        if done:
+            self.line(b"Quota of %s %s" % (self._prefix(quota.prefix), done.encode()))
+        if done != "deleted":
+            self.quota_list(header, m.QuotaListAnswer((quota,)))
+
+    def quota_list(self, _header: Header, answer: m.QuotaListAnswer) -> None:
+        for quota in answer.quotas:
+            told = f": {_used(quota.keys_used, quota.keys_max)} keys, {_used(quota.bytes_used, quota.bytes_max)} bytes"
+            told += f", {quota.requests_max} requests a second" if quota.requests_max else ""
+            self.line(self._prefix(quota.prefix) + (told + (", counting" if quota.counting else "")).encode())
+
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.line(", ".join(snapshot_row(summary, sha256, size)))
 
@@ -296,6 +315,9 @@ class SimplePrinter(Printer):
     def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
         for row in hash_rows(results):
             self.line(", ".join(row))
+
+    def _prefix(self, prefix: bytes) -> bytes:
+        return (hexadecimal(prefix).encode() if self.as_hex else prefix) or b'""'
 
     def _key_value(self, kv: m.KeyValue) -> None:
         if not self.value_only:
@@ -377,6 +399,20 @@ class FieldsPrinter(Printer):
     def role_list(self, header: Header, answer: m.RoleListAnswer) -> None:
         self._header(header)
         self.line('"Roles" :' + "".join(f" {quote(role.encode('utf-8', 'surrogateescape'))}" for role in answer.roles))
+
+    def quota(self, header: Header, quota: m.Quota, _done: str) -> None:
+        self._header(header)
+        self._quota(quota)
+
+    def quota_list(self, header: Header, answer: m.QuotaListAnswer) -> None:
+        self._header(header)
+        for quota in answer.quotas:
+            self._quota(quota)
+            self.line()
+
+    def _quota(self, quota: m.Quota) -> None:
+        for name, value in zip(QUOTA_FIELDS, quota, strict=True):
+            self.field(name, value)
 
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self.field("Hash", int(sha256[:8], 16))
@@ -477,6 +513,12 @@ class TablePrinter(Printer):
     def snapshot_status(self, summary: Summary, sha256: str, size: int) -> None:
         self._table(SNAPSHOT_COLUMNS, [snapshot_row(summary, sha256, size)])
 
+    def quota(self, header: Header, quota: m.Quota, _done: str) -> None:
+        self.quota_list(header, m.QuotaListAnswer((quota,)))
+
+    def quota_list(self, _header: Header, answer: m.QuotaListAnswer) -> None:
+        self._table(QUOTA_COLUMNS, [quota_row(quota, as_hex=self.as_hex) for quota in answer.quotas])
+
     def certificates(self, found: Sequence[CertificateFacts]) -> None:
         self._table(CERTIFICATE_COLUMNS, [facts.row() for facts in found])
 
@@ -533,6 +575,8 @@ STATUS_COLUMNS = (
 SNAPSHOT_COLUMNS = ("HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE")
 CERTIFICATE_COLUMNS = ("FILE", "SUBJECT", "ISSUER", "NAMES", "USAGE", "NOT AFTER", "DAYS LEFT", "FINGERPRINT")
 HEALTH_COLUMNS = ("ENDPOINT", "HEALTH", "TOOK", "ERROR")
+QUOTA_COLUMNS = ("PREFIX", "KEYS", "MAX KEYS", "BYTES", "MAX BYTES", "MAX REQUESTS/S", "STATE")
+QUOTA_FIELDS = ("Prefix", "KeysMax", "BytesMax", "RequestsMax", "KeysUsed", "BytesUsed", "Counting")
 HASH_COLUMNS = ("ENDPOINT", "HASH")
 
 
@@ -571,6 +615,17 @@ def status_rows(results: Sequence[EndpointStatus]) -> list[list[str]]:
 def snapshot_row(summary: Summary, sha256: str, bytes_: int) -> list[str]:
     """The hash is the beginning of the file's SHA-256, as long as etcd's."""
     return [sha256[:8], str(summary.revision), str(summary.keys), size(bytes_)]
+
+
+def quota_row(quota: m.Quota, *, as_hex: bool) -> list[str]:
+    prefix = (hexadecimal(quota.prefix) if as_hex else quote(quota.prefix)[1:-1]) or '""'
+    numbers = (quota.keys_used, quota.keys_max, quota.bytes_used, quota.bytes_max, quota.requests_max)
+    limits = ["" if at % 2 and not number else str(number) for at, number in enumerate(numbers[:4])]
+    return [prefix, *limits, str(quota.requests_max or ""), "counting" if quota.counting else "in force"]
+
+
+def _used(used: int, most: int) -> str:
+    return f"{used} of {most}" if most else str(used)
 
 
 def hash_rows(results: Sequence[EndpointHash]) -> list[list[str]]:

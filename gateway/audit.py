@@ -66,6 +66,7 @@ _NAMED: Final[dict[int, int]] = {
     ),
 }  # fmt: skip
 """How many of the first fields are names."""
+_PREFIXED: Final = frozenset({m.Op.QUOTA_SET, m.Op.QUOTA_DELETE, m.Op.QUOTA_GET})
 _LEASED: Final = frozenset({m.Op.LEASE_REVOKE, m.Op.LEASE_TIME_TO_LIVE, m.Op.LEASE_KEEP_ALIVE})
 
 
@@ -82,6 +83,8 @@ def described(op: int, fields: Any) -> dict[str, Any]:
     if op in _KEYED:
         key, end = _KEYED[op](fields)
         told |= {"key": _text(key)} | ({"range_end": _text(end)} if end else {})
+    if op in _PREFIXED:
+        told["prefix"] = _text(fields[0])
     if op in _NAMED:
         told["names"] = list(fields[: _NAMED[op]])
     if op in _LEASED:

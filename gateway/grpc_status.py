@@ -60,6 +60,10 @@ STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.InvalidAuthMgmt: Status.INVALID_ARGUMENT,
     errors.NoPasswordUser: Status.UNKNOWN,  # etcd has none for it
     errors.TooManyNames: Status.RESOURCE_EXHAUSTED,
+    errors.OverQuota: Status.RESOURCE_EXHAUSTED,
+    errors.QuotaNotFound: Status.NOT_FOUND,
+    errors.TooManyQuotas: Status.RESOURCE_EXHAUSTED,
+    errors.OverRate: Status.RESOURCE_EXHAUSTED,
     errors.AuthOldRevision: Status.INVALID_ARGUMENT,
     errors.NotIntroduced: Status.UNAUTHENTICATED,
     errors.NoLeader: Status.UNAVAILABLE,
@@ -74,7 +78,7 @@ STATUS: Final[dict[type[errors.ZkvError], Status]] = {
     errors.SlowWatcher: Status.UNAVAILABLE,
     errors.DeadlineExceeded: Status.DEADLINE_EXCEEDED,
 }
-_WITH_DETAIL: Final = frozenset({errors.InvalidRequest, errors.UnsupportedVersion})
+_WITH_DETAIL: Final = frozenset({errors.InvalidRequest, errors.UnsupportedVersion, errors.OverQuota, errors.OverRate})
 """The others' texts are compared, to the letter."""
 
 

@@ -131,6 +131,8 @@ _MEMBER_UPDATE = _shapes(m.MemberUpdate, int, tuple)
 _ALARM = _shapes(m.Alarm, int, int, int)
 _ALARM_ACTIONS = frozenset(map(int, m.AlarmAction))
 _ALARM_TYPES = frozenset(map(int, m.AlarmType))
+_QUOTA_SET = _shapes(m.QuotaSet, bytes, int, int, int)
+_QUOTA_PREFIX = _shapes(m.QuotaGet, bytes)
 _ONE_MEMBER = _shapes(m.MemberRemove, int)
 _WATCH = _shapes(m.Watch, int, bytes, bytes, int, bool, bool, bool, bool, bool)
 
@@ -423,6 +425,37 @@ def _lease_list(fields: tuple[Any, ...], _limits: Limits) -> int:
     return LINEARIZABLE
 
 
+# --- prefix policies -------------------------------------------------------------------------------
+
+
+def _quota_set(fields: tuple[Any, ...], limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _QUOTA_SET:
+        _misfit(fields, _QUOTA_SET, "quota")
+    if not all(m.KEPT <= limit <= INT64_MAX for limit in fields[1:]):
+        raise InvalidRequest("a limit of a quota is out of bounds")
+    _quota_prefix(fields[:1], limits)
+    return WRITE
+
+
+def _quota_delete(fields: tuple[Any, ...], limits: Limits) -> int:
+    _quota_prefix(fields, limits)
+    return WRITE
+
+
+def _quota_prefix(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if tuple(map(type, fields)) not in _QUOTA_PREFIX:
+        _misfit(fields, _QUOTA_PREFIX, "quota's prefix")
+    if len(fields[0]) > m.QUOTA_PREFIX_BYTES_MAX:
+        raise InvalidRequest(f"the prefix of a quota is longer than {m.QUOTA_PREFIX_BYTES_MAX} bytes")
+    return LINEARIZABLE
+
+
+def _quota_list(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if fields:
+        raise InvalidRequest("fields of a list of quotas")
+    return LINEARIZABLE
+
+
 # --- users and roles -----------------------------------------------------------------------------
 
 
@@ -496,6 +529,11 @@ _CHECKS: dict[int, Callable[[tuple[Any, ...], Limits], int]] = {
     int(m.Op.SNAPSHOT): _snapshot,
     int(m.Op.DEFRAGMENT): _defragment,
     int(m.Op.ALARM): _alarm,
+    int(m.Op.QUOTA_SET): _quota_set,
+    int(m.Op.QUOTA_DELETE): _quota_delete,
+    int(m.Op.QUOTA_GET): _quota_prefix,
+    int(m.Op.QUOTA_LIST): _quota_list,
+    int(m.Op.QUOTA_COUNT): _members_only,
     int(m.Op.MEMBER_LIST): _member_list,
     int(m.Op.MEMBER_ADD): _member_add,
     int(m.Op.MEMBER_REMOVE): _one_member,

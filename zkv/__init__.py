@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from zkv.errors import ZkvError as ZkvError
     from zkv.wire.messages import KeyValue as KeyValue
     from zkv.wire.messages import Member as Member
+    from zkv.wire.messages import Quota as Quota
 
 _HOMES = {
     "AsyncCache": "zkv.client.cache",
@@ -61,6 +62,7 @@ _HOMES = {
     "Lease": "zkv.client.lease",
     "Lock": "zkv.client.lock",
     "Member": "zkv.wire.messages",
+    "Quota": "zkv.wire.messages",
     "RangeOptions": "zkv.client.ops",
     "RetryPolicy": "zkv.client.retry",
     "Stm": "zkv.client.stm",

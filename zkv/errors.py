@@ -13,9 +13,10 @@
     │   ├── LeaderTransferTimeout, NoSpace, Corrupt
     │   ├── PermissionDenied, UserEmpty, AuthFailed, InvalidAuthToken, NoPasswordUser, AuthNotEnabled, InvalidAuthMgmt
     │   ├── RootUserNotExist, RootRoleNotExist, UserExists, UserNotFound, RoleExists, RoleNotFound, RoleEmpty
-    │   └── RoleNotGranted, PermissionNotGiven, PermissionNotGranted, TooManyNames
+    │   ├── RoleNotGranted, PermissionNotGiven, PermissionNotGranted, TooManyNames
+    │   └── OverQuota, QuotaNotFound, TooManyQuotas
     ├── RetryableError          nobody's fault: ask again, here or elsewhere
-    │   ├── NoLeader, TooManyRequests, LimitExceeded, Stopped, NotCapable, AuthOldRevision, NotIntroduced
+    │   ├── NoLeader, TooManyRequests, LimitExceeded, OverRate, Stopped, NotCapable, AuthOldRevision, NotIntroduced
     │   ├── LeaderChanged, RequestTimeout, Unavailable      a write may have happened
     │   ├── StreamLost              a range's chunks, or watches, broke off; ask for the rest
     │   └── SlowWatcher             a watch whose events were not taken for too long; ask from where it ended
@@ -340,6 +341,23 @@ class TooManyNames(RequestError):
     text = "zkv: too many users, roles or permissions"
 
 
+class OverQuota(RequestError):
+    """Under a prefix there would be more than its policy allows; what does not make it grow is let through."""
+
+    code = 170
+    text = "zkv: over quota"
+
+
+class QuotaNotFound(RequestError):
+    code = 171
+    text = "zkv: no quota is set for this prefix"
+
+
+class TooManyQuotas(RequestError):
+    code = 172
+    text = "zkv: too many quotas"
+
+
 class RetryableError(ZkvError):
     """Not the request's fault: it may be sent again, here or to another member."""
 
@@ -415,6 +433,13 @@ class AuthOldRevision(RetryableError):
 
     code = 209
     text = "etcdserver: revision of auth store is old"
+
+
+class OverRate(RetryableError):
+    """Keys under a prefix have been changed as often as its policy allows for now. Nothing was done."""
+
+    code = 214
+    text = "zkv: over the rate of a quota"
 
 
 class NotIntroduced(RetryableError):

@@ -48,6 +48,7 @@ ANSWERS: dict[str, Any] = {
     **{name: getattr(printers, name) for name in dir(printers) if name.startswith("Endpoint")},
     "kv": m.KeyValue,
     "Member": m.Member,
+    "Quota": m.Quota,
     "Op": m.Op,
     "HEADER": HEADER,
 }
@@ -57,6 +58,7 @@ RESULTS = {
     m.DeleteRangeAnswer: "delete_range",
     m.TxnAnswer: "txn",
     m.MemberListAnswer: "member_list",
+    m.QuotaListAnswer: "quota_list",
     printers.EndpointStatus: "endpoint_status",
     printers.EndpointHealth: "endpoint_health",
     printers.EndpointHash: "endpoint_hashkv",

@@ -27,6 +27,7 @@ def test_all_names_are_there_and_no_other_is_promised() -> None:
         "Lease",
         "Lock",
         "Member",
+        "Quota",
         "RangeOptions",
         "RetryPolicy",
         "Stm",

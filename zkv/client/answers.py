@@ -192,6 +192,21 @@ def _role_list(fields: Any) -> m.RoleListAnswer:
     return m.RoleListAnswer(tuple([_text(role) for role in fields[0]]))
 
 
+def _quota(fields: Any) -> m.Quota:
+    quota = _cut(m.Quota, fields)
+    if type(quota.prefix) is not bytes or any(type(number) is not int for number in quota[1:6]):
+        raise TypeError("a quota")
+    return quota
+
+
+def _quota_one(fields: Any) -> m.QuotaAnswer:
+    return m.QuotaAnswer(_quota(fields[0]))
+
+
+def _quota_list(fields: Any) -> m.QuotaListAnswer:
+    return m.QuotaListAnswer(tuple([_quota(quota) for quota in fields[0]]))
+
+
 _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.RANGE: _range,
     m.Op.PUT: _put,
@@ -205,6 +220,10 @@ _PARSE: dict[int, Callable[[Any], AnswerBody]] = {
     m.Op.LOG: _log,
     m.Op.DEFRAGMENT: _defragment,
     m.Op.ALARM: _alarm,
+    m.Op.QUOTA_SET: _quota_one,
+    m.Op.QUOTA_DELETE: _quota_one,
+    m.Op.QUOTA_GET: _quota_one,
+    m.Op.QUOTA_LIST: _quota_list,
     m.Op.MEMBER_LIST: _member_list,
     m.Op.MEMBER_ADD: _member_add,
     m.Op.MEMBER_REMOVE: _members_now,

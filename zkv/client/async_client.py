@@ -22,6 +22,7 @@ from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
 from zkv.client.login import Login
 from zkv.client.observation import AsyncObservation
+from zkv.client.quotas import AsyncQuotaAdministration
 from zkv.client.session import Session
 from zkv.client.ticket import Ticket
 from zkv.client.transport import Files, Transport
@@ -54,7 +55,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncAdministration, AsyncUserAdministration, AsyncCoordination, AsyncObservation):
+class AsyncClient(
+    AsyncAdministration, AsyncUserAdministration, AsyncQuotaAdministration, AsyncCoordination, AsyncObservation
+):
     """A connection to a zkv cluster, for one event loop: to be made inside it, and used from its tasks only.
 
         async with zkv.AsyncClient(["tcp://127.0.0.1:2378"]) as kv:

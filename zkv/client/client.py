@@ -31,6 +31,7 @@ from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
 from zkv.client.login import Login
 from zkv.client.observation import Observation
+from zkv.client.quotas import QuotaAdministration
 from zkv.client.session import Session
 from zkv.client.transport import Files, Transport
 from zkv.client.users import UserAdministration
@@ -69,7 +70,7 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 """Of this process, for its children to know which are not theirs."""
 
 
-class Client(Administration, UserAdministration, Coordination, Observation):
+class Client(Administration, UserAdministration, QuotaAdministration, Coordination, Observation):
     """A connection to a zkv cluster. Thread-safe.
 
         with zkv.Client(["tcp://127.0.0.1:2378"]) as kv:

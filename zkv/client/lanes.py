@@ -63,6 +63,10 @@ LANE_OF: dict[type, int] = {
     m.RoleDelete: int(Lane.WRITE),
     m.RoleGrantPermission: int(Lane.WRITE),
     m.RoleRevokePermission: int(Lane.WRITE),
+    m.QuotaSet: int(Lane.WRITE),
+    m.QuotaDelete: int(Lane.WRITE),
+    m.QuotaGet: int(Lane.READ),
+    m.QuotaList: int(Lane.READ),
 }
 """For those whose class says it all."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zkv.client.ticket import Header
-    from zkv.wire.messages import KeyValue, Member
+    from zkv.wire.messages import KeyValue, Member, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,20 @@ class Permission:
 @dataclass(frozen=True, slots=True)
 class RoleResult(Result):
     permissions: tuple[Permission, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaResult(Result):
+    """A quota as it is; as it was, where it was deleted."""
+
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class QuotasResult(Result):
+    """In the order of their prefixes."""
+
+    quotas: tuple[Quota, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ from zkv.errors import (
     InvalidRequest,
     LeaderChanged,
     NotIntroduced,
+    OverRate,
     RequestTimeout,
     RequestTooLarge,
     RetryableError,
@@ -79,7 +80,7 @@ IN_FLIGHT_MAX = 8192
 
 INDEX_MAX = (1 << 63) - 1
 
-BLAMELESS = (AuthOldRevision, LeaderChanged, RequestTimeout, StreamLost, TooManyRequests)
+BLAMELESS = (AuthOldRevision, LeaderChanged, OverRate, RequestTimeout, StreamLost, TooManyRequests)
 """Retryable errors that say nothing against the endpoint they came from."""
 
 OK, CHUNK = int(Code.OK), int(Code.CHUNK)

@@ -2,8 +2,9 @@
 
 Three families, told apart by who speaks:
 
-1. **Client requests and answers** (requests.py: `Range` .. `MemberList`, `KeyValue` ..; auth.py: users and roles; what
-   they travel in: envelopes.py): between a client and a gateway and, unchanged, through the raft log into storage.
+1. **Client requests and answers** (requests.py: `Range` .. `MemberList`, `KeyValue` ..; auth.py: users and roles;
+   quota.py: prefix policies; what they travel in: envelopes.py): between a client and a gateway and, unchanged, through
+   the raft log into storage.
 2. **Raft messages** (raft.py: `Message`, `Entry`, `ConfChange` ..): what one member says to another.
 3. **Actor mail** (mail.py: `Hello`, `Propose`, `Apply` ..): what the processes of one node tell each other.
 
@@ -23,5 +24,6 @@ from __future__ import annotations
 from zkv.wire.auth import *  # noqa: F403
 from zkv.wire.envelopes import *  # noqa: F403
 from zkv.wire.mail import *  # noqa: F403
+from zkv.wire.quota import *  # noqa: F403
 from zkv.wire.raft import *  # noqa: F403
 from zkv.wire.requests import *  # noqa: F403

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 from zkv.wire.auth import AUTH_RECORDS, AuthAnswer, AuthRequest
+from zkv.wire.quota import QUOTA_RECORDS, QuotaRequest, QuotaResponse
 
 
 class Op(IntEnum):
@@ -39,6 +40,11 @@ class Op(IntEnum):
     SNAPSHOT = 22
     DEFRAGMENT = 23
     ALARM = 24
+    QUOTA_SET = 25
+    QUOTA_DELETE = 26
+    QUOTA_GET = 27
+    QUOTA_LIST = 28
+    QUOTA_COUNT = 29  # by members only
     AUTH_ENABLE = 40
     AUTH_DISABLE = 41
     AUTH_STATUS = 42
@@ -352,6 +358,7 @@ Request: TypeAlias = (
     | LeaseRenew
     | LeaseExpire
     | AuthRequest
+    | QuotaRequest
 )
 
 REQUEST_CLASSES: dict[int, type[Request]] = {
@@ -382,6 +389,7 @@ REQUEST_CLASSES: dict[int, type[Request]] = {
     Op.FENCE: Fence,
     Op.LOG: Log,
     Op.LOOK: Look,
+    **{Op.QUOTA_SET + at: request for at, (request, _) in enumerate(QUOTA_RECORDS)},
     **{Op.AUTH_ENABLE + at: request for at, (request, _) in enumerate(AUTH_RECORDS)},
 }
 
@@ -548,6 +556,7 @@ AnswerBody: TypeAlias = (
     | MembersAnswer
     | MoveLeaderAnswer
     | AuthAnswer
+    | QuotaResponse
 )
 
 ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
@@ -578,5 +587,6 @@ ANSWER_CLASSES: dict[int, type[AnswerBody]] = {
     Op.FENCE: AlarmAnswer,
     Op.LOG: LogPart,
     Op.LOOK: LookAnswer,
+    **{Op.QUOTA_SET + at: answer for at, (_, answer) in enumerate(QUOTA_RECORDS)},
     **{Op.AUTH_ENABLE + at: answer for at, (_, answer) in enumerate(AUTH_RECORDS)},
 }

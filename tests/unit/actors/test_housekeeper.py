@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.harness.kv_log import entry, group
 from zkv.actors.housekeeper import AGAIN_MS, HAND_OVER_AGAIN_MS, LOOK_MS, Housekeeper
 from zkv.actors.space import RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Space
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
+from zkv.core.mvcc.quotas import COUNT_KEYS
 from zkv.limits import Limits
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -82,3 +84,20 @@ def test_among_others_it_hands_over_and_raises_the_alarm_only_if_it_leads_again(
 def test_a_large_store_needs_more_room() -> None:
     disk = Disk(RESERVE_BYTES_MAX - 1)
     assert [disk.is_short(size) for size in (0, 1 << 30, 1 << 40)] == [False, False, True]
+
+
+def test_what_was_there_before_its_policy_is_counted_a_slice_at_a_time() -> None:
+    """The next when the one before is counted; again when nothing came of it; and no more when all is."""
+    house = House(1)
+    house.disk.room = RESERVE_BYTES_MAX * 4
+    puts = [m.Put(b"a%04d" % at, b"") for at in range(2 * COUNT_KEYS + 1)]
+    house.machine.apply([entry(1, group(*puts, m.QuotaSet(b"a", keys_max=9)))], 1)
+    count = (m.Op.QUOTA_COUNT, ())
+    assert house.after(0) == [count]
+    assert house.after(20) == []
+    assert house.after(AGAIN_MS) == [count]
+    for index in (2, 3):
+        house.machine.apply([entry(index, group(m.QuotaCount()))], 1)
+        assert house.after(20) == [count] * (index == 2)
+    assert not house.machine.store.quotas.is_counting
+    assert house.after(LOOK_MS) == []

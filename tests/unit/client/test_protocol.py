@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zkv.client.ticket import Ticket
 
 TEXT = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text()
-MEMBERS_ONLY = {m.Op.PUBLISH, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE, m.Op.LOGIN, m.Op.FENCE}
+MEMBERS_ONLY = {m.Op.PUBLISH, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE, m.Op.QUOTA_COUNT, m.Op.LOGIN, m.Op.FENCE}
 RECORDS = (
     *(m.REQUEST_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),
     *dict.fromkeys(m.ANSWER_CLASSES[op] for op in m.Op if op not in MEMBERS_ONLY),
@@ -25,6 +25,7 @@ RECORDS = (
     m.Compare,
     m.KeyValue,
     m.Member,
+    m.Quota,
     m.Answers,
 )
 
@@ -104,7 +105,16 @@ def test_every_record_is_listed_with_its_fields(record: Any) -> None:
     assert found is not None
     fields = [field.partition("=") for field in found[1].split(", ")] if found[1] else []
     assert tuple(name for name, _, _ in fields) == record._fields
-    words: dict[str, object] = {"false": False, "true": True, "nil": None, "0": 0, 'b""': b"", '""': "", "[]": ()}
+    words: dict[str, object] = {
+        "false": False,
+        "true": True,
+        "nil": None,
+        "0": 0,
+        "-1": -1,
+        'b""': b"",
+        '""': "",
+        "[]": (),
+    }
     assert {name: words[default] for name, equals, default in fields if equals} == record._field_defaults
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.mvcc import txn
+from zkv.core.mvcc.quotas import prefix_end
 from zkv.errors import PermissionDenied
 from zkv.wire import messages as m
 
@@ -36,6 +37,7 @@ _OPEN: Final = frozenset(
             m.Op.LEASE_RENEW,
             m.Op.LEASE_EXPIRE,
             m.Op.FENCE,
+            m.Op.QUOTA_COUNT,
         ),
     )
 )
@@ -139,6 +141,13 @@ def _time_to_live(asked: _Asked, request: m.LeaseTimeToLive) -> None:
         asked.book.identified(asked.caller)
 
 
+def _quota_get(asked: _Asked, request: m.QuotaGet) -> None:
+    """Whoever may read all that it is about may know how much that is."""
+    if type(request.prefix) is not bytes:
+        raise TypeError
+    asked.read(request.prefix or b"\0", prefix_end(request.prefix))
+
+
 def _user_get(asked: _Asked, request: m.UserGet) -> None:
     """Of oneself."""
     if asked.name != request.name:
@@ -164,6 +173,7 @@ _RULES: Final[dict[int, Callable[[_Asked, Any], None]]] = {
     int(m.Op.ALARM): _reading(m.Alarm, _alarm),
     int(m.Op.LEASE_REVOKE): _reading(m.LeaseRevoke, _revoke),
     int(m.Op.LEASE_TIME_TO_LIVE): _reading(m.LeaseTimeToLive, _time_to_live),
+    int(m.Op.QUOTA_GET): _reading(m.QuotaGet, _quota_get),
     int(m.Op.USER_GET): _reading(m.UserGet, _user_get),
     int(m.Op.ROLE_GET): _reading(m.RoleGet, _role_get),
 }

@@ -6,6 +6,7 @@ held against them as it is now, whatever revision was asked for:
 
     current    of each key alive, the event that made it so, in other words
     history    of each event, where its key's versions are found
+    policies   of each prefix that has one, how much lies under it
 
 Sums tell whether one is made of the other (of checksums of what both sides must have alike; they do not ask for an
 order, nor for room): each put adds itself to what is alive, whatever supersedes it takes it away, and each current
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_HEAD_BYTES, HISTORY
+from zkv.core.mvcc.quotas import Quotas
 from zkv.wire.codec import pack
 
 if TYPE_CHECKING:
@@ -65,13 +67,19 @@ def hash_store(reader: Reader, revision: int, compacted: int) -> Iterator[int | 
             past -= crc(record, crc(name))
         yield None
     wrong = 0
+    quotas = Quotas(reader)
     for step in _steps(reader, CURRENT):
         names = [layout.event_key(*CURRENT_HEAD.unpack_from(record)[:2]) for _, record in step]
         for (key, record), name, event in zip(step, names, reader.get_many(names), strict=True):
             alive -= crc(key[1:], crc(name))
             if event is None or not _is_told_by(key[1:], record, event):
                 wrong = crc(record, crc(key, wrong))
+        if quotas.any:
+            for key, record in step:
+                quotas.note(key[1:], None, record)
         yield None
+    for prefix in quotas.miscounted():
+        wrong = crc(prefix, wrong) or 1
     left = (alive, past, wrong)
     yield crc(pack(left), checksum) if any(left) else checksum
 

@@ -34,8 +34,8 @@ A lease of id 7 with the key a:
 
 `until` is the time of the cluster clock, ms, up to which the log lets it live (core/mvcc/leases.py).
 
-Beside them: `m` members, `d` former ones, `n` alarms, `u` users, `o` roles, `s` sessions, `q` the queue in which
-sessions grow old, `x` the store's own place.
+Beside them: `m` members, `d` former ones, `n` alarms, `u` users, `o` roles, `p` prefix policies, `s` sessions, `q` the
+queue in which sessions grow old, `x` the store's own place.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ REMOVED_MEMBER: Final = b"d"
 ALARM: Final = b"n"
 USER: Final = b"u"
 ROLE: Final = b"o"
+QUOTA: Final = b"p"
 ATTACHED: Final = b"a"
 SESSION: Final = b"s"
 SESSION_QUEUE: Final = b"q"

@@ -168,6 +168,7 @@ class StateMachine:
         store, sessions = self.store, self._sessions
         puts, deletes = sessions.pairs()
         member_puts, member_deletes = self.members.pairs()
+        quota_puts, quota_deletes = store.quotas.pairs()
         alarm_puts, alarm_deletes = self.alarms.pairs()
         user_puts, user_deletes = self.users.pairs()
         place = Place(
@@ -182,8 +183,8 @@ class StateMachine:
             pack(self.members.conf),
         )
         store.commit(
-            (*puts, *member_puts, *alarm_puts, *user_puts, (PLACE, pack(place))),
-            (*deletes, *member_deletes, *alarm_deletes, *user_deletes),
+            (*puts, *member_puts, *alarm_puts, *user_puts, *quota_puts, (PLACE, pack(place))),
+            (*deletes, *member_deletes, *alarm_deletes, *user_deletes, *quota_deletes),
         )
 
     # --- applying ---
@@ -208,7 +209,7 @@ class StateMachine:
             elif entry.body:
                 self._apply_groups(entry, now, answers)
             self.applied, self._begun, self._term, self._time = entry.index, 0, entry.term, now
-            digest = self.store.take_digest()
+            digest = self.store.quotas.digest(self.store.take_digest())
             self.digests.append((entry.index, digest if whole else m.UNKNOWN_DIGEST))
         self._commit()
         events, self.store.events = self.store.events, []
@@ -269,7 +270,7 @@ class StateMachine:
                 session = self._sessions.of(group.session, group.floor, index, now)
             except (errors.SessionExpired, errors.TooManyRequests) as error:
                 return [failed(request, error, store.revision) for request, _, _ in group.requests], 0
-        limits = self._limits
+        limits, quotas = self._limits, store.quotas
         for request, op, fields in group.requests:
             number += 1
             if session is not None:
@@ -289,7 +290,12 @@ class StateMachine:
             if book.enabled and (refusal := self._refusal(group.caller, op, fields)) is not None:
                 parts.append(failed(request, refusal, store.revision))  # not remembered: it may be allowed when retried
                 continue
-            if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
+            if (
+                op == _OP_PUT
+                and _is_plain(fields)
+                and not self.alarms.any
+                and not (quotas.any and quotas.cover(fields[0]))
+            ):
                 part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
                 if session is not None:
                     session.remember(request, part, store.revision, limits)
@@ -301,10 +307,11 @@ class StateMachine:
             store.leases.moment = (index, number, now)
             try:
                 remember, body = self._evaluate(op, fields, entry, group.mine)
-            except (errors.RequestError, errors.AuthOldRevision, *MALFORMED) as error:
+            except (errors.RequestError, errors.AuthOldRevision, errors.OverRate, *MALFORMED) as error:
                 store.cancel()
                 # Only what every member evaluates may be remembered, or their tables would differ.
-                remember = _is_write(op, fields)
+                # And not that it came too early: it will be allowed when retried.
+                remember = _is_write(op, fields) and not isinstance(error, errors.OverRate)
                 failure = error if isinstance(error, errors.ZkvError) else errors.InvalidRequest()
                 part = failed(request, failure, store.revision)
             else:
@@ -335,6 +342,8 @@ class StateMachine:
             elif op == _OP_RANGE:
                 ranged = m.Range(*fields)
                 scans, past = bool(ranged.range_end), ranged.revision > 0
+            elif op in _QUOTA_OPS:
+                scans, past = True, False
             else:
                 scans, past = op == _OP_DELETE and len(fields) > 1 and bool(fields[1]), False
         except MALFORMED:
@@ -385,6 +394,8 @@ class StateMachine:
             return True, self._change_leases(op, fields, entry.term)
         if op in _USER_OPS:
             return True, self.users.change(op, fields)
+        if op in _QUOTA_OPS:
+            return True, store.quotas.change(op, fields, store.leases.moment[2], store.view().scan)
         if op == m.Op.ALARM:
             return True, (self.alarms.change(m.Alarm(*fields)),)
         if op == m.Op.FENCE:
@@ -420,7 +431,7 @@ class StateMachine:
             return m.LeaseGrantAnswer(*store.leases.grant(lease, max(ttl, ttl_min), remaining))
         if op == m.Op.LEASE_REVOKE:
             store.revoke(m.LeaseRevoke(*fields).id)
-            store.end()
+            store.end(as_of_right=True)
             return ()
         logged_in, pairs = fields
         pairs = leases.checked(pairs)
@@ -453,7 +464,16 @@ class StateMachine:
 
 
 _READS: Final = frozenset(
-    (m.Op.RANGE, m.Op.HASH_KV, m.Op.STATUS, m.Op.MEMBER_LIST, m.Op.LEASE_TIME_TO_LIVE, m.Op.LEASE_LIST)
+    (
+        m.Op.RANGE,
+        m.Op.HASH_KV,
+        m.Op.STATUS,
+        m.Op.MEMBER_LIST,
+        m.Op.LEASE_TIME_TO_LIVE,
+        m.Op.LEASE_LIST,
+        m.Op.QUOTA_GET,
+        m.Op.QUOTA_LIST,
+    )
 )
 _LEASE_OPS: Final = frozenset((m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_RENEW, m.Op.LEASE_EXPIRE))
 
@@ -461,6 +481,9 @@ _LEASE_OPS: Final = frozenset((m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_R
 _MEMBER_OPS: Final = frozenset(
     (m.Op.PUBLISH, m.Op.MEMBER_ADD, m.Op.MEMBER_REMOVE, m.Op.MEMBER_UPDATE, m.Op.MEMBER_PROMOTE)
 )
+
+
+_QUOTA_OPS: Final = frozenset((m.Op.QUOTA_SET, m.Op.QUOTA_DELETE, m.Op.QUOTA_COUNT))
 
 
 _USER_OPS: Final = frozenset(

@@ -200,6 +200,8 @@ class Reading:
             elif op == m.Op.LEASE_LIST:
                 self._start(request, self._lease_list(request), outcome)
                 return
+            elif op in {m.Op.QUOTA_GET, m.Op.QUOTA_LIST}:
+                body = store.quotas.look(op, fields)
             elif op >= m.Op.AUTH_ENABLE:
                 body = self._users.look(op, fields)
             else:

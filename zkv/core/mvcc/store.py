@@ -23,6 +23,7 @@ from zlib import crc32
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
 from zkv.core.mvcc.leases import MISSING, Leases
+from zkv.core.mvcc.quotas import Quotas
 from zkv.core.mvcc.ranges import Past, Present, answer, passes
 from zkv.errors import Compacted, FutureRevision, KeyNotFound, RangeTooLarge
 from zkv.wire.messages import DeleteRangeAnswer, Event, KeyValue, Put, PutAnswer, Range, RangeAnswer
@@ -68,6 +69,7 @@ class Store:
         self._sub = 0
         self._undo: list[tuple[dict[Any, Any], Any, object]] = []
         self.leases = Leases(engine, self._undo)
+        self.quotas = Quotas(engine)
         self._written_before = 0
         self._events_now: list[Event] = []
 
@@ -119,10 +121,18 @@ class Store:
         self._undo.clear()
         self._written_before = len(self._written)
 
-    def end(self) -> bool:
-        """Take the next revision if anything has changed; tell whether."""
+    def end(self, *, as_of_right: bool = False) -> bool:
+        """Take the next revision if anything has changed; tell whether.
+
+        Raises OverQuota, OverRate, unless it is done `as_of_right`.
+        """
         if not self._sub:
             return False
+        if self.quotas.is_noted:
+            if as_of_right:
+                self.quotas.grant()
+            else:
+                self.quotas.settle(self.leases.moment[2])
         self.revision += 1
         if self.leases.idle:
             self.leases.settle()
@@ -143,6 +153,7 @@ class Store:
         self._events_now = []
         self._sub = 0
         self.leases.idle.clear()
+        self.quotas.cancel()
 
     # --- reading ---
 
@@ -214,7 +225,10 @@ class Store:
         if lease != kept_lease:
             self.leases.move(key, kept_lease, lease)
         revision, sub, version = self.revision + 1, self._sub, version + 1
-        self._set(key, CURRENT_HEAD.pack(revision, sub, create, version, lease) + value)
+        after = CURRENT_HEAD.pack(revision, sub, create, version, lease) + value
+        if self.quotas.any:
+            self.quotas.note(key, record, after)
+        self._set(key, after)
         head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, lease, before, before_sub, len(key))
         self._written.append((EVENT_KEY.pack(EVENT, revision, sub), b"".join((head, key, value))))
         self._history.append((layout.history_key(key, revision, sub), layout.PUT_MARK))
@@ -230,7 +244,7 @@ class Store:
     def put_plain(self, key: bytes, value: bytes) -> int:
         """`begin`, `put` without any option, and `end` in one: the request that is made most, and cannot fail.
 
-        Returns its revision.
+        Of a key that no policy covers (`quotas`). Returns its revision.
         """
         pending, fetched = self.pending, self.fetched
         if key in pending:
@@ -284,6 +298,8 @@ class Store:
         if lease:
             self.leases.move(key, lease, 0)
         revision, sub = self.revision + 1, self._sub
+        if self.quotas.any:
+            self.quotas.note(key, record, None)
         self._set(key, None)
         head = EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key))
         self._written.append((EVENT_KEY.pack(EVENT, revision, sub), head + key))
@@ -326,7 +342,7 @@ class Store:
                 self.leases.end(lease, doomed[-1] if doomed else None)
             else:
                 self.leases.remove(lease)
-            self.end()
+            self.end(as_of_right=True)
 
     def _delete_all(self, keys: list[bytes]) -> None:
         pending, fetched = self.pending, self.fetched

@@ -11,7 +11,9 @@ from tests.harness.kv_log import Feeder, entries_of, everything, fed, group, mac
 from tests.harness.random_requests import RandomRequests
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.hashing import HASH_OF_NOTHING, hash_store
-from zkv.wire.messages import Compact, DeleteRange, Put
+from zkv.core.mvcc.quotas import COUNT_KEYS
+from zkv.wire.codec import pack, unpack
+from zkv.wire.messages import Compact, DeleteRange, Put, QuotaSet
 
 if TYPE_CHECKING:
     from zkv.core.mvcc.machine import StateMachine
@@ -97,3 +99,23 @@ def test_a_current_record_that_was_true_once_is_in_the_hash() -> None:
     well = hash_of(feeder.machine)
     engine.write([(layout.CURRENT + b"a", stale)], ())
     assert hash_of(feeder.machine) != well
+
+
+def test_what_a_policy_has_counted_otherwise_is_in_the_hash() -> None:
+    """Also while it is still counting; where it has counted what is there, its hash is that without it."""
+    feeder = Feeder()
+    feeder.ask(*(Put(b"%04d" % at, b"x") for at in range(COUNT_KEYS + 9)))
+    well = hash_of(feeder.machine)
+    feeder.ask(QuotaSet(b"", keys_max=1), QuotaSet(b"00", bytes_max=1), QuotaSet(b"none", keys_max=1))
+    assert feeder.machine.store.quotas.is_counting
+    assert hash_of(feeder.machine) == well
+    engine = feeder.machine.engine
+    for prefix in (b"", b"00", b"none"):
+        record = engine.get(layout.QUOTA + prefix)
+        assert record is not None
+        fields = unpack(record)
+        for at in (3, 4):
+            engine.write([(layout.QUOTA + prefix, pack((*fields[:at], fields[at] + 1, *fields[at + 1 :])))], ())
+            assert hash_of(feeder.machine) != well
+        engine.write([(layout.QUOTA + prefix, record)], ())
+    assert hash_of(feeder.machine) == well
