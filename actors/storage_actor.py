@@ -40,6 +40,7 @@ from zkv.actors.flusher import ThreadFlusher
 from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
 from zkv.actors.node import asking_actor
+from zkv.actors.quota_gauges import quota_gauges
 from zkv.actors.snapshots import SnapshotDesk
 from zkv.actors.space import RESERVE_BYTES_MIN, Space
 from zkv.actors.stages import SlowLog
@@ -303,6 +304,7 @@ class StorageActor:
             *((kind, "", durations.counts) for kind, durations in self._made.items()),
             *self._defragmenter.gauges(),
             *self._compactor.gauges(),
+            *quota_gauges(machine.store.quotas),
         ]
 
     def _mail(self, message: object, now: int) -> None:

@@ -138,7 +138,8 @@ def _as_json(watch: Watch, found: Frame) -> dict[str, Any]:
 
     members = [{"name": watch.names.get(row.member, ""), **told(row)} for row in found.members]
     prefixes = [{"prefix": prefix, "rate": rate} for prefix, rate in found.prefixes]
-    return {"cluster_id": watch.cluster, "members": members, "prefixes": prefixes}
+    quotas = [told(row) for row in found.quotas]
+    return {"cluster_id": watch.cluster, "members": members, "prefixes": prefixes, "quotas": quotas}
 
 
 def _title(watch: Watch, found: Frame) -> str:

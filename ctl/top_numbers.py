@@ -86,11 +86,33 @@ class MemberRow(NamedTuple):
     actors: tuple[ActorRow, ...]
 
 
+class QuotaRow(NamedTuple):
+    """A prefix that has a quota; a most of 0: any. `refused`: requests a second, as one member sees them."""
+
+    prefix: str
+    keys: int
+    keys_max: int
+    bytes_used: int
+    bytes_max: int
+    requests_max: int
+    refused: float | None
+
+    @property
+    def share(self) -> float:
+        """How much of it is used, of what is used most."""
+        shares = [used / most for used, most in ((self.keys, self.keys_max), (self.bytes_used, self.bytes_max)) if most]
+        return max(shares, default=0.0)
+
+
 class Frame(NamedTuple):
-    """`prefixes`: (prefix, requests a second) over all members, the hottest first."""
+    """`prefixes`: (prefix, requests a second) over all members, the hottest first.
+
+    `quotas`: first those that refuse most, then the fullest.
+    """
 
     members: tuple[MemberRow, ...]
     prefixes: tuple[tuple[str, float], ...]
+    quotas: tuple[QuotaRow, ...] = ()
 
 
 class _Told:
@@ -170,14 +192,35 @@ def frame(before: Mapping[str, Seen], now: Sequence[Seen]) -> Frame:
     """`before`: what was seen at each endpoint the time before."""
     hot: dict[str, float] = defaultdict(float)
     rows = []
+    newest: tuple[int, tuple[QuotaRow, ...]] = (-1, ())
     for seen in now:
         pair = _Pair(before.get(seen.endpoint), seen)
         rows.append(_row(seen, pair))
+        if seen.answer is not None and rows[-1].applied > newest[0]:
+            newest = rows[-1].applied, _quotas(pair)
         for actor, name, label in pair.now.numbers:
             if name == "hot":
                 hot[label] += pair.rate(actor, name, label) or 0.0
     hottest = sorted(((rate, prefix) for prefix, rate in hot.items() if rate > 0), reverse=True)
-    return Frame(tuple(rows), tuple((prefix, rate) for rate, prefix in hottest[:PREFIXES_MAX]))
+    return Frame(tuple(rows), tuple((prefix, rate) for rate, prefix in hottest[:PREFIXES_MAX]), newest[1])
+
+
+def _quotas(pair: _Pair) -> tuple[QuotaRow, ...]:
+    number = pair.now.number
+    rows = [
+        QuotaRow(
+            prefix=prefix,
+            keys=number("storage", "quota keys", prefix),
+            keys_max=number("storage", "quota keys max", prefix),
+            bytes_used=number("storage", "quota bytes", prefix),
+            bytes_max=number("storage", "quota bytes max", prefix),
+            requests_max=number("storage", "quota requests max", prefix),
+            refused=pair.rate("storage", "quota refused", prefix),
+        )
+        for actor, name, prefix in pair.now.numbers
+        if (actor, name) == ("storage", "quota keys")
+    ]
+    return tuple(sorted(rows, key=lambda row: (-(row.refused or 0.0), -row.share, row.prefix))[:PREFIXES_MAX])
 
 
 def _row(seen: Seen, pair: _Pair) -> MemberRow:

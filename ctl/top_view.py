@@ -55,6 +55,7 @@ def view(frame: Frame, names: Mapping[int, str], title: str) -> Group:
         _load(up, names),
         _bold("Hottest prefixes (sampled)"),
         _prefixes(frame),
+        *((_bold("Quotas"), _quotas(frame)) if frame.quotas else ()),
         _bold("Actors (CPU, memory, share of the time it was busy)"),
         _actors(up, names),
     )
@@ -131,6 +132,21 @@ def _prefixes(frame: Frame) -> Table:
     table = _table(("PREFIX", "REQUESTS/s"), 1)
     for prefix, rate in frame.prefixes:
         table.add_row(Text(printable(prefix)), _rate(rate))
+    return table
+
+
+def _quotas(frame: Frame) -> Table:
+    table = _table(("PREFIX", "KEYS", "MAX", "BYTES", "MAX", "MAX REQUESTS/s", "REFUSED/s"), 1)
+    for row in frame.quotas:
+        table.add_row(
+            Text(printable(row.prefix) or '""'),
+            str(row.keys),
+            str(row.keys_max or "-"),
+            size(row.bytes_used),
+            size(row.bytes_max) if row.bytes_max else "-",
+            str(row.requests_max or "-"),
+            Text(_rate(row.refused), style="bold red" if row.refused else ""),
+        )
     return table
 
 

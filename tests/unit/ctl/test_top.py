@@ -88,3 +88,24 @@ def test_a_frame_is_drawn_as_text_with_members_that_are_down() -> None:
 
 def test_a_key_cannot_move_the_cursor() -> None:
     assert printable("a\x1b[2J\n/é") == "a\\x1b[2J\\x0a/é"
+
+
+def test_quotas_that_refuse_come_first_and_then_the_fullest() -> None:
+    """As the member tells that has applied most; without any there is no such table."""
+
+    def told(at: int, applied: int, **refused: int) -> Seen:
+        names = ("quota keys", "quota keys max", "quota bytes", "quota bytes max", "quota requests max")
+        numbers = {"half": (5, 10, 50, 0, 0), "full": (1, 0, 10, 10, 0), "hasty|": (1, 0, 9, 0, 20)}
+        values = [(name, prefix, n) for prefix, row in numbers.items() for name, n in zip(names, row, strict=True)]
+        values += [("quota refused", prefix, refused.get(prefix.strip("|"), 0)) for prefix in numbers]
+        answer = LookAnswer((("raft", (("applied", "", applied),)), ("storage", tuple(values))))
+        return Seen(f"a:{applied}", at, 7, answer)
+
+    before = {"a:9": told(0, 9), "a:8": told(0, 8)}
+    shown = frame(before, [told(2 * SECOND, 8, half=99), told(2 * SECOND, 9, hasty=30)])
+    assert [(row.prefix, row.refused) for row in shown.quotas] == [("hasty|", 15.0), ("full", 0.0), ("half", 0.0)]
+    lines = plain(shown, {}, "title").splitlines()
+    at = lines.index("Quotas")
+    assert lines[at + 1].split() == ["PREFIX", "KEYS", "MAX", "BYTES", "MAX", "MAX", "REQUESTS/s", "REFUSED/s"]
+    assert lines[at + 2].split() == ["hasty|", "1", "-", "9", "B", "-", "20", "15"]
+    assert "Quotas" not in plain(frame({}, [seen(SECOND, writes=1)]), {}, "title")
