@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.harness import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+settings.register_profile("zkv", deadline=None)
+settings.load_profile("zkv")  # no test fails for a busy machine
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAGIC = b"zkvsnap\x01"
 RECORD_BYTES_MAX = 1 << 30
 """A record announced to be larger is damage, and no reason to make room for it."""
+_BBOLT = bytes(8)
+"""How a file of etcd's begins, with the number of its first page."""
 DIGEST_BYTES = 32
 PAGE_BYTES = 512
 _EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
@@ -101,7 +103,10 @@ class SnapshotReader:
         self._check_digest = check_digest
         self.summary: Summary | None = None
         self.sha256 = ""
-        if self._read(len(MAGIC)) != MAGIC:
+        magic = self._read(len(MAGIC))
+        if magic == _BBOLT:
+            raise CorruptionError("it is no snapshot of zkv: if it is etcd's, use zkv snapshot import-etcd")
+        if magic != MAGIC:
             raise CorruptionError("it is no snapshot of zkv, or of a newer version")
 
     def __iter__(self) -> Iterator[Pairs]:

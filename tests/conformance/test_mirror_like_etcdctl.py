@@ -157,3 +157,22 @@ def test_the_destination_may_ask_who_comes(pairs: tuple[Pair, Pair], tmp_path: P
         running = pair.here.start(f"make-mirror --dest-user root --dest-password pw {closed.endpoints[0]}")
         wait_until(lambda: there.do("--user root:pw get a").stdout == "a\n1\n", "a is mirrored", WAIT_S)
         running.end(signal.SIGTERM)
+
+
+def test_the_destination_may_ask_for_a_certificate(pairs: tuple[Pair, Pair], tmp_path: Path) -> None:
+    """--dest-cacert, --dest-cert and --dest-key are for it alone; without them nothing gets there."""
+    pair, _ = pairs
+    with LocalCluster(1, data_dir=tmp_path / "shut", certificates=True) as shut, shut.client() as there:
+        pair.here.do("put a 1")
+        pki = shut.pki
+        ca = f"--dest-cacert {pki}/ca.pem"
+        refused = pair.here.run(f"--command-timeout 2s --dial-timeout 2s make-mirror {ca} {shut.endpoints[0]}")
+        assert refused.code == 1, refused.stderr
+        running = pair.here.start(
+            f"make-mirror {ca} --dest-cert {pki}/client.pem --dest-key {pki}/client-key.pem {shut.endpoints[0]}"
+        )
+        wait_until(lambda: there.get("a") is not None, "a is mirrored", WAIT_S)
+        pair.here.do("put b 2")
+        wait_until(lambda: there.get("b") is not None, "what comes is mirrored, too", WAIT_S)
+        running.end(signal.SIGTERM)
+        assert not refused.stdout

@@ -106,6 +106,8 @@ def test_etcd_restores_what_zkv_holds_and_zkv_takes_it_back(tmp_path: Path) -> N
         [program, "snapshot", "status", tmp_path / "etcd.db", "-w", "json"], capture_output=True, check=True, timeout=60
     )
     assert json.loads(status.stdout)["revision"] == revision
+    taken_for_ours = zkv_command(f"snapshot restore {tmp_path}/etcd.db --data-dir {tmp_path}/none")
+    assert "use zkv snapshot import-etcd" in taken_for_ours.stderr
     etcd = EtcdCluster(tmp_path, nodes=1, extra=CHEAP)
     (node,) = etcd.nodes
     subprocess.run(
@@ -155,7 +157,7 @@ def test_any_buckets_that_are_written_are_read(tmp_path: Path) -> None:
 
 def test_what_is_no_snapshot_of_zkv_is_refused(tmp_path: Path) -> None:
     """And leaves no file."""
-    (tmp_path / "foreign").write_bytes(bytes(8192))
+    (tmp_path / "foreign").write_bytes(b"x" * 8192)
     refused = zkv_command(f"snapshot export-etcd {tmp_path}/foreign {tmp_path}/out.db")
     assert (refused.code, refused.stderr) == (
         1,
