@@ -93,6 +93,8 @@ class GrpcGateway:
         self.limits = limits
         self.connections: set[Arriving | Connected] = set()
         self.sockets: dict[Connection, Connected] = {}
+        self.turning_away = 0
+        """Connections that are being told that they are too many."""
         self._web = web
         self._close_by: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -246,8 +248,9 @@ class Arriving(asyncio.Protocol):
         error = gateway.desk.asking.shares.connect(share, self._transport, monotonic_ms())
         if error is None:
             return True
-        if sum(each.turned_away is not None for each in gateway.connections) >= TURNED_AWAY_MAX:
+        if gateway.turning_away >= TURNED_AWAY_MAX:
             return False
+        gateway.turning_away += 1
         self.turned_away = TurnedAway(error, gateway.desk.dirty)
         return True
 
@@ -270,7 +273,9 @@ class Arriving(asyncio.Protocol):
 
     def uncount(self) -> None:
         """Its client has one connection less."""
-        if self._peer.share is not None:
+        if self.turned_away is not None:
+            self._gateway.turning_away -= 1
+        elif self._peer.share is not None:
             self._peer.share.connections.pop(self._transport, None)
 
     def tick(self, now: int) -> None:

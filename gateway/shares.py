@@ -58,7 +58,7 @@ class Share:
 
     __slots__ = (
         "at", "bytes", "connections", "credit", "granting", "leases", "look_at", "looking", "name", "passwords",
-        "streams", "warn_at", "watches",
+        "rest_until", "streams", "warn_at", "watches",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -74,6 +74,7 @@ class Share:
         self.looking = False
         self.look_at = 0
         self.connections: dict[Hashable, None] = {}  # the oldest come first
+        self.rest_until = 0  # before that they are not looked at for one that is too many
         self.warn_at = 0
 
     @property
@@ -181,15 +182,24 @@ class Shares:
         """`is_there`: where nobody tells when one goes; near the limit the oldest are looked at."""
         most = self._connections_max
         if is_there is not None and 8 * len(share.connections) >= 7 * most:
-            held = len(share.connections)
-            for other in list(_first(share.connections, LOOKED_AT_LIMIT if held >= most else LOOKED_AT)):
-                del share.connections[other]
-                if is_there(other):
-                    share.connections[other] = None
+            self._look_at_connections(share, now, is_there)
         if len(share.connections) >= most:
             return self.refused(share, "connections", RETRY_MS, now)
         share.connections[connection] = None
         return None
+
+    def _look_at_connections(self, share: Share, now: int, is_there: Callable[[Any], bool]) -> None:
+        """At a few of the oldest; at the limit at more, but not for everybody who knocks there."""
+        number = LOOKED_AT
+        if len(share.connections) >= self._connections_max:
+            if now < share.rest_until:
+                return
+            share.rest_until = now + REST_MS
+            number = LOOKED_AT_LIMIT
+        for other in _first(share.connections, number):
+            del share.connections[other]
+            if is_there(other):
+                share.connections[other] = None
 
     def refused(self, share: Share, limit: str, retry_ms: int, now: int) -> LimitExceeded:
         self.counts[limit] += 1
@@ -205,6 +215,7 @@ class Shares:
 LOOKED_AT: Final = 4
 LOOKED_AT_LIMIT: Final = 64
 """Connections that are looked at for one that comes near the limit, and at it."""
+REST_MS: Final = 50
 LEASES_LOOKED_AT: Final = 512
 """Leases that are asked about at once."""
 

@@ -156,3 +156,21 @@ def test_streams_never_ended_and_bodies_beyond_the_limit_cost_their_calls_only(c
     assert wire.goaway_code(frames) is None
     assert pss_bytes(process) - before < GROWTH_MAX
     stranger.close()
+
+
+def test_connections_that_never_finish_a_word_keep_nobody_out(cluster: LocalCluster) -> None:
+    """A thousand at once, silent, or with half of HTTP/2's first words, or half a head of HTTP/1.1."""
+    process = process_of(cluster)
+    before = pss_bytes(process)
+    host, port = cluster.etcd_endpoints[0].removeprefix("http://").split(":")
+    words_said = (b"", wire.GREETING[:10], b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Le")
+    with contextlib.ExitStack() as stack:
+        for number in range(1_000):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), 30))
+            connection.sendall(words_said[number % 3])
+        polite = Stranger(cluster)
+        polite.say(wire.GREETING + call(1, message(b"\x0a\x01k\x12\x01v")))
+        assert any(each.kind == words.DATA and each.payload for each in polite.hear(words.DATA))
+        polite.close()
+        assert pss_bytes(process) - before < GROWTH_MAX
+    assert process_of(cluster) == process

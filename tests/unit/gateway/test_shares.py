@@ -8,7 +8,7 @@ from zkv import errors
 from zkv.gateway import shares as limits_of
 from zkv.gateway.doors import PLAIN_DOOR
 from zkv.gateway.roster import RECHECK_MS, Roster
-from zkv.gateway.shares import ADDRESS, MESSAGE_BYTES, USER, Leases, Shares
+from zkv.gateway.shares import ADDRESS, LOOKED_AT_LIMIT, MESSAGE_BYTES, USER, Leases, Shares
 from zkv.limits import Limits
 
 if TYPE_CHECKING:
@@ -217,6 +217,19 @@ def test_connections_that_are_gone_make_room() -> None:
     assert callers.speaks(200, 0) == "connections"
     assert callers.speaks(201, 0, address="10.0.0.8") == "address 10.0.0.8"
     assert callers.speaks(60, 0) == "address 10.0.0.7", "who was there is there"
+
+
+def test_who_knocks_at_his_limit_again_and_again_costs_little() -> None:
+    """Others' connections are not looked at for each message of his."""
+    callers = Callers(1_000)
+    for name in range(1_000):
+        assert callers.speaks(name, 0) == "address 10.0.0.7"
+    callers.looked = 0
+    for knock in range(10_000):
+        assert callers.speaks(2_000 + knock, knock // 100) == "connections"
+    assert callers.looked <= 3 * LOOKED_AT_LIMIT
+    callers.gone = {b"7"}
+    assert any(callers.speaks(2_000, later) == "address 10.0.0.7" for later in range(200, 2_000))
 
 
 def test_a_routing_id_that_is_anothers_by_now_counts_for_him() -> None:
