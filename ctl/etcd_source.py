@@ -140,6 +140,20 @@ class EtcdSource:
             "Lease/LeaseTimeToLive", pb.LeaseTimeToLiveRequest(ID=lease, keys=keys), pb.LeaseTimeToLiveResponse
         )
 
+    # --- users ---
+
+    def roles(self) -> dict[str, list[Any]]:
+        """Each with its permissions."""
+        names = self._call("Auth/RoleList", pb.AuthRoleListRequest(), pb.AuthRoleListResponse).roles
+        asked = (pb.AuthRoleGetRequest(role=name) for name in names)
+        return {each.role: list(self._call("Auth/RoleGet", each, pb.AuthRoleGetResponse).perm) for each in asked}
+
+    def users(self) -> dict[str, list[str]]:
+        """Each with the names of its roles."""
+        names = self._call("Auth/UserList", pb.AuthUserListRequest(), pb.AuthUserListResponse).users
+        asked = (pb.AuthUserGetRequest(name=name) for name in names)
+        return {each.name: list(self._call("Auth/UserGet", each, pb.AuthUserGetResponse).roles) for each in asked}
+
     # --- calls ---
 
     def _noted(self, answer: Any) -> Any:

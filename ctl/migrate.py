@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from zkv.client.client import Client
+    from zkv.ctl.etcd_source import EtcdSource
     from zkv.ctl.migration import Told
 
 TXN_OPS_MIN = 2
@@ -94,6 +96,8 @@ def _migrate(call: Call) -> int:
         ended_by_signals(),
     ):
         source.revision()  # an address that is wrong shows now
+        if values.is_on("users"):
+            _take_users(call, source, client)
         migration = Migration(source, client, prefix, txn_ops, screen)
         try:
             migration.begin(overwrite=values.is_on("overwrite"))
@@ -110,6 +114,16 @@ def _migrate(call: Call) -> int:
             return 0
     call.out.write(f"{keys} keys are the same in etcd and zkv, as of revision {revision} of etcd: cut over\n".encode())
     return 0
+
+
+def _take_users(call: Call, source: EtcdSource, client: Client) -> None:
+    from zkv.ctl.migration_users import take_users
+
+    taken = take_users(source, client)
+    call.complain(f"{taken.users} users and {taken.roles} roles of etcd are in zkv")
+    if taken.new_users:
+        names = ", ".join(taken.new_users)
+        call.complain(f"nobody knows the passwords of these yet, set them by zkv user passwd: {names}")
 
 
 MIGRATE = Command(
@@ -141,5 +155,6 @@ zkv migrate --from https://10.0.0.1:2379 --from-cacert ca.pem --from-user root:p
         switch("once", "bring zkv up to date, compare both sides, and end the migration"),
         switch("overwrite", "begin though zkv holds keys there: they are made to be as in etcd, or deleted"),
         Flag("prefix", "text", "", "keys with this prefix only"),
+        switch("users", "take over roles, and users without their passwords, too: etcd does not tell those"),
     ),
 )

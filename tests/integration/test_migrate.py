@@ -15,6 +15,7 @@ import pytest
 from tests.harness.etcd import EtcdCluster, binary
 from tests.harness.restoring import zkv_command
 from zkv.ctl.migration import MARKS
+from zkv.errors import AuthFailed
 from zkv.testing import LocalCluster
 
 if TYPE_CHECKING:
@@ -280,6 +281,39 @@ def test_etcd_may_ask_for_certificate_and_password(tmp_path: Path, zkv_cluster: 
             wait_until(lambda: held(kv).get(b"a") == (b"2", int(lease, 16)))
         done = zkv_command(f"{line} --from-user root:pw", zkv_cluster.endpoints[0])
         assert done.code == 0, done.stderr
+
+
+def test_users_and_roles_come_over_without_their_passwords(source: Source, zkv_cluster: LocalCluster) -> None:
+    """When asked for; again they are only given what they lack, and who comes has to be given a password."""
+    for line in (
+        "user add alice:secret", "user add bob:secret", "role add r", "role add empty", "user grant-role alice r",
+        "role grant-permission r readwrite a", "role grant-permission r read p --prefix",
+        "role grant-permission r write z --from-key",
+    ):  # fmt: skip
+        source.etcd.ctl(*line.split())
+    for made in (", set them by zkv user passwd: alice, bob\n", ""):
+        done = zkv_command(f"migrate --from {source.url} --once --users", zkv_cluster.endpoints[0])
+        assert done.code == 0, done.stderr
+        assert "2 users and 2 roles of etcd are in zkv\n" in done.stderr
+        assert made in done.stderr
+    assert "passwd" not in done.stderr
+    with zkv_cluster.client() as kv:
+        assert kv.users().names == ("alice", "bob")
+        assert (kv.user_get("alice").roles, kv.user_get("bob").roles) == (("r",), ())
+        found = {(each.key, each.range_end, each.kind) for each in kv.role_get("r").permissions}
+        assert found == {(b"a", b"", "readwrite"), (b"p", b"q", "read"), (b"z", b"\0", "write")}
+        assert kv.role_get("empty").permissions == ()
+        kv.user_add("root", "pw")
+        kv.role_add("root")
+        kv.user_grant_role("root", "root")
+        kv.auth_enable()
+    with zkv_cluster.client(user="alice", password="secret") as alice, pytest.raises(AuthFailed):
+        alice.get("a")
+    with zkv_cluster.client(user="root", password="pw") as root:
+        root.user_change_password("alice", "new")
+        with zkv_cluster.client(user="alice", password="new") as alice:
+            alice.put("a", "1")
+        root.auth_disable()
 
 
 def test_wrong_words_are_told_at_once(source: Source, zkv_cluster: LocalCluster) -> None:
