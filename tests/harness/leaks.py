@@ -31,11 +31,11 @@ class Leftovers(NamedTuple):
     socket_files: frozenset[str] = frozenset()
 
     def since(self, before: Leftovers) -> Leftovers:
-        return Leftovers(
-            self.processes - before.processes,
-            self.sockets - before.sockets,
-            self.socket_files - before.socket_files,
-        )
+        """A node that was there before may still have been starting: what it has bound since, beside what it had
+        bound, is no leftover."""
+        homes = {os.path.dirname(each) for each in before.socket_files}
+        files = {each for each in self.socket_files - before.socket_files if os.path.dirname(each) not in homes}
+        return Leftovers(self.processes - before.processes, self.sockets - before.sockets, frozenset(files))
 
     def __str__(self) -> str:
         lines = [f"process {pid}: {title}" for pid, title in sorted(self.processes)]

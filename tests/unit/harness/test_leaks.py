@@ -41,3 +41,11 @@ def test_a_socket_file_is_seen_after_its_socket_is_closed(temporary_directory: P
     assert leaks.look(temporary_directory).since(before).socket_files == {str(path)}
     path.unlink()
     assert not leaks.look(temporary_directory).since(before).socket_files
+
+
+def test_what_a_node_of_before_binds_late_is_no_leftover() -> None:
+    """A socket file in a directory of its own is one."""
+    before = leaks.Leftovers(socket_files=frozenset({"/t/run-1/raft.sock"}))
+    late, new = "/t/run-1/insight.sock", "/t/run-2/raft.sock"
+    after = leaks.Leftovers(socket_files=before.socket_files | {late, new})
+    assert after.since(before) == leaks.Leftovers(socket_files=frozenset({new}))
