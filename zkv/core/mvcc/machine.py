@@ -290,14 +290,13 @@ class StateMachine:
             if book.enabled and (refusal := self._refusal(group.caller, op, fields)) is not None:
                 parts.append(failed(request, refusal, store.revision))  # not remembered: it may be allowed when retried
                 continue
-            if (
-                op == _OP_PUT
-                and _is_plain(fields)
-                and not self.alarms.any
-                and not (quotas.any and quotas.cover(fields[0]))
-            ):
-                part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
-                if session is not None:
+            if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
+                refused = store.refusal_of(fields[0], fields[1], now) if quotas.any else None
+                if refused is None:
+                    part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
+                else:
+                    part = failed(request, refused, store.revision)
+                if session is not None and not isinstance(refused, errors.OverRate):
                     session.remember(request, part, store.revision, limits)
                 parts.append(part)
                 continue

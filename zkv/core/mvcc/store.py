@@ -17,7 +17,7 @@ far (as of `revision` + 1), as in etcd (mvcc.storeTxnWrite.Range).
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from zkv.core.mvcc import layout
@@ -25,7 +25,7 @@ from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVEN
 from zkv.core.mvcc.leases import MISSING, Leases
 from zkv.core.mvcc.quotas import Quotas
 from zkv.core.mvcc.ranges import Past, Present, answer, passes
-from zkv.errors import Compacted, FutureRevision, KeyNotFound, RangeTooLarge
+from zkv.errors import Compacted, FutureRevision, KeyNotFound, OverQuota, OverRate, RangeTooLarge
 from zkv.wire.messages import DeleteRangeAnswer, Event, KeyValue, Put, PutAnswer, Range, RangeAnswer
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Engine
     from zkv.limits import Limits
     from zkv.wire.messages import DeleteRange
+
+_SOME_HEAD: Final = bytes(CURRENT_HEAD_BYTES)
 
 
 class Store:
@@ -241,10 +243,23 @@ class Store:
             self._events_now.append(Event(False, kv, previous if self.want_prev_kv else None))
         return PutAnswer(previous if prev_kv else None, lease if ttl else 0)
 
+    def refusal_of(self, key: bytes, value: bytes, now: int) -> OverQuota | OverRate | None:
+        """What policies say to a `put_plain` that is done next if they say nothing."""
+        quotas = self.quotas
+        if quotas.cover(key) is None:
+            return None
+        quotas.note(key, self.current(key), _SOME_HEAD + value)
+        try:
+            quotas.settle(now)
+        except (OverQuota, OverRate) as refusal:
+            quotas.cancel()
+            return refusal
+        return None
+
     def put_plain(self, key: bytes, value: bytes) -> int:
         """`begin`, `put` without any option, and `end` in one: the request that is made most, and cannot fail.
 
-        Of a key that no policy covers (`quotas`). Returns its revision.
+        Policies have been asked (`refusal_of`). Returns its revision.
         """
         pending, fetched = self.pending, self.fetched
         if key in pending:
