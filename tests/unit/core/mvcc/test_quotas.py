@@ -288,6 +288,10 @@ def test_a_lease_is_granted_its_end_whatever_the_rate() -> None:
     assert isinstance(feeder.ask(m.DeleteRange(b"a"))[0], errors.OverRate)
     assert not isinstance(feeder.ask(m.LeaseRevoke(7))[0], Exception)
     assert feeder.read(m.Range(b"a"))[2] == 0
+    feeder.ask(m.QuotaSet(b"a", requests_max=1), m.LeaseGrant(1, 8), m.Put(b"a", b"", 8))
+    until = feeder.machine.store.leases.check(8).until
+    assert feeder.ask(m.DeleteRange(b"a"), m.LeaseExpire(1, ((8, until),)))[1] == ()
+    assert feeder.read(m.Range(b"a"))[2] == 0
 
 
 def test_a_write_that_came_too_early_is_done_when_it_comes_again() -> None:
@@ -303,6 +307,10 @@ def test_a_write_that_came_too_early_is_done_when_it_comes_again() -> None:
     feeder.time = 250
     assert feeder.ask(m.Put(b"a", b"4"), session=name, first=5)[0] == (None, 0)
     assert feeder.read(m.Range(b"a"))[0][0][3] == 5
+    txn = m.Txn((), ((int(m.Op.PUT), m.Put(b"a", b"6")),), ())
+    assert isinstance(feeder.ask(txn, session=name, first=6)[0], errors.OverRate)
+    feeder.time = 500
+    assert feeder.ask(txn, session=name, first=6)[0][0] is True
 
 
 def test_what_was_refused_for_its_quota_is_remembered_so() -> None:
