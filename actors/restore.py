@@ -19,7 +19,8 @@ before anything is made.
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import secrets
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,20 +120,24 @@ def new_home(config: NodeConfig) -> tuple[Path, Identity]:
 def being_made(target: Path, identity: Identity) -> Iterator[tuple[RocksEngine, Path]]:
     """An empty store to fill, and room beside it; all of it becomes `target` at the end, and nothing if that fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        staging = Path(scratch) / "data"
-        member_dir = staging / "member"
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    staging = scratch / "data"
+    member_dir = staging / "member"
+    try:  # before it is there: a signal may come at any moment
+        scratch.mkdir(mode=0o700)
         (member_dir / "wal").mkdir(mode=0o700, parents=True)
         for made in (staging, member_dir):
             made.chmod(0o700)
         engine = RocksEngine(member_dir / "snap" / "db")
         try:
-            yield engine, Path(scratch)
+            yield engine, scratch
             engine.flush()
         finally:
             engine.close()
         datadir.write_identity(member_dir / "identity", identity)
         staging.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     sync_directory(target.parent)
 
 

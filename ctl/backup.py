@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zkv.ctl.command import Call, Command
+from zkv.ctl.lasting import INTERRUPTED, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag
 from zkv.ctl.progress import Progress
 from zkv.errors import ConfigError, CorruptionError, DiskError
@@ -16,7 +17,7 @@ def _backup(call: Call) -> int:
         if not value:
             raise CommandError(f"backup needs --{flag}", EXIT_BAD_ARGS)
     try:
-        with Progress(0, "B", "backing up") as bar:
+        with ended_by_signals(INTERRUPTED), Progress(0, "B", "backing up") as bar:
             made = recover.back_up(data_dir, backup_dir, progress=bar.show)
     except ConfigError as error:
         raise CommandError(error.detail) from None

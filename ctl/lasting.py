@@ -37,6 +37,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_BY_SIGNAL = 255
 
 
+INTERRUPTED = "interrupted: nothing half-made is left"
+"""Of what is made beside its place and put there when it is complete."""
+
+
 class Ended(BaseException):
     """A signal asked us to end."""
 
@@ -85,10 +89,11 @@ def heed_not(_signum: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals(said: str = "context canceled") -> Iterator[None]:
     """The first signal raises Ended; it alone, so that further ones do not break off what is then done.
 
-    Raises CommandError for an Ended that nobody has made something of: what was asked for had not been done yet.
+    Raises CommandError, which says this, for an Ended that nobody has made something of: what was asked for had not
+    been done yet.
     """
     is_over = False
 
@@ -102,7 +107,7 @@ def ended_by_signals() -> Iterator[None]:
         with handling(end):
             yield
     except Ended:
-        raise CommandError("context canceled") from None
+        raise CommandError(said) from None
 
 
 class Passing:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 EXIT_INTERRUPTED = 130
-HOUSEWORK = ("snapshot ", "compaction", "defrag")
+HOUSEWORK = frozenset({"snapshot", "compaction", "defrag"})
 HOUSEWORK_NICENESS = 10
 EXIT_BROKEN_PIPE = 141
 
@@ -234,7 +234,7 @@ def _tell_flags(values: Values, streams: Streams) -> None:
 def _yield_to_members(arguments: Sequence[str]) -> None:
     """Who looks after whole stores can wait, and a member on the same machine cannot."""
     with contextlib.suppress(UsageError):
-        if find(arguments)[0].startswith(HOUSEWORK):
+        if find(arguments)[0].partition(" ")[0] in HOUSEWORK:
             os.nice(HOUSEWORK_NICENESS)
 
 
@@ -249,7 +249,7 @@ def main() -> NoReturn:
         from zkv.ctl.secrets import hide
 
         hide(sys.argv[1:])
-    if "snapshot" in sys.argv[1:]:
+    if not HOUSEWORK.isdisjoint(sys.argv[1:]):
         _yield_to_members(sys.argv[1:])
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()  # it may have been closed by who started us
     code = run(sys.argv[1:], Streams(stdin, sys.stdout.buffer, sys.stderr.buffer), os.environ)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.ctl.command import Call, Command
 from zkv.ctl.connection import answer_of
+from zkv.ctl.lasting import INTERRUPTED, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag
 from zkv.ctl.progress import Progress
 from zkv.ctl.snapshot import BUMP
@@ -42,10 +43,11 @@ def _recover(call: Call) -> int:
     new = values.text("new-data-dir")
     if new and os.path.lexists(new):
         raise CommandError(f'data-dir "{new}" exists')
-    if directories:
-        _of_directories(call, directories, new)
-    else:
-        _of_endpoints(call, values.list("endpoints"), new)
+    with ended_by_signals(INTERRUPTED):
+        if directories:
+            _of_directories(call, directories, new)
+        else:
+            _of_endpoints(call, values.list("endpoints"), new)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.ctl.command import Call, Command
+from zkv.ctl.lasting import INTERRUPTED, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.ctl.progress import Progress
 from zkv.errors import ConfigError, CorruptionError
@@ -40,7 +41,7 @@ def _save(call: Call) -> int:
         raise CommandError(text, EXIT_MANY_ENDPOINTS)
     part = path.with_name(f"{path.name}.part")
     try:
-        with call.connect() as connection:
+        with ended_by_signals(INTERRUPTED), call.connect() as connection:
             download(connection, part)
         part.rename(path)
         sync_directory(path.parent)
@@ -154,7 +155,7 @@ def _restore(call: Call) -> int:
     from zkv.actors.restore import restore
 
     path = one_file(call, "restore")
-    with explained(path, "restore"):
+    with ended_by_signals(INTERRUPTED), explained(path, "restore"):
         new = new_cluster(call.values)
         size = 0 if path.is_dir() else path.stat().st_size
         with Progress(size, "B", "restoring") as bar:

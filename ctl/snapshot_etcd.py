@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from zkv.ctl.command import Call, Command
+from zkv.ctl.lasting import INTERRUPTED, ended_by_signals
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, switch
 from zkv.ctl.progress import Progress
 from zkv.ctl.snapshot import RESTORE_FLAGS, explained, new_cluster, one_file, tell_restored
@@ -17,7 +18,7 @@ def _import(call: Call) -> int:
     from zkv.ctl.etcd_snapshot import EtcdSnapshot
 
     path = one_file(call, "import-etcd")
-    with explained(path, "import"), path.open("rb") as file:
+    with ended_by_signals(INTERRUPTED), explained(path, "import"), path.open("rb") as file:
         new = new_cluster(call.values)
         with Progress(2 * path.stat().st_size, "B", "checking") as bar:
             source = EtcdSnapshot(file.fileno(), check_digest=new.check_digest, progress=bar.show)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.harness.agreement import same_on_all
+from tests.harness.lasting import Running
 from tests.harness.processes import wait_until
 from tests.harness.restoring import restored, zkv_command
 from tests.harness.writers import Writers
@@ -185,6 +189,33 @@ def test_what_is_damaged_or_in_the_way_is_refused_before_anything_is_written(tmp
     shutil.rmtree(tmp_path / "data")
     left = {entry.name for entry in tmp_path.iterdir()}
     assert left == {"backup", "cut", "shorter", "foreign", "empty", "bent", "digest"}
+
+
+def test_a_save_or_a_restore_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    """By Ctrl-C, by kill, or by a terminal that goes: one line, another exit code than 0, and it can be done again."""
+    with LocalCluster(1) as cluster, cluster.client() as kv:
+        for number in range(40):
+            kv.put(f"k{number}", random.Random(number).randbytes(1 << 20))
+        path, home = tmp_path / "backup", tmp_path / "home"
+        home.mkdir()
+        for round_, signum in enumerate((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+            line = ["snapshot", "save", str(home / "backup"), "--endpoints", cluster.endpoints[0]]
+            _interrupt(line, home, tmp_path / f"save{round_}", signum)
+        saved(cluster, path)
+    for round_, signum in enumerate((signal.SIGINT, signal.SIGTERM)):
+        _interrupt(
+            ["snapshot", "restore", str(path), "--data-dir", str(home / "data")], home, tmp_path / f"{round_}", signum
+        )
+    assert zkv_command(f"snapshot restore {path} --data-dir {home}/data").code == 0
+
+
+def _interrupt(line: list[str], home: Path, output: Path, signum: signal.Signals) -> None:
+    """As soon as it has begun to write anything there."""
+    running = Running([sys.executable, "-m", "zkv.ctl.main", *line], output, {})
+    wait_until(lambda: any(home.iterdir()), "it has begun")
+    done = running.end(signum)
+    assert (done.code, done.stdout, done.stderr) == (1, "", "Error: interrupted: nothing half-made is left\n")
+    assert not list(home.iterdir())
 
 
 def test_status_tells_what_is_in_a_snapshot(tmp_path: Path) -> None:
