@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from zkv.core.mvcc.machine import StateMachine
     from zkv.gauges import Value
 
-REST_MS = 10
-HASTE_MS = 20_000
+REST_MS = 20
+HASTE_MS = 1_000
 """With each time that a compaction has lasted so long, the rests are a millisecond shorter."""
 
 
