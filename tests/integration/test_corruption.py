@@ -12,8 +12,10 @@ from tests.harness.ctl import Step, play_zkv
 from tests.harness.damage import change_current, change_value, change_version, flip, flip_last_frame, flip_tables
 from tests.harness.processes import alive, wait_until
 from tests.harness.writers import Writers
-from zkv.errors import Corrupt
-from zkv.testing import LocalCluster
+from zkv.actors import datadir, join
+from zkv.config import NodeConfig
+from zkv.errors import ConfigError, Corrupt
+from zkv.testing import LocalCluster, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,3 +202,25 @@ def test_a_refill_without_the_others_touches_nothing(tmp_path: Path) -> None:
         (tmp_path / "n1" / "member" / "refill").unlink()
         cluster.start(0)
         assert kv.get("a") is not None
+
+
+def test_a_refill_waits_where_the_others_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for one while the cluster is down has not lost the last good copy by that."""
+    monkeypatch.setattr(join, "PATIENCE_MS", 1_000)
+    urls = [f"tcp://127.0.0.1:{port}" for port in free_ports(2)]
+    config = NodeConfig(
+        name="n1",
+        data_dir=str(tmp_path / "data"),
+        initial_cluster=f"n1={urls[0]},n2={urls[1]}",
+        initial_advertise_peer_urls=(urls[0],),
+        listen_peer_urls=(urls[0],),
+    )
+    member = tmp_path / "data" / "member"
+    with datadir.opened(config):
+        (member / "snap" / "db").write_text("data")
+    assert play_zkv("", Step(f"member refill --data-dir {tmp_path}/data")).code == 0
+    with pytest.raises(ConfigError, match="its data are left as they are"), datadir.opened(config):
+        pass
+    assert (member / "snap" / "db").read_text() == "data"
+    assert (member / "refill").exists()
+    assert not (member / "refilled-from").exists()
