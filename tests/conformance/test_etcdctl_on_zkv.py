@@ -127,11 +127,13 @@ READ_IN_ALARM = [
     *each_format("endpoint health"),
     Step("get a"),
     Step("get a --consistency s"),
-    txn("", "get a", ""),
     Step("del nothing"),
     Step("compact 2"),
 ]
-"""Where it is space that is missing. What may be corrupt, zkv does not show (etcd does)."""
+"""Where it is space that is missing. What may be corrupt, zkv does not show (etcd does).
+
+No txn that only reads: etcd 3.5.1 refuses it as long as its file is over the quota, and that goes by its pages.
+"""
 CORRUPTED = [
     Step("put a 1"),
     Step(SET, "CORRUPT"),

@@ -277,6 +277,8 @@ class StateMachine:
                 answered = session.answers
                 if request in answered:
                     parts.append(answered[request])
+                    if _is_physical(op, fields):
+                        compaction = store.compacted  # who asks again waits as well
                     continue
                 if request < session.floor:
                     parts.append(failed(request, errors.SessionExpired(str(index)), store.revision))
@@ -315,7 +317,7 @@ class StateMachine:
                 part = failed(request, failure, store.revision)
             else:
                 part = pack((request, 0, store.revision, body))
-                if op == _OP_COMPACT and len(fields) > 1 and fields[1]:
+                if _is_physical(op, fields):
                     compaction = store.compacted
             if session is not None and remember:
                 session.remember(request, part, store.revision, self._limits)
@@ -510,6 +512,11 @@ _NO_OPTIONS: Final = m.Put(b"", b"")[2:]
 def _is_plain(fields: Any) -> bool:
     """A put of bytes to a key, and nothing else to it."""
     return (len(fields) == 2 or fields[2:] == _NO_OPTIONS) and type(fields[0]) is type(fields[1]) is bytes
+
+
+def _is_physical(op: int, fields: Any) -> bool:
+    """A compaction whose answer waits for its end. (Of a request answered before, nobody has looked at the fields.)"""
+    return op == _OP_COMPACT and isinstance(fields, tuple) and len(fields) > 1 and bool(fields[1])
 
 
 def _checked(session: Any, floor: Any, requests: Any) -> list[bytes]:

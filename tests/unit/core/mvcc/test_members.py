@@ -15,6 +15,8 @@ from zkv.errors import (
 )
 from zkv.wire.codec import pack
 from zkv.wire.messages import (
+    PROTOCOL_VERSION,
+    ClientKind,
     Compact,
     ConfChange,
     ConfChangeKind,
@@ -27,6 +29,7 @@ from zkv.wire.messages import (
     MemberPromote,
     MemberRemove,
     MemberUpdate,
+    Op,
     Publish,
     Put,
     Request,
@@ -136,10 +139,20 @@ def test_only_the_member_asked_answers_and_old_entries_are_passed_over() -> None
     assert (store.revision, store.place) == (3, SnapshotMeta(3, 4, 7, ConfState(())))
 
 
-def test_a_physical_compaction_holds_its_answer_back() -> None:
+def test_a_physical_compaction_holds_its_answer_back_from_whoever_asks_again_too() -> None:
     store = machine()
-    [answered] = store.apply([entry(1, group(Put(b"a", b""), Compact(2, True)))], 1).answers
-    assert answered.compaction == 2
+    asked = group(Put(b"a", b""), Compact(2, True), session=bytes(16))
+    [answered] = store.apply([entry(1, asked)], 1).answers
+    [again] = store.apply([entry(2, asked)], 1).answers
+    assert answers_of(again.answers) == answers_of(answered.answers)
+    assert answered.compaction == again.compaction == 2
     assert store.compaction.is_due(answered.compaction)
     store.compaction_step()
     assert not store.compaction.is_due(answered.compaction)
+
+
+def test_a_copy_of_a_request_may_look_like_anything() -> None:
+    store = machine()
+    store.apply([entry(1, group(Put(b"a", b""), session=bytes(16)))], 1)
+    copy = pack((PROTOCOL_VERSION, ClientKind.REQUESTS, bytes(16), 0, ((1, Op.COMPACT, 7),)))
+    assert len(store.apply([entry(2, copy)], 1).answers) == 1
