@@ -33,16 +33,27 @@ def flip_tables(data_dir: Path) -> None:
             flip(table, rng.randrange(size), 4)
 
 
+def flip_log(data_dir: Path) -> None:
+    """Bytes in the middle of what was written to the raft log."""
+    segment, data, nonce = _last_segment(data_dir)
+    flip(segment, data.rindex(nonce) // 2, 4)
+
+
 def flip_last_frame(data_dir: Path) -> None:
     """A byte of what the raft log's last sync wrote."""
+    segment, data, nonce = _last_segment(data_dir)
+    seal = data.rindex(nonce)
+    frame = data.rindex(nonce, 0, seal)
+    flip(segment, (frame + seal) // 2)
+
+
+def _last_segment(data_dir: Path) -> tuple[Path, bytes, bytes]:
+    """Of the raft log: its file, what that holds, and the nonce with which each frame in it begins."""
     [*_, last] = sorted((data_dir / "member" / "wal").glob("*.wal"))
     data = last.read_bytes()
     sequence = wal_format.segment_sequence(last.name)
     assert sequence is not None
-    nonce = wal_format.decode_segment_header(data, sequence)
-    seal = data.rindex(nonce)
-    frame = data.rindex(nonce, 0, seal)
-    flip(last, (frame + seal) // 2)
+    return last, data, wal_format.decode_segment_header(data, sequence)
 
 
 def change_current(data_dir: Path, key: bytes, value: bytes) -> None:
