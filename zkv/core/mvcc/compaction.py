@@ -8,7 +8,7 @@ later versions do not). No seek, no look-up; and where the walk has come to is w
 costs nothing. The next compaction walks the revision of this one again, for the tombstones it left.
 
 What is left when it is done: all events from `compacted` on, and of each key alive at `compacted` the newest one until
-then. That is the same on all members, so `hash_events` gives the same hash wherever it is done.
+then. That is the same on all members, so `hashing.hash_store` gives the same hash wherever it is done.
 """
 
 from __future__ import annotations
