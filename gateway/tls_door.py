@@ -2,7 +2,8 @@
 
 Handshakes under way are bounded, and cost memory. When there is no room, the one that has stood longest gives way if it
 has had its time, for an honest client is done in milliseconds; else the newcomers wait in the kernel's queue. So
-connections that never finish, however many, hold up nobody for long.
+connections that never finish, however many, hold up nobody for long. Who is refused in his is told so, and counts until
+he has hung up.
 
 When files change, new connections meet the new ones; those that stand are judged again, a few at a time, and go on
 unless they would not be let in any more.
@@ -10,9 +11,9 @@ unless they would not be let in any more.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,7 +26,7 @@ from zkv.mailbox import monotonic_ms
 from zkv.papers import LOOK_MS, Papers
 
 if TYPE_CHECKING:
-    import asyncio
+    import ssl
     from collections.abc import Callable, Iterable, Iterator
 
     from zkv.config import NodeConfig
@@ -35,6 +36,10 @@ HANDSHAKES_MAX: Final = 1_000
 HANDSHAKE_S: Final = 5.0
 GIVES_WAY_S: Final = 0.25
 """A handshake as old as this is given up when there is no room for others."""
+PARTING_S: Final = 1.0
+"""For reading why one is refused and hanging up: a socket that is closed before that may take the word back."""
+PARTING_BYTES: Final = 64 * 1024
+"""Said by the other side meanwhile, and not heard."""
 PAUSE_S: Final = 0.05
 ACCEPTED_MAX: Final = 64
 """Taken from the kernel's queue in one turn."""
@@ -180,17 +185,34 @@ class TlsDoor:
 
     async def _shake_hands(self, connection: socket.socket, made: Callable[[], asyncio.Protocol]) -> None:
         assert self._loop is not None
+        kept: socket.socket | None = None
         try:
+            kept = connection.dup()  # the loop closes its own at once
             await self._loop.connect_accepted_socket(
                 made, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
             )
-        except ssl.SSLError as error:
-            self._complain((error.reason or str(error)).lower().replace("_", " "))
+        except tls.Refused as error:
+            assert kept is not None
+            self._complain(error.why)
+            await self._part(kept, error.alert)
         except OSError:
             self.refused += 1  # it has gone, or took too long
         finally:
+            if kept is not None:
+                kept.close()
             with contextlib.suppress(OSError):
                 connection.close()
+
+    async def _part(self, connection: socket.socket, alert: bytes) -> None:
+        """Say why, and wait until that was read."""
+        assert self._loop is not None
+        with contextlib.suppress(OSError):  # it has gone, or takes too long
+            async with asyncio.timeout(PARTING_S):
+                await self._loop.sock_sendall(connection, alert)
+                connection.shutdown(socket.SHUT_WR)
+                heard = 0
+                while heard < PARTING_BYTES and (data := await self._loop.sock_recv(connection, PARTING_BYTES)):
+                    heard += len(data)
 
     def _complain(self, why: str) -> None:
         """Strangers do not fill the log."""

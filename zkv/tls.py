@@ -27,9 +27,40 @@ _VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.T
 _DER: Final = 2  # _ssl.ENCODING_DER
 
 
+class Refused(ssl.SSLError):
+    """A handshake has failed. `alert`: what the other side is still to be sent; empty where it was its own doing."""
+
+    def __init__(self, error: ssl.SSLError, alert: bytes) -> None:
+        super().__init__(*error.args)
+        self.why = (error.reason or str(error)).lower().replace("_", " ")
+        self.alert = alert
+
+
+class _Handshake(ssl.SSLObject):
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise Refused(error, self.outgoing.read()) from None
+
+
+class _ServerContext(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *words: Any, **options: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *words, **options)
+        assert isinstance(made, _Handshake)
+        made.outgoing = outgoing
+        return made
+
+
 def server_context(config: NodeConfig, papers: Papers) -> ssl.SSLContext:
     """What connections are accepted with from now on. Raises ConfigError: the files have changed again meanwhile."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[config.tls_min_version or "TLS1.2"]
     if config.tls_max_version:
         context.maximum_version = _VERSIONS[config.tls_max_version]

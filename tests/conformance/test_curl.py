@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")]
-NO_CERTIFICATE = {35, 55, 56, 58}
-"""curl's: the other side has hung up, in or after the handshake."""
+NO_CERTIFICATE = {18, 35, 55, 56, 58}
+"""curl's: the other side has said no, or hung up, in the handshake, or after what was its end for curl."""
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,9 @@ def stops_for_damage(cluster: LocalCluster, number: int) -> None:
     """A table that nobody has read yet may be damaged: so all of it is read."""
 
     def ended() -> bool:
-        play_zkv(cluster.endpoints[number], Step("get w/ --prefix --consistency=s --dial-timeout 300ms"))
+        play_zkv(
+            cluster.endpoints[number], Step("get w/ --prefix --consistency=s --dial-timeout 300ms --command-timeout 1s")
+        )
         return not alive(cluster.pid(number))
 
     wait_until(ended, "the damage is found")

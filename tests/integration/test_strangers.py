@@ -14,6 +14,7 @@ import zmq
 
 from tests.harness.processes import children, pss_bytes, wait_until
 from tests.harness.strangers import (
+    PATIENCE_S,
     WRONG,
     Pki,
     acquaint,
@@ -86,6 +87,25 @@ def test_wrong_certificates_of_clients_get_nothing(member: Member, wrong: str) -
     good = acquaint(member.client_door, member.pki.papers("client"), identity.new_keys(), CLIENT, SERVER)
     assert not shakes_hands(member.curve, good, own)
     assert not is_answered_by_tls(member.tls, member.pki, wrong)
+
+
+@pytest.mark.parametrize(("wrong", "why"), [("", "certificate required"), ("another's", "unknown ca")])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_is_refused_by_tls_is_told_why(member: Member, wrong: str, why: str, version: ssl.TLSVersion) -> None:
+    """By its alert, also when, as from TLS 1.3 on, a client is done with its handshake before it is judged."""
+    pki = member.pki
+    context = ssl.create_default_context(cafile=str(pki.directory / "ca.pem"))
+    context.maximum_version = version
+    if wrong:
+        context.load_cert_chain(pki.directory / f"{wrong}.pem", pki.directory / f"{wrong}-key.pem")
+    if version < ssl.TLSVersion.TLSv1_3 and not wrong:
+        why = "handshake failure"  # it has no other word
+    with (
+        socket.create_connection(("127.0.0.1", member.tls), PATIENCE_S) as connection,
+        pytest.raises(ssl.SSLError, match=f"alert {why}"),
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as secured,
+    ):
+        secured.recv(1)
 
 
 @pytest.mark.parametrize(

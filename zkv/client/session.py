@@ -193,7 +193,8 @@ class Session:
     def next_chunk(self, ticket: Ticket, now: int, deadline: int) -> Any:
         """Take a chunk of a stream, which lets the server send another one; None when none is there (yet).
 
-        While chunks lie here untaken no deadline runs: it is the caller who lets wait. `deadline` is for the next.
+        While chunks lie here untaken no deadline runs: it is the caller who lets wait. `deadline` is for the next one,
+        and stands from when it was first asked for, however often the caller looks again.
         """
         stream = ticket.stream
         assert stream is not None
@@ -203,7 +204,7 @@ class Session:
             if ticket.state is SENT and stream.owed + len(stream.chunks) < self.limits.chunk_credit:
                 self._give_credit(ticket, stream, now)
             return chunk
-        if not ticket.done:
+        if not ticket.done and ticket.deadline == FOREVER:
             ticket.deadline = deadline
             self._wake = min(self._wake, deadline)
         return None

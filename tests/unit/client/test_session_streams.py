@@ -63,6 +63,20 @@ def test_no_deadline_runs_while_the_caller_does_not_take_what_is_there() -> None
     assert isinstance(ticket.error, errors.DeadlineExceeded)
 
 
+def test_looking_again_for_a_chunk_pushes_no_deadline_off() -> None:
+    """Or a caller that wakes up for whatever reason waits for a dead member for ever."""
+    wire = Wire()
+    ticket = wire.stream()
+    endpoint, id_ = opened(wire)
+    wire.answer(endpoint, (id_, CHUNK, 5, chunk(b"a")))
+    wire.session.next_chunk(ticket, wire.now, wire.now + 2000)
+    for _ in range(4):
+        assert not ticket.done
+        assert wire.session.next_chunk(ticket, wire.now, wire.now + 2000) is None
+        wire.pass_ms(500)
+    assert isinstance(ticket.error, errors.DeadlineExceeded)
+
+
 def test_a_lost_stream_goes_on_behind_its_last_key_at_the_same_revision() -> None:
     """On another endpoint, linearizable, for as many keys as are left, and counting those that came."""
     wire = Wire()
