@@ -16,6 +16,7 @@ def _backup(call: Call) -> int:
     for flag, value in (("data-dir", data_dir), ("backup-dir", backup_dir)):
         if not value:
             raise CommandError(f"backup needs --{flag}", EXIT_BAD_ARGS)
+    printer = call.printer("told")
     try:
         with ended_by_signals(INTERRUPTED), Progress(0, "B", "backing up") as bar:
             made = recover.back_up(data_dir, backup_dir, progress=bar.show)
@@ -25,7 +26,17 @@ def _backup(call: Call) -> int:
         raise CommandError(f"{data_dir} is damaged: {error.detail}") from None
     except OSError as error:
         raise CommandError(f"could not back up {data_dir} to {backup_dir}: {error.strerror or error}") from None
-    call.out.write(f"Backed up {data_dir} to {backup_dir}: {made.pairs} records, revision {made.revision}\n".encode())
+    printer.told(
+        [f"Backed up {data_dir} to {backup_dir}: {made.pairs} records, revision {made.revision}"],
+        {
+            "dataDir": data_dir,
+            "backupDir": backup_dir,
+            "clusterID": made.cluster_id,
+            "memberID": made.member_id,
+            "records": made.pairs,
+            "revision": made.revision,
+        },
+    )
     return 0
 
 

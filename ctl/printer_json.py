@@ -16,7 +16,7 @@ from zkv.ctl.printers import EndpointHash, EndpointHealth, EndpointStatus, Print
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from zkv.client.ticket import Header
     from zkv.client.watch_events import WatchResponse
@@ -261,6 +261,10 @@ class JsonPrinter(Printer):
 
     def certificates(self, found: Sequence[CertificateFacts]) -> None:
         self.line(dumps([facts._asdict() for facts in found]))
+
+    def told(self, _lines: Sequence[str], facts: Mapping[str, Any]) -> None:
+        self.line(dumps(facts))
+        self._out.flush()
 
     def endpoint_hashkv(self, results: Sequence[EndpointHash]) -> None:
         self.line(

@@ -20,7 +20,7 @@ from zkv.ctl.options import EXIT_BAD_FEATURE, CommandError
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from zkv.client.watch_events import WatchResponse
     from zkv.ctl.cert_facts import CertificateFacts
@@ -136,6 +136,10 @@ class Printer:
         raise NotImplementedError
 
     def certificates(self, found: Sequence[CertificateFacts]) -> None:
+        raise NotImplementedError
+
+    def told(self, lines: Sequence[str], facts: Mapping[str, Any]) -> None:
+        """What was found or done beside a cluster: for people, and the same for programs."""
         raise NotImplementedError
 
     def lease_grant(self, header: Header, answer: m.LeaseGrantAnswer) -> None:
@@ -269,6 +273,11 @@ class SimplePrinter(Printer):
         for facts in found:
             for line in facts.lines():
                 self.line(line)
+
+    def told(self, lines: Sequence[str], _facts: Mapping[str, Any]) -> None:
+        for line in lines:
+            self.line(line)
+        self._out.flush()
 
     def lease_grant(self, _header: Header, answer: m.LeaseGrantAnswer) -> None:
         self.line(f"lease {answer.id:016x} granted with TTL({answer.ttl}s)")

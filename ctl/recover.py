@@ -1,6 +1,7 @@
 """`zkv recover`: what is left of a cluster that lost its quorum for good, and a new cluster made of it.
 
-Without --new-data-dir it only looks. With it, one directory is made, and none that exists is changed.
+Without --new-data-dir it only looks. With it, one directory is made, and none that exists is changed. What was found,
+and what was made, are two results: to programs, a line of JSON each.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from zkv.config import NodeConfig
     from zkv.core.recovery import Verdict
 
+UNCHANGED = "Nothing was changed. Make a new cluster of it with --new-data-dir."
+
 
 def _recover(call: Call) -> int:
     values = call.values
@@ -40,6 +43,7 @@ def _recover(call: Call) -> int:
             "and name their data directories too",
             EXIT_BAD_ARGS,
         )
+    call.printer("told")
     new = values.text("new-data-dir")
     if new and os.path.lexists(new):
         raise CommandError(f'data-dir "{new}" exists')
@@ -61,11 +65,11 @@ def _of_directories(call: Call, directories: Sequence[str], new: str) -> None:
     ends = [holding.end for holding in held]
     best = held[most(ends)]
     verdict = judge(ends, best.confs)
-    for line in _report(held, best, verdict):
-        call.out.write(line.encode() + b"\n")
+    report = _report(held, best, verdict)
+    if not new and not verdict.quorum:
+        report.append(UNCHANGED)
+    call.printer().told(report, _facts(held, best, verdict))
     if not new:
-        if not verdict.quorum:
-            call.out.write(b"Nothing was changed. Make a new cluster of it with --new-data-dir.\n")
         return
     if verdict.quorum:
         raise CommandError("this cluster has not lost its quorum: start these members as they are")
@@ -110,20 +114,16 @@ def _look(call: Call, directories: Sequence[str]) -> list[Holding]:
 
 
 def _report(held: Sequence[Holding], best: Holding, verdict: Verdict) -> list[str]:
-    names = {member.id: member.name for holding in held for member in holding.members if member.name}
-    names |= {holding.end.member: holding.name for holding in held}
-    voters = {voter for conf in best.confs for voter in (*conf.voters, *conf.voters_outgoing)}
-    learners = {learner for conf in best.confs for learner in conf.learners}
+    names = _names(held)
     lines = []
     for holding in held:
         end = holding.end
-        rights = "voter" if end.member in voters else "learner" if end.member in learners else "no member"
         lines.append(
-            f"{holding.data_dir}: {end.member:x} ({holding.name}), {rights}; log up to entry {end.last} of term "
-            f"{end.term}, known to be agreed on up to {end.commit}; revision {holding.revision}"
+            f"{holding.data_dir}: {end.member:x} ({holding.name}), {_rights(end.member, best)}; log up to entry "
+            f"{end.last} of term {end.term}, known to be agreed on up to {end.commit}; revision {holding.revision}"
         )
     missing = ", ".join(f"{member:x} ({names.get(member, 'never started')})" for member in verdict.missing) or "none"
-    lines.append(f"Cluster {best.cluster_id:x}: {len(voters)} voters, of which not here: {missing}")
+    lines.append(f"Cluster {best.cluster_id:x}: {len(_voters(best))} voters, of which not here: {missing}")
     if verdict.quorum:
         lines.append("These members are a quorum: start them as they are, nothing is lost.")
         return lines
@@ -140,6 +140,47 @@ def _report(held: Sequence[Holding], best: Holding, verdict: Verdict) -> list[st
             f"Entries {best.end.commit + 1} to {best.end.last} may never have been acknowledged, and are kept."
         )
     return lines
+
+
+def _facts(held: Sequence[Holding], best: Holding, verdict: Verdict) -> dict[str, object]:
+    """The same for programs. `complete`: nothing that was acknowledged is lost."""
+    names = _names(held)
+    return {
+        "clusterID": best.cluster_id,
+        "dataDirs": [
+            {
+                "dataDir": holding.data_dir,
+                "memberID": holding.end.member,
+                "name": holding.name,
+                "is": _rights(holding.end.member, best),
+                "term": holding.end.term,
+                "lastIndex": holding.end.last,
+                "committedIndex": holding.end.commit,
+                "revision": holding.revision,
+            }
+            for holding in held
+        ],
+        "voters": len(_voters(best)),
+        "missing": [{"memberID": member, "name": names.get(member, "")} for member in verdict.missing],
+        "quorum": verdict.quorum,
+        "complete": verdict.complete,
+        "holdsMost": best.data_dir,
+    }
+
+
+def _names(held: Sequence[Holding]) -> dict[int, str]:
+    names = {member.id: member.name for holding in held for member in holding.members if member.name}
+    return names | {holding.end.member: holding.name for holding in held}
+
+
+def _voters(best: Holding) -> set[int]:
+    return {voter for conf in best.confs for voter in (*conf.voters, *conf.voters_outgoing)}
+
+
+def _rights(member: int, best: Holding) -> str:
+    if member in _voters(best):
+        return "voter"
+    return "learner" if any(member in conf.learners for conf in best.confs) else "no member"
 
 
 def _make(call: Call, source: str, config: NodeConfig) -> None:
@@ -179,9 +220,22 @@ def _new_config(call: Call, new: str, name: str, peer_urls: Sequence[str]) -> No
 
 def _tell_made(call: Call, config: NodeConfig, member: int, cluster: int, revision: int) -> None:
     urls = ",".join(config.initial_advertise_peer_urls)
-    call.out.write(
-        f"Recovered {config.data_dir}: member {member:x} ({config.name}) of cluster {cluster:x}, revision {revision}\n"
-        f"Start it with --name {config.name} --initial-advertise-peer-urls {urls}, and add the others anew.\n".encode()
+    call.printer().told(
+        [
+            (
+                f"Recovered {config.data_dir}: member {member:x} ({config.name}) of cluster {cluster:x}, "
+                f"revision {revision}"
+            ),
+            f"Start it with --name {config.name} --initial-advertise-peer-urls {urls}, and add the others anew.",
+        ],
+        {
+            "dataDir": config.data_dir,
+            "clusterID": cluster,
+            "memberID": member,
+            "name": config.name,
+            "peerURLs": config.initial_advertise_peer_urls,
+            "revision": revision,
+        },
     )
 
 
@@ -197,30 +251,50 @@ class Survivor(NamedTuple):
 def _of_endpoints(call: Call, endpoints: Sequence[str], new: str) -> None:
     """Members that run tell how far they know to be agreed on; behind it their logs may hold more."""
     found = _survivors(call, endpoints)
-    for survivor in found:
-        status = survivor.status
-        call.out.write(
-            f"{survivor.endpoint}: {survivor.header.member_id:x}, {'learner' if status.is_learner else 'voter'}; known "
-            f"to be agreed on up to entry {status.raft_index} of term {status.raft_term}; store at "
-            f"{status.raft_applied_index}, revision {survivor.header.revision}\n".encode()
-        )
+    lines = [
+        f"{endpoint}: {header.member_id:x}, {'learner' if status.is_learner else 'voter'}; known to be agreed on up to "
+        f"entry {status.raft_index} of term {status.raft_term}; store at {status.raft_applied_index}, revision "
+        f"{header.revision}"
+        for endpoint, header, status in found
+    ]
     best = max(found, key=lambda survivor: (survivor.status.raft_applied_index, survivor.header.revision))
-    if any(survivor.status.leader for survivor in found):
-        leader = next(survivor.status.leader for survivor in found if survivor.status.leader)
-        text = f"this cluster has not lost its quorum: {leader:x} leads"
-        if new:
-            raise CommandError(text)
-        call.out.write(f"{text[0].upper()}{text[1:]}.\n".encode())
-        return
-    call.out.write(
-        f"{best.endpoint} holds the most of what is known to be agreed on.\n"
-        "May be lost: what was acknowledged shortly before the quorum was lost. A log may hold more than a member that "
-        "runs can tell: stop them, and name their data directories, to keep all of it.\n".encode()
-    )
+    leader = next((survivor.status.leader for survivor in found if survivor.status.leader), 0)
+    if leader:
+        lines.append(f"This cluster has not lost its quorum: {leader:x} leads.")
+    else:
+        lines.append(f"{best.endpoint} holds the most of what is known to be agreed on.")
+        lines.append(
+            "May be lost: what was acknowledged shortly before the quorum was lost. A log may hold more than a member "
+            "that runs can tell: stop them, and name their data directories, to keep all of it."
+        )
+        if not new:
+            lines.append(UNCHANGED)
+    call.printer().told(lines, _facts_of_running(found, best, leader))
     if not new:
-        call.out.write(b"Nothing was changed. Make a new cluster of it with --new-data-dir.\n")
         return
+    if leader:
+        raise CommandError("this cluster has not lost its quorum: its members are to be left as they are")
     _make_of(call, best, new)
+
+
+def _facts_of_running(found: Sequence[Survivor], best: Survivor, leader: int) -> dict[str, object]:
+    return {
+        "clusterID": best.header.cluster_id,
+        "endpoints": [
+            {
+                "endpoint": endpoint,
+                "memberID": header.member_id,
+                "is": "learner" if status.is_learner else "voter",
+                "term": status.raft_term,
+                "committedIndex": status.raft_index,
+                "appliedIndex": status.raft_applied_index,
+                "revision": header.revision,
+            }
+            for endpoint, header, status in found
+        ],
+        "quorum": bool(leader),
+        "holdsMost": best.endpoint,
+    }
 
 
 def _survivors(call: Call, endpoints: Sequence[str]) -> list[Survivor]:

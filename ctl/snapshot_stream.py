@@ -3,6 +3,9 @@
 It asks for what was committed, twice a second, and as fast as it can while it is behind; whichever endpoint answers.
 While a base is being saved, the log is followed, too, so that nothing is missing between them. Where the cluster no
 longer keeps the entry that is wanted next, because this ran too seldom, another base is saved behind the gap.
+
+Told how long to keep what it holds, it saves another base whenever the newest is as old as that, and removes what lies
+before the newest base that is: so all of that time can be restored, and at most twice as much is there.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ def _stream(call: Call) -> int:
     directory = call.values.text("to")
     if call.arguments or not directory:
         raise CommandError("snapshot stream needs --to DIR, and nothing else", EXIT_BAD_ARGS)
+    keep = call.values.number("keep") // 1_000_000
+    if keep < 0:
+        raise CommandError("--keep must not be negative", EXIT_BAD_ARGS)
     follower = None
     try:
         with ended_by_signals(), call.connect() as connection:
@@ -42,7 +48,7 @@ def _stream(call: Call) -> int:
             from zkv.stream_file import StreamWriter
 
             with StreamWriter(Path(directory), header.cluster_id) as writer, Progress(0, "B", "following") as bar:
-                follower = _Follower(call, connection, writer, bar)
+                follower = _Follower(call, connection, writer, bar, keep)
                 with contextlib.suppress(Ended):  # what is written is whole
                     follower.run(once=call.values.is_on("once"))
     except OSError as error:
@@ -55,13 +61,14 @@ def _stream(call: Call) -> int:
 
 
 class _Follower:
-    """`upto`: the newest entry that the directory holds."""
+    """`upto`: the newest entry that the directory holds. `keep_ms`: how far back it has to go; 0: all the way."""
 
-    def __init__(self, call: Call, connection: Connection, writer: StreamWriter, bar: Progress) -> None:
+    def __init__(self, call: Call, connection: Connection, writer: StreamWriter, bar: Progress, keep_ms: int) -> None:
         self._call = call
         self._connection = connection
         self._writer = writer
         self._bar = bar
+        self._keep_ms = keep_ms
         self._written = 0
         self._cut_off = False
         # From the cluster's clock to ours: the answer that took the least time to come says it best.
@@ -76,20 +83,29 @@ class _Follower:
         goal = self._connection.ask(m.Log(), m.LogPart)[1].commit
         self._compare()
         if not self._writer.has_base:
-            self._save_base()
-        while not (once and self.upto >= goal):
+            self._begin_anew()
+        while True:
             began = time.monotonic()
-            try:
-                behind = self._follow()
-            except (RetryableError, ClientError) as error:
-                self._complain(error)
-                behind = False
-            except Compacted:
-                self._call.complain(f"entry {self._writer.next_index} is not kept any more: saving another base")
-                self._save_base()
-                behind = True
+            behind = self._turn()
+            if once and self.upto >= goal:
+                return
             if not behind:
                 time.sleep(max(0.0, POLL_S - (time.monotonic() - began)))
+
+    def _turn(self) -> bool:
+        """Take what is new, leave what is too old; is there more?"""
+        try:
+            behind = self._follow()
+            if self._keep_ms:
+                self._forget()
+        except (RetryableError, ClientError) as error:
+            self._complain(error)
+            return False
+        except Compacted:
+            self._call.complain(f"entry {self._writer.next_index} is not kept any more: saving another base")
+            self._begin_anew()
+            return True
+        return behind
 
     def _follow(self) -> bool:
         """Ask once, and keep what comes; is there more? Raises ZkvError, OSError."""
@@ -130,16 +146,33 @@ class _Follower:
             self._cut_off = True
             self._call.complain(f"no answer, asking on: {error}")
 
+    def _forget(self) -> None:
+        """Remove what is older than has to be kept, as far as a base behind it allows. Raises ZkvError, OSError."""
+        from zkv.stream_file import bases, superseded
+
+        directory = self._writer.directory
+        wall = time.time_ns() // 1_000_000 - self._keep_ms
+        if bases(directory)[-1].wall <= wall:
+            self._save_base()
+        for path in superseded(directory, wall):
+            path.unlink()
+
+    def _begin_anew(self) -> None:
+        """What lies before is not there, or not kept any more. Raises ZkvError, OSError."""
+        self._writer.skip_to(self._connection.ask(m.Log(), m.LogPart)[1].commit + 1)
+        self._save_base()
+
     def _save_base(self) -> None:
         """Of the first endpoint that gives one. Raises ZkvError, OSError."""
         from zkv.stream_file import base_name
 
-        self._writer.skip_to(self._connection.ask(m.Log(), m.LogPart)[1].commit + 1)
         part = self._writer.directory / "base.part"
         endpoints = len(self._connection.endpoints)
         for endpoint in range(endpoints):
             try:
                 index, wall = self._download(part, endpoint)
+                while self.upto < index:  # whoever goes on behind the base must find nothing missing before it
+                    self._follow()
                 part.rename(self._writer.directory / base_name(index, wall))
                 sync_directory(self._writer.directory)
             except ZkvError:
@@ -187,12 +220,15 @@ STREAM = Command(
 Keeps a base (a snapshot) and every committed entry of the log since, current to the second. It can be stopped or killed
 at any moment and goes on where it was; it goes on when members fail, and saves another base where it was away for
 longer than the cluster keeps its log. `zkv snapshot restore DIR --to-revision N` (or --to-time T) makes a cluster of
-it.""",
+it.
+With --keep 168h at least the last week can be restored, and what lies more than two weeks back is removed: another base
+is saved each week.""",
     example="""\
 zkv snapshot stream --to /backup/zkv --endpoints 10.0.0.1:2378,10.0.0.2:2378,10.0.0.3:2378
-zkv snapshot stream --to /backup/zkv --once""",
+zkv snapshot stream --to /backup/zkv --once --keep 168h""",
     run=_stream,
     flags=(
+        Flag("keep", "duration", "0s", "remove what is older, once a newer base needs it no more [0: nothing]"),
         switch("once", "end when all is there that was committed at the start"),
         Flag("to", "text", "", "the directory, made where there is none", file=True),
     ),

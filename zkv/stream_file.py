@@ -22,6 +22,7 @@ import os
 import re
 import struct
 import zlib
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from zkv.errors import ConfigError, CorruptionError
@@ -90,6 +91,16 @@ def logs(directory: Path) -> list[tuple[int, Path]]:
     """The index each begins at, in their order."""
     found = ((directory / name, _LOG.fullmatch(name)) for name in sorted(os.listdir(directory)))
     return [(int(match[1], 16), path) for path, match in found if match]
+
+
+def superseded(directory: Path, wall: int) -> list[Path]:
+    """The files that no point from `wall` on needs, in the order to remove them in: no base outlives its logs."""
+    needed = next((base for base in reversed(bases(directory)) if base.wall <= wall), None)
+    if needed is None:
+        return []
+    files = logs(directory)
+    passed_over = [path for (_, path), (following, _) in pairwise(files) if following <= needed.index + 1]
+    return [*(base.path for base in bases(directory) if base.index < needed.index), *passed_over]
 
 
 def base_name(index: int, wall: int) -> str:

@@ -55,8 +55,8 @@ def is_cut(cluster: LocalCluster) -> bool:
     return False
 
 
-def once(cluster: LocalCluster, directory: Path) -> None:
-    done = play_zkv(",".join(cluster.endpoints), Step(f"snapshot stream --to {directory} --once"))
+def once(cluster: LocalCluster, directory: Path, options: str = "") -> None:
+    done = play_zkv(",".join(cluster.endpoints), Step(f"snapshot stream --to {directory} --once {options}"))
     assert done.code == 0, done.stderr
 
 
@@ -185,6 +185,26 @@ def test_after_a_gap_it_goes_on_from_another_base(tmp_path: Path) -> None:
             assert record.value == value
     refused = play_zkv("", Step(f"snapshot restore {directory} --data-dir {tmp_path}/no --to-revision {lost}"))
     assert (refused.code, "lacks entries" in refused.stderr) == (1, True)
+
+
+def test_what_is_older_than_has_to_be_kept_goes_once_a_newer_base_needs_it_no_more(tmp_path: Path) -> None:
+    """Two bases are left, and what lies between and behind them; before them nothing can be restored."""
+    directory = tmp_path / "stream"
+    with LocalCluster(1) as cluster, cluster.client() as kv:
+        revisions = []
+        for number in range(4):
+            revisions.append(kv.put("a", str(number)).revision)
+            once(cluster, directory, "--keep 1ms")
+        held = sorted(path.name for path in directory.glob("*-*"))
+        assert [name.partition("-")[0] for name in held] == ["base", "base", "log"]
+        once(cluster, directory, "--keep 1h")
+        assert sorted(path.name for path in directory.glob("*-*")) == held
+    for revision, code in zip(revisions, (1, 1, 0, 0), strict=True):
+        home = tmp_path / str(revision)
+        done = play_zkv("", Step(f"snapshot restore {directory} --data-dir {home} --to-revision {revision}"))
+        assert (done.code, f"as it was at revision {revision}" in done.stdout) == (code, not code), done.stderr
+    refused = play_zkv("", Step(f"snapshot stream --to {directory} --keep=-1s"))
+    assert (refused.code, refused.stderr) == (128, "Error: --keep must not be negative\n")
 
 
 def test_what_cannot_be_followed_is_told_in_a_line(tmp_path: Path) -> None:

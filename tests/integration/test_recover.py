@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 import shutil
@@ -63,8 +64,11 @@ def test_a_new_cluster_is_made_of_what_is_left_and_fenced_from_the_old_one(tmp_p
         assert f"Cluster {old:x}: 3 voters, of which not here: " in looked.stdout
         assert f"{tmp_path}/n3 holds the most.\nMay be lost: " in looked.stdout
         assert looked.stdout.endswith("Make a new cluster of it with --new-data-dir.\n")
-        made = zkv_command(f"recover --data-dir {tmp_path}/n3 --new-data-dir {tmp_path}/new")
+        made = zkv_command(f"recover --data-dir {tmp_path}/n3 --new-data-dir {tmp_path}/new -w json")
         assert made.code == 0, made.stderr
+        found, new = map(json.loads, made.stdout.splitlines())
+        assert (found["clusterID"], found["quorum"], found["complete"], len(found["missing"])) == (old, False, False, 2)
+        assert new["dataDir"] == f"{tmp_path}/new"
         assert fingerprint(tmp_path / "n3") == before
         (tmp_path / "n3").rename(tmp_path / "n3.old")
         (tmp_path / "new").rename(tmp_path / "n3")
@@ -72,7 +76,7 @@ def test_a_new_cluster_is_made_of_what_is_left_and_fenced_from_the_old_one(tmp_p
         writers.verdict().assert_clean()
         with cluster.client() as kv:
             known = kv.members()
-            assert known.header.cluster_id != old
+            assert known.header.cluster_id == new["clusterID"] != old
             assert [member.name for member in known.members] == ["n3"]
             assert kv.time_to_live(lease, keys=True).keys == (b"leased",)
             assert kv.put("new", "x").revision > last + 100_000_000
@@ -131,6 +135,8 @@ def test_survivors_that_run_are_looked_at_and_made_use_of(tmp_path: Path) -> Non
         wait_until(lambda: "leads" not in zkv_command("recover", cluster.endpoints[2]).stdout, "it knows no leader")
         looked = zkv_command(f"--dial-timeout 300ms --command-timeout 1s recover --endpoints {everywhere}")
         assert (looked.code, looked.stderr.count(" does not answer, and is left out: ")) == (0, 2)
+        facts = json.loads(zkv_command("recover -w json", cluster.endpoints[2]).stdout)
+        assert (facts["quorum"], facts["endpoints"][0]["revision"]) == (False, revision)
         assert f"{cluster.endpoints[2]} holds the most of what is known to be agreed on.\n" in looked.stdout
         made = zkv_command(f"recover --new-data-dir {tmp_path}/new", cluster.endpoints[2])
         assert made.code == 0, made.stderr
@@ -196,9 +202,11 @@ def test_a_stopped_member_is_backed_up(tmp_path: Path) -> None:
             old = kv.members().header.cluster_id
         cluster.kill(0)
         before = fingerprint(tmp_path / "old" / "n1")
-        done = zkv_command(f"backup --data-dir {tmp_path}/old/n1 --backup-dir {tmp_path}/backup")
+        command = f"backup --data-dir {tmp_path}/old/n1 --backup-dir {tmp_path}/backup"
+        assert zkv_command(f"{command} -w table").code == 4
+        done = zkv_command(f"{command} -w json")
         assert (done.code, done.stderr) == (0, "")
-        assert f"revision {revision}\n" in done.stdout
+        assert json.loads(done.stdout)["revision"] == revision
         assert fingerprint(tmp_path / "old" / "n1") == before
         (tmp_path / "old" / "n1").rename(tmp_path / "aside")
         shutil.copytree(tmp_path / "backup", tmp_path / "old" / "n1")

@@ -9,7 +9,7 @@ import pytest
 
 from zkv import stream_file
 from zkv.errors import ConfigError, CorruptionError
-from zkv.stream_file import Record, StreamWriter, logs, records
+from zkv.stream_file import Record, StreamWriter, base_name, logs, records, superseded
 from zkv.wire.codec import encode_entry
 from zkv.wire.messages import Entry
 
@@ -109,3 +109,13 @@ def test_one_process_follows_one_cluster(followed: Path) -> None:
     (followed / "log-0000000000000063.zkv").write_bytes(b"something else")
     with pytest.raises(CorruptionError, match="is no log of zkv"):
         StreamWriter(followed, CLUSTER)
+
+
+def test_of_what_is_kept_a_base_and_all_of_the_log_behind_it_stay(tmp_path: Path) -> None:
+    """Logs begin at 5, 20 and 40, bases at 8, 19 and 30: a log is needed while one entry of it lies behind a base."""
+    names = {number: base_name(number, wall) for number, wall in ((8, 100), (19, 200), (30, 300))}
+    names |= {number: f"log-{number:016x}.zkv" for number in (5, 20, 40)}
+    for name in names.values():
+        (tmp_path / name).touch()
+    for wall, gone in ((99, []), (100, []), (199, []), (200, [8, 5]), (300, [8, 19, 5]), (900, [8, 19, 5])):
+        assert superseded(tmp_path, wall) == [tmp_path / names[number] for number in gone]
