@@ -75,7 +75,9 @@ def read_watch(values: Values, arguments: Sequence[str], environment: Environmen
         names = [name for name in environment if name]
     prefix = values.is_on("prefix")
     if not 1 <= len(names) <= 2:
-        raise NotWatchable("bad number of arguments", EXIT_BAD_ARGS)
+        raise NotWatchable(
+            "bad number of arguments: a key, perhaps a range_end, and -- before a command", EXIT_BAD_ARGS
+        )
     if len(names) > 1 and prefix:
         raise NotWatchable("`range_end` and `--prefix` are mutually exclusive", EXIT_BAD_ARGS)
     key = os.fsencode(names[0])

@@ -4,7 +4,7 @@ A play is played with both, each on a cluster of its own, and what was printed, 
 test_ctl_like_etcdctl.py. Events are made one at a time. Not copied:
 - of the past, etcdctl prints many revisions as one response, with the store's revision (in JSON, `fields`, and for the
   command's variables); here a response is always one revision, past or present;
-- `watch a b c` watches `a` there, and is refused here;
+- `watch a b c` watches `a` alone there, not even up to `b`, and is refused here;
 - the command that a lock is held for finds ETCD_LOCK_KEY as its caller had set it; here its own lock's, so that locks
   can be nested; and it is not told when the lock is lost;
 - where nobody listens at the endpoint, etcdctl waits for ever;

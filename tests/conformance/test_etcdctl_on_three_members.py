@@ -20,6 +20,7 @@ WHOLE = [
     *each_format("member list"),
     *LOOKS,
     *each_format("endpoint status", "endpoint health"),
+    *(Step(f"endpoint {what} -w protobuf") for what in ("status", "health", "hashkv")),  # there is no such output
 ]
 ONE_GONE = [*(Step(f"{IMPATIENT} {step.line}") for step in LOOKS[::2]), Step("put a 2"), Step("get a")]
 NO_QUORUM = [

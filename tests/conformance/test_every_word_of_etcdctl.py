@@ -27,8 +27,8 @@ PLAYS = (
 )
 UNPLAYED = {
     "help": "asks no server",
-    "check datascale": "loads a cluster for a minute",
-    "check perf": "loads a cluster for a minute",
+    "check datascale": "judges the machine, too",
+    "check perf": "loads a cluster for a minute, and judges the machine, too",
     "defrag --data-dir": "works on etcd's files",
     "snapshot restore": "etcdutl's now, which is tried with what zkv exports",
     "snapshot status": "etcdutl's now, which is tried with what zkv exports",

@@ -10,11 +10,16 @@ import io
 import re
 import shlex
 import subprocess
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tests.harness.etcd import binary
 from zkv.ctl.command import Streams
 from zkv.ctl.main import run
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    M = TypeVar("M", bound=Message)
 
 FORMATS = ("simple", "json", "fields", "table")
 TROUBLE = re.compile(r"Error: |Failed |\S+ is unhealthy: |Invalid command|watch was canceled |command \[")
@@ -40,6 +45,7 @@ MASKS = [
     (r'("name":|"Name" : )"[en][123]"', r"\1NAME"),
     (r"started, [en][123],", "started, NAME,"),
 ]
+UNLIKE = re.compile(r"(\w*ID|cluster_id|member_id|raft_term): -?\d+|(name|peerURLs|clientURLs): .*")
 CELL_MASK = re.compile(r"^(\d+|\d+\.\d+\.\d+|[en][123])$")
 
 
@@ -83,6 +89,18 @@ def play_etcdctl(endpoints: str, step: Step) -> Outcome:
         words = ["--endpoints", endpoints, *words]
     done = subprocess.run([program, *words], input=step.stdin.encode(), capture_output=True, check=False, timeout=60)
     return Outcome(done.stdout.decode(errors="surrogateescape"), done.stderr.decode(), done.returncode)
+
+
+def read_protobuf(message: type[M], printed: str) -> M:
+    """What `-w protobuf` printed."""
+    found = message()
+    found.ParseFromString(printed.encode(errors="surrogateescape"))
+    return found
+
+
+def shown(message: Message) -> str:
+    """As text, without what cannot agree."""
+    return UNLIKE.sub(r"\1\2", str(message))
 
 
 def play_zkv(endpoints: str, step: Step) -> Outcome:
