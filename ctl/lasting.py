@@ -129,7 +129,7 @@ class Passing:
     def on_to(self, child: subprocess.Popen[bytes]) -> None:
         self._child = child
         for signum in self._early:
-            child.send_signal(signum)
+            self(signum, None)
 
 
 def check_reader(out: IO[bytes]) -> None:
@@ -156,6 +156,23 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> subpr
         raise CommandError(text) from None
     except OSError as error:
         raise CommandError(f"fork/exec {command[0]}: {_reason(error)}") from None
+
+
+def until_ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Yields every LOOK_S until `child` has ended.
+
+    By no wait without an end: of two signals in short order the system may give the second to another thread than the
+    main one, which then does not wake up for it, and only a thread that runs hears of signals.
+    """
+    ended = threading.Event()
+
+    def wait() -> None:
+        child.wait()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    while not ended.wait(LOOK_S):
+        yield
 
 
 def check_child(child: subprocess.Popen[bytes]) -> None:

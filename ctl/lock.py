@@ -6,7 +6,6 @@ However it ends, what was held is given back: at once where we are told or fail,
 from __future__ import annotations
 
 import os
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from zkv.ctl.lasting import (
     heed_not,
     met,
     start_child,
+    until_ended,
 )
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, switch
 from zkv.errors import ConnectionFailed, DeadlineExceeded, RetryableError, ZkvError
@@ -101,23 +101,15 @@ def _lock(call: Call) -> int:
 def _run(call: Call, lock: Lock, command: Sequence[str]) -> None:
     """The command, which is told to end when the lock is lost. Raises CommandError."""
     told = {"ZKV_LOCK_KEY": os.fsdecode(lock.key), "ZKV_LOCK_REV": str(lock.token)}
-    passing = Passing()
+    passing, is_lost = Passing(), False
     with handling(passing):
         child = start_child(command, {**call.environment, **told})
         passing.on_to(child)
-        ended, lost = threading.Event(), threading.Event()
-
-        def guard() -> None:
-            while not ended.wait(LOOK_S):
-                if not lock.held:
-                    lost.set()
-                    child.terminate()
-                    return
-
-        threading.Thread(target=guard, daemon=True).start()
-        child.wait()
-        ended.set()
-    if lost.is_set():
+        for _ in until_ended(child):
+            if not is_lost and not lock.held:
+                is_lost = True
+                child.terminate()
+    if is_lost:
         raise CommandError("session expired, and the command was told to end")
     check_child(child)
 

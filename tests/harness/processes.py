@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +37,13 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def signal_beside(pid: int, signum: int) -> None:
+    """To a thread that is not the main one, as the system may choose where that has a signal pending already."""
+    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid]
+    heeding = [task for task in tasks if re.search(r"^SigBlk:\s+0+$", (task / "status").read_text(), re.MULTILINE)]
+    assert ctypes.CDLL(None).tgkill(pid, int(heeding[0].name), signum) == 0
 
 
 def wait_until(claim: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
