@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.harness import leaks
+from zkv.testing import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     tmp_path_factory.getbasetemp()  # pytest's own stays where failed tests' files are looked for
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     path = Path(tempfile.mkdtemp(prefix="zkv-test-"))
+    free_ports(1)  # from now on this process holds its block of them, which is no test's leftover
     os.environ["TMPDIR"] = tempfile.tempdir = str(path)
     yield path
     tempfile.tempdir = before[1]

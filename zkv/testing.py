@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,7 +32,7 @@ from zkv.errors import ZkvError
 from zkv.urls import INTRODUCTIONS_UP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -38,8 +40,8 @@ READY_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.05
 LOG_LINES = 20
-PORTS_FROM = 10_000
-PORTS_TRIED = 1_000
+PORTS_FROM = 14_000  # above those that the documents' examples name
+PORTS_IN_BLOCK = 250
 
 
 class ClusterError(RuntimeError):
@@ -413,20 +415,60 @@ def _environment() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below those the system gives to outgoing connections: while a member is down, none of
-    those takes its port. Nor does anybody at those where keys would be introduced.
+    """Ports nobody listens on, nor at those where keys would be introduced.
+
+    They lie below those the system gives to outgoing connections, and in a block that no other process takes ports
+    from: none of them is taken by anybody while its member is not there yet, or down.
     """
-    found: list[int] = []
-    with contextlib.ExitStack() as held:
-        for port in random.sample(range(PORTS_FROM, _ephemeral_ports_from() - INTRODUCTIONS_UP), k=PORTS_TRIED):
-            holders = [held.enter_context(socket.socket()) for _ in range(2)]
-            with contextlib.suppress(OSError):
-                for holder, taken in zip(holders, (port, port + INTRODUCTIONS_UP), strict=True):
-                    holder.bind(("127.0.0.1", taken))
+    with _Ports.lock:
+        if _Ports.owner != os.getpid():
+            _Ports.claim()
+        found: list[int] = []
+        for _ in range(PORTS_IN_BLOCK):
+            port = next(_Ports.turns)
+            if _is_free(port) and _is_free(port + INTRODUCTIONS_UP):
                 found.append(port)
             if len(found) == count:
                 return found
     raise ClusterError(f"no {count} free ports")
+
+
+class _Ports:
+    """This process's block: it is ours for as long as we hold its first port."""
+
+    lock = threading.Lock()
+    owner = 0
+    claimed: int
+    """A file descriptor."""
+    turns: Iterator[int]
+
+    @classmethod
+    def claim(cls) -> None:
+        blocks = [
+            first + above
+            for first in range(PORTS_FROM, _ephemeral_ports_from() - 2 * INTRODUCTIONS_UP, 2 * INTRODUCTIONS_UP)
+            for above in range(0, INTRODUCTIONS_UP, PORTS_IN_BLOCK)
+        ]
+        for first in random.sample(blocks, k=len(blocks)):
+            claimed = socket.socket()
+            try:
+                claimed.bind(("127.0.0.1", first))
+            except OSError:
+                claimed.close()
+            else:
+                cls.claimed, cls.owner = claimed.detach(), os.getpid()
+                cls.turns = itertools.cycle(range(first + 1, first + PORTS_IN_BLOCK))
+                return
+        raise ClusterError("no free block of ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _ephemeral_ports_from() -> int:
@@ -434,4 +476,4 @@ def _ephemeral_ports_from() -> int:
         lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except OSError:  # not Linux: as IANA has it
         lowest = 49152
-    return max(lowest, PORTS_FROM + PORTS_TRIED + INTRODUCTIONS_UP)
+    return max(lowest, PORTS_FROM + 3 * INTRODUCTIONS_UP)

@@ -18,11 +18,11 @@ import grpc
 import pytest
 
 from tests.harness.ctl import FORMATS, Outcome, Step, assert_same, play_etcdctl, read_protobuf, shown
-from tests.harness.etcd import EtcdCluster, binary, free_ports
+from tests.harness.etcd import EtcdCluster, binary
 from tests.harness.etcd_api import EtcdApi, create
 from tests.harness.processes import wait_until
 from zkv.gateway.pb import rpc_pb2 as pb
-from zkv.testing import LocalCluster
+from zkv.testing import LocalCluster, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

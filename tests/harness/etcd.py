@@ -10,12 +10,10 @@ defaults, fsync included; only names, urls and directories are given.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -23,6 +21,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, Any, Self
+
+from zkv.testing import free_ports
 
 READY_S = 30.0
 STOP_S = 10.0
@@ -35,15 +35,6 @@ def binary(name: str) -> Path | None:
         return None
     path = Path(found.origin).parent / "etcdbin" / name
     return path if path.exists() else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody listens on now. All are held until the last is found, so they differ."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class EtcdNode:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.harness.etcd import free_ports
-from zkv.testing import LocalCluster
+from zkv.testing import LocalCluster, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.harness.etcd import free_ports
 from tests.integration.test_clients import FakeGateway
 from tests.unit.client.fake_cluster import FakeCluster
 from zkv.ctl.command import Streams
 from zkv.ctl.main import EXIT_BROKEN_PIPE, run
+from zkv.testing import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,6 +22,7 @@ from zkv.config import NodeConfig
 from zkv.errors import Code
 from zkv.gateway import native
 from zkv.gateway.doors import MESSAGE_OVERHEAD_BYTES
+from zkv.testing import free_ports
 from zkv.wire import codec
 from zkv.wire import messages as m
 from zkv.wire.messages import ClientKind, Op
@@ -32,14 +33,13 @@ if TYPE_CHECKING:
 REQUEST_BYTES_MAX = 100_000
 INCARNATION = 7
 PATIENCE_MS = 20_000
-PORTS = range(23110, 23140)
 
 
 class House:
     """A gateway in a thread, started and driven as in its process, with raft and storage played by `serve`."""
 
     def __init__(self, rundir: str, keys: dict[str, str], allowed: str) -> None:
-        self.port, self.curve_port = _free_ports(2)
+        self.port, self.curve_port = free_ports(2)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inboxes = [self._inbox(rundir, name) for name in ("raft", "storage")]
         self.clients: list[zmq.Socket[bytes]] = []
@@ -122,16 +122,6 @@ class House:
         self.context.term()
         self.ours.close()
         self.theirs.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    free = []
-    for port in PORTS:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise AssertionError("no free port")
 
 
 @pytest.fixture

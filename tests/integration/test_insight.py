@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.harness.ctl import Step, play_etcdctl
-from tests.harness.etcd import binary, free_ports
+from tests.harness.etcd import binary
 from tests.harness.processes import ACTORS, children, wait_until
-from zkv.testing import LocalCluster
+from zkv.testing import LocalCluster, free_ports
 
 
 def get(port: int, target: str) -> tuple[int, str]:

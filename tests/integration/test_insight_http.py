@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.harness.etcd import free_ports
 from zkv.actors import insight_http
 from zkv.actors.insight_actor import Found, Question
 from zkv.core.health import Findings
+from zkv.testing import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
