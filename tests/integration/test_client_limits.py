@@ -23,7 +23,7 @@ import zmq
 import zkv
 from tests.bench.measure import cpu_seconds
 from tests.harness.etcd_api import EtcdApi, cancel, create
-from tests.harness.processes import children
+from tests.harness.processes import children, wait_until
 from tests.harness.strangers import make_pki
 from zkv import errors
 from zkv.authority import make_leaf
@@ -101,6 +101,11 @@ def patiently(call: Callable[[], Any]) -> Any:
             time.sleep(refusal(error) / 1000)
 
 
+def wait_counted(cluster: LocalCluster, limit: str, least: int) -> None:
+    """So many refusals by `limit`; processes tell of themselves from time to time."""
+    wait_until(lambda: metric(cluster, limit) >= least, f"{least} refusals by {limit} are counted")
+
+
 def metric(cluster: LocalCluster, limit: str) -> int:
     page = urllib.request.urlopen(f"{cluster.etcd_endpoints[0]}/metrics", timeout=30).read().decode()  # noqa: S310
     line = next((line for line in page.splitlines() if f'zkv_client_refusals_total{{limit="{limit}"}}' in line), "x 0")
@@ -142,7 +147,7 @@ def test_who_asks_too_fast_is_held_back_and_completes_while_the_other_goes_on(
     asyncio.run(both())
     with who(cluster, "polite") as client:
         assert client.count(prefix="greedy/") == 4 * REQUESTS
-    assert metric(cluster, "requests") > 0
+    wait_counted(cluster, "requests", 1)
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
     held_back = {line["user"] for line in lines if line["outcome"] == "LimitExceeded"}
     assert held_back == {"greedy"}
@@ -220,7 +225,7 @@ def test_what_is_under_way_has_an_end(cluster: LocalCluster) -> None:
         assert len(refused) == 2
         assert calls[0].exception() is None
         assert beside.exception() is None
-    assert metric(cluster, "bytes in flight") >= 3
+    wait_counted(cluster, "bytes in flight", 3)
 
 
 def test_watches_have_an_end(cluster: LocalCluster) -> None:
