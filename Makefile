@@ -16,6 +16,9 @@ SEED ?=
 FUZZ_S ?= 60
 SEEDS ?= $(if $(SEED),1,1000)
 ARGS ?=
+# Much of the suite waits for real processes, so more than one file is run at a time: one more than there are processors.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 help:
 	@echo 'make run                     start a three-node cluster on loopback, and keep it until Ctrl-C'
@@ -35,7 +38,7 @@ test check: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@echo '== ruff'; $(IN) -m ruff check -q --output-format concise
 	@$(IN) -m ruff format --check -q || { echo 'not formatted: $(IN) -m ruff format' >&2; exit 1; }
 	@echo '== mypy'; $(IN) -m mypy
-	@echo '== pytest'; $(IN) -m pytest $(ARGS)
+	@echo '== pytest'; $(IN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-compose: $(VENV)/dev.stamp $(VENV)/zkv.stamp
 	@$(IN) -m pytest tests/compose/on_docker.py $(ARGS)

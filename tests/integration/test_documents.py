@@ -33,7 +33,7 @@ MASKS = (
     (r"up to entry \d+$", "up to entry N"),
 )
 END = "@@ end of command @@"
-SESSION_S = 100
+SESSION_S = 250
 
 
 class Step(NamedTuple):
