@@ -185,7 +185,8 @@ def build(
     if place is None:
         raise CorruptionError(
             "no state of this store is there whole: nothing was flushed into it yet, or it was copied while its member "
-            "wrote; copy it again, or take a snapshot of the member (zkv snapshot save)"
+            "wrote. Restore the member's own member/snap/db instead, which may be in use, or take a snapshot of the "
+            "member (zkv snapshot save); to copy the directory, stop the member first"
         )
     begun = begin(place, identity, bump=bump, mark_compacted=mark_compacted)
     batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)

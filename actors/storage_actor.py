@@ -221,7 +221,7 @@ class StorageActor:
         self._step_flows(now)
         with self._room_needed(now):
             if self._compacts and self._compactor.at <= now:
-                self._compactor.step(self._machine, now)
+                self._compactor.step(self._machine, now, waited_for=bool(self._held))
                 self._release_held()
         self._feed.step()
         self._lease_feed.step(now)
@@ -406,15 +406,24 @@ class StorageActor:
         for answered in answers:
             if answered.compaction and compaction.is_due(answered.compaction):
                 self._held.append(answered)
+                self._tell_under_way(answered.incarnation, answered.gid)
             else:
                 ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
         for incarnation, group in ready.items():
             self._post(m.door_of(incarnation), m.GatewayAnswers(incarnation, tuple(group), index))
 
     def _release_held(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._answer(held)
+        """Those whose compaction has ended."""
+        compaction = self._machine.compaction
+        ready = [answered for answered in self._held if not compaction.is_due(answered.compaction)]
+        if ready:
+            self._held = [answered for answered in self._held if compaction.is_due(answered.compaction)]
+            self._answer(ready)
+
+    def _tell_under_way(self, incarnation: int, gid: int) -> None:
+        """However long it takes: what the door is told is that nothing has been answered yet, and more follows."""
+        answers = m.GatewayAnswers(incarnation, ((gid, self._machine.packed([]), False),))
+        self._post(m.door_of(incarnation), answers)
 
     # --- a full disk -----------------------------------------------------------------------------
 
@@ -502,13 +511,11 @@ class StorageActor:
             self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
 
     def _defragment(self, asked: Asked) -> None:
-        """An empty message at once tells the gateway that it is under way, however long it takes."""
-        door = m.door_of(asked.incarnation)
         if self._defragmenter.ask(asked, self._store.engine):
             self._tend_at = 0  # from this turn on: its end is to be looked for
-            self._post(door, m.GatewayAnswers(asked.incarnation, ((asked.gid, self._machine.packed([]), False),)))
+            self._tell_under_way(asked.incarnation, asked.gid)
         else:
-            self._post(door, m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
+            self._post(m.door_of(asked.incarnation), m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
 
     def _can_step(self, flow: _Flow) -> bool:
         return flow.credit > 0 and flow.unsent is None

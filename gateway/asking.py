@@ -461,7 +461,7 @@ class Asking:
                         self._slow.answered(asked.way, 1, asked.size, taken=asked.taken, now=now, index=mail.index)
                 self._note(asked, code)
                 asked.asker.answered(asked.op, code, revision, body)
-            if not last and not answers:  # it is under way, however long it takes: see storage's _defragment
+            if not last and not answers:  # it is under way, however long it takes: storage's _tell_under_way
                 self._started.update(self._groups.get(gid, ()))
 
     def _is_known_anew(self, asked: _Asked) -> bool:
@@ -483,7 +483,10 @@ class Asking:
         if deposed:
             waiting = set(self._leaderless)  # those the leader of before never had
             self._settle_all(
-                errors.LeaderChanged(), lambda id_, asked: asked.way in {WRITE, LEASE, MEMBERS} and id_ not in waiting
+                errors.LeaderChanged(),
+                lambda id_, asked: (
+                    asked.way in {WRITE, LEASE, MEMBERS} and id_ not in waiting and id_ not in self._started
+                ),
             )
         self._ask_again()
 

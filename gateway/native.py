@@ -473,6 +473,7 @@ class NativeGateway:
             else:  # a part of the group; the rest follows
                 answered = {id_ for id_, *_ in codec.unpack(payload)[4]}
                 group.ids = tuple(id_ for id_ in group.ids if id_ not in answered)
+                group.started = not answered  # it is under way, however long it takes: storage's _tell_under_way
             if group.audited is not None:
                 group.audited.answered(payload)
             if group.grants:
@@ -521,7 +522,7 @@ class NativeGateway:
         if actor == "watch":
             self._watches.actor_restarted()
         elif actor == "storage":
-            self._settle_all(errors.StreamLost(), lambda group: group.started)
+            self._settle_all(errors.StreamLost(), lambda group: group.started and group.way >= STREAMED)
             self._settle_all(errors.Unavailable(), lambda _: True)
         elif actor in {"lease", LEADERS_LEASE}:
             self._settle_all(errors.Unavailable(), lambda group: group.way == LEASE)
@@ -535,7 +536,7 @@ class NativeGateway:
         if self._drain_by is None:
             self._drain_by = now + DRAIN_MS
             self._watches.close()
-            self._settle_all(errors.StreamLost(), lambda group: group.started)
+            self._settle_all(errors.StreamLost(), lambda group: group.started and group.way >= STREAMED)
 
     def _expire(self, now: int) -> None:
         """Groups that nobody answered in time. Streams that flow are paced by storage, not by a deadline."""

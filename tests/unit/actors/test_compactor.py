@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.harness.kv_log import Feeder
-from zkv.actors.compactor import HASTE_MS, REST_MS, Compactor
+from zkv.actors.compactor import HASTE_MS, PATIENCE_MS, REST_MS, Compactor
 from zkv.wire.messages import Compact, Put
 
 
@@ -22,6 +22,24 @@ def test_it_rests_after_each_step_while_others_write() -> None:
     feeder.ask(Put(b"k", b"more"))
     compactor.step(feeder.machine, 1000 + 30 * HASTE_MS)
     assert compactor.at == 1000 + 30 * HASTE_MS + 1
+
+
+def test_where_somebody_waits_it_rests_no_longer_than_their_patience_allows() -> None:
+    """Some 3,000 events are left when a command has a fifth of a second left: a dozen steps, and a rest between."""
+    feeder, compactor = Feeder(), Compactor()
+    for number in range(3_500):
+        feeder.ask(Put(b"k", b"%d" % number))
+    feeder.ask(Compact(3_500))
+    compactor.step(feeder.machine, 0, waited_for=True)
+    assert compactor.at == REST_MS, "there is time enough"
+    now, ended = PATIENCE_MS - 200, False
+    while not ended:
+        feeder.ask(Put(b"k", b"more"))
+        compactor.step(feeder.machine, now, waited_for=True)
+        ended = not feeder.machine.compaction.is_due(feeder.machine.store.compacted)
+        assert now <= compactor.at < now + REST_MS
+        now = compactor.at
+    assert now <= PATIENCE_MS + REST_MS
 
 
 def test_it_counts_steps_and_compactions() -> None:

@@ -278,13 +278,17 @@ def test_streams_and_held_answers_go_with_their_gateway(house: House) -> None:
 
 
 def test_a_physical_compaction_is_answered_when_it_has_come_to_its_end(house: House) -> None:
-    """A plain one at once; the work is done beside, step by step, with rests while others have work."""
+    """A plain one at once; the work is done beside, step by step, with rests while others have work.
+
+    The door is told at once that it is under way, so that it waits however long it takes.
+    """
     for number in range(300):
         house.write(*(m.Put(b"k%d" % key, b"%d" % number) for key in range(4)))
     house.posted.clear()
     house.write(m.Compact(100))
     assert [gid for gid, *_ in house.answers()] == [301_000]
     house.write(m.Compact(1200, physical=True))
+    assert house.answers() == [(302_000, [], False)]
     turns = 0
     while not (found := house.answers()):
         wakeup = house.actor.next_wakeup(house.now)
@@ -292,7 +296,7 @@ def test_a_physical_compaction_is_answered_when_it_has_come_to_its_end(house: Ho
         house.hear(after_ms=wakeup - house.now)
         turns += 1
     assert turns
-    assert [gid for gid, *_ in found] == [302_000]
+    assert [(gid, last) for gid, _, last in found] == [(302_000, True)]
 
 
 def test_what_is_applied_is_durable_when_its_flush_is_done(house: House) -> None:

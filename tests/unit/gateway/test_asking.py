@@ -118,6 +118,20 @@ def test_who_met_no_leader_is_asked_again_when_there_is_one() -> None:
     assert asker.codes == [0]
 
 
+def test_what_storage_says_is_under_way_has_no_deadline_and_outlives_its_leader() -> None:
+    """A defragmentation, or a physical compaction, which has long been applied."""
+    house = House()
+    (asker,) = house.put()
+    ((gid, requests),) = house.groups()
+    house.asking.mail(m.LeaderIs(4, 1), 0)
+    house.answer(gid, [], last=False)
+    house.asking.mail(m.LeaderIs(5, 2), 0)
+    house.asking.tick(2 * (TIMEOUT_MS + DEADLINE_STEP_MS))
+    assert asker.codes == []
+    house.answer(gid, ids(requests))
+    assert asker.codes == [0]
+
+
 def test_who_never_meets_a_leader_times_out() -> None:
     """As in etcd, and without a trace."""
     house = House()

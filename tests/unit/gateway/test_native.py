@@ -258,6 +258,19 @@ def test_a_group_nobody_answers_times_out(desk: Desk) -> None:
     desk.now = wakeup
     desk.put_in()
     assert desk.heard() == [(1, errors.RequestTimeout.code), (2, errors.RequestTimeout.code)]
+
+
+def test_a_write_that_storage_says_is_under_way_has_no_deadline(desk: Desk) -> None:
+    """A physical compaction; when storage starts anew, it may be asked for again."""
+    desk.ask(ALICE, (1, *PUT))
+    desk.ask(ALICE, (2, *PUT))
+    for gid in (1, 2):
+        desk.answer(gid, last=False)
+    desk.now += 2 * TIMEOUT
+    desk.put_in()
+    desk.answer(1, (1, Code.OK))
+    desk.put_in(m.Hello("storage", 2))
+    assert desk.heard() == [(1, Code.OK), (2, errors.Unavailable.code)]
     assert desk.is_idle()
     assert desk.gateway.next_wakeup(desk.now) is None
     desk.answer(1, (1, Code.OK))

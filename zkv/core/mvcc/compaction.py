@@ -39,6 +39,11 @@ class Compaction:
         self.removed = 0
         """Versions of keys, since this store was opened."""
 
+    @property
+    def revision(self) -> int:
+        """Where the walk goes on."""
+        return self._next[0]
+
     def is_due(self, compacted: int) -> bool:
         return self._next[0] <= compacted
 
