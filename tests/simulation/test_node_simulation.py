@@ -22,6 +22,7 @@ from zkv.wire.messages import StampedRead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FunctionType
 
     from zkv.wire.messages import Applied, Entry, WatchNeeds
 
@@ -154,13 +155,15 @@ MUTATIONS = [
     (Raft, "cluster_time", _forgets_the_time),
     (Anchor, "better", _remembers_all_clocks),
 ]
+SHOWN_BY = {"_forgets_the_time": 9, "_remembers_all_clocks": 29}
+"""The first seed that does, at present; it is tried before the others, which are a long way to it."""
 
 
 @pytest.mark.parametrize(("owner", "name", "broken"), MUTATIONS, ids=[broken.__name__ for *_, broken in MUTATIONS])
-def test_a_planted_bug_is_caught(owner: type, name: str, broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_bug_is_caught(owner: type, name: str, broken: FunctionType, monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulator that passes whatever it is given would prove nothing."""
     monkeypatch.setattr(owner, name, broken)
-    for seed in range(SEEDS_TO_CATCH):
+    for seed in (SHOWN_BY.get(broken.__name__, 0), *range(SEEDS_TO_CATCH)):
         try:
             NodePlay(seed).run()
         except (AssertionError, CorruptionError):
