@@ -354,14 +354,19 @@ class LocalCluster:
         return [sys.executable, "-m", "zkv", "server", *options, *extra]
 
     def _serves(self, number: int) -> bool:
-        """And, of the first members of a cluster in memory, has its vote: before that another one may not fail."""
+        """At each of its doors.
+
+        And, of the first members of a cluster in memory, has its vote: before that another one may not fail.
+        """
         must_vote = self._storage == "memory" and number < self._founders
         with Client(self.endpoints[number], timeout=1.0, **self.client_options) as client:
             try:
                 client.get("\0")
-                return not (must_vote and client.status().is_learner)
+                if must_vote and client.status().is_learner:
+                    return False
             except ZkvError:
                 return False
+        return not self._etcd_api or _is_open(self._etcd_ports[number])
 
     def _leader(self) -> int | None:
         """The running member that says it leads; of several, the one of the latest term."""
@@ -460,6 +465,11 @@ class _Ports:
                 cls.turns = itertools.cycle(range(first + 1, first + PORTS_IN_BLOCK))
                 return
         raise ClusterError("no free block of ports")
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _is_free(port: int) -> bool:
