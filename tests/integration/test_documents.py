@@ -73,15 +73,15 @@ def test_commands_give_what_the_document_shows(document: str, tmp_path: Path) ->
         "LC_ALL": "C.UTF-8",
     }
     (tmp_path / "session").write_text(script)
-    shell = subprocess.Popen(
+    with subprocess.Popen(
         ["bash", "session"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd=tmp_path, env=environment, start_new_session=True,
-    )  # fmt: skip
-    try:
-        printed, _ = shell.communicate(timeout=SESSION_S)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(shell.pid, signal.SIGKILL)
+    ) as shell:  # fmt: skip
+        try:
+            printed, _ = shell.communicate(timeout=SESSION_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
     parts = printed.split(f"{END}\n")
     assert len(parts) == len(session) + 1, f"the session ended early:\n{printed}"
     for step, part in zip(session, parts, strict=False):

@@ -212,7 +212,7 @@ def test_what_cannot_be_followed_is_told_in_a_line(tmp_path: Path) -> None:
     directory = tmp_path / "stream"
     with LocalCluster(1) as cluster, LocalCluster(1) as another:
         with following(cluster, directory):
-            wait_until(lambda: any(directory.glob("log-*")), "it follows")
+            wait_until(lambda: any(directory.glob("log-*.zkv")), "it follows")
             used = play_zkv(cluster.endpoints[0], Step(f"snapshot stream --to {directory} --once"))
         foreign = play_zkv(another.endpoints[0], Step(f"snapshot stream --to {directory} --once"))
     away = play_zkv(cluster.endpoints[0], Step(f"snapshot stream --to {tmp_path}/new --once --dial-timeout 300ms"))
