@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.actors.rocks_engine import RocksEngine
 from zkv.core.mvcc import layout
@@ -20,12 +20,14 @@ from zkv.snapshot_file import SnapshotReader, verify
 from zkv.stream_file import Base, Point, bases, logs, records
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from zkv.snapshot_file import Pairs
+    from zkv.wire.groups import Group
 
 
 class Replayed(NamedTuple):
@@ -41,10 +43,12 @@ class _UpTo(StateMachine):
 
     last_revision = 0
 
-    def _apply_group(self, entry: m.Entry, now: int, group: Any, number: int, skip: int) -> tuple[list[bytes], int]:
-        for at, request in enumerate(group.requests):
+    def _apply_group(
+        self, entry: m.Entry, now: int, group: Group, number: int, skip: int, *, mine: bool
+    ) -> tuple[list[bytes], int]:
+        for at, one in enumerate(group.asked):
             if self.revision < self.last_revision:
-                super()._apply_group(entry, now, group._replace(requests=(request,)), number + at, skip)
+                super()._apply_group(entry, now, group._replace(asked=[one]), number + at, skip, mine=mine)
         return [], 0
 
 
@@ -129,8 +133,9 @@ def _requests_in(entry: m.Entry) -> int:
     count = 0
     for packed in codec.unpack(entry.body):
         for _, payload in codec.decode_frame(packed).groups:
-            for _, op, fields in codec.unpack(payload)[4]:
-                count += len(fields[1]) if op == m.Op.LEASE_EXPIRE else 1
+            with contextlib.suppress(CorruptionError):  # which nobody has applied
+                for _, _, asked in judged(payload).asked:
+                    count += len(asked.leases) if isinstance(asked, m.LeaseExpire) else 1
     return count
 
 

@@ -7,7 +7,9 @@ place before the log sees the request (`hashed`), or checks them and logs a `Log
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+from zkv.wire.shapes import Natural
 
 Caller: TypeAlias = tuple[str, int]
 """Who asks, as the door found out: a user's name ("": nobody said), and the auth revision it was found out under."""
@@ -99,7 +101,7 @@ class RoleGrantPermission(NamedTuple):
     """The role may do `kind` to the keys in [key, range_end), written as in a Range."""
 
     name: str
-    kind: int
+    kind: Annotated[int, PermissionKind]
     key: bytes
     range_end: bytes = b""
 
@@ -120,7 +122,7 @@ class Login(NamedTuple):
 
     name: str
     digest: bytes
-    revision: int
+    revision: Natural
 
 
 class AuthStatusAnswer(NamedTuple):

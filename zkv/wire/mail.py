@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from zkv.wire.raft import Entry, SnapshotAck, SnapshotChunk, SnapshotMeta
-    from zkv.wire.requests import KeyValue, Member
-
+from zkv.wire.raft import Entry, SnapshotAck, SnapshotChunk, SnapshotMeta
+from zkv.wire.requests import KeyValue, Member
+from zkv.wire.shapes import UNOPENED
 
 ETCD_DOOR = 1 << 62
 """A bit of the incarnation, and of the groups' and streams' numbers, of the gateway process "grpc" (etcd's API), and of
@@ -150,6 +149,10 @@ class Event(NamedTuple):
     prev_kv: KeyValue | None
 
 
+Events: TypeAlias = Annotated[tuple[tuple[int, tuple[Event, ...]], ...], UNOPENED]
+"""(revision, events) each, which stay plain tuples: there are many, and nobody asks them for their fields by name."""
+
+
 class Applied(NamedTuple):
     """storage -> watch: the revision reached, and the events of all revisions after `since`: (revision, events) each.
 
@@ -159,7 +162,7 @@ class Applied(NamedTuple):
     """
 
     revision: int
-    events: tuple[tuple[int, tuple[Event, ...]], ...]
+    events: Events
     since: int = 0
     term: int = 0
     at_once: bool = False
@@ -192,7 +195,7 @@ class History(NamedTuple):
     ticket: int
     first: int
     upto: int
-    events: tuple[tuple[int, tuple[Event, ...]], ...]
+    events: Events
     compacted: int = 0
 
 

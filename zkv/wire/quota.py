@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+from zkv.wire.shapes import INT64_MAX, BytesMost
 
 KEPT: Final = -1
 """Of a limit: as it was, or none where there was none."""
-
-
 QUOTA_PREFIX_BYTES_MAX: Final = 256
+QUOTA_REQUESTS_MAX: Final = INT64_MAX // 1000
+"""What is counted in thousandths (core/mvcc/quotas.py) fits into 64 bits."""
+
+Prefix: TypeAlias = Annotated[bytes, BytesMost(QUOTA_PREFIX_BYTES_MAX)]
+Limit: TypeAlias = Annotated[int, range(KEPT, INT64_MAX + 1)]
 
 
 class QuotaSet(NamedTuple):
@@ -17,18 +22,18 @@ class QuotaSet(NamedTuple):
     0: as many as may be; KEPT: as it was.
     """
 
-    prefix: bytes
-    keys_max: int = KEPT
-    bytes_max: int = KEPT
-    requests_max: int = KEPT
+    prefix: Prefix
+    keys_max: Limit = KEPT
+    bytes_max: Limit = KEPT
+    requests_max: Annotated[int, range(KEPT, QUOTA_REQUESTS_MAX + 1)] = KEPT
 
 
 class QuotaDelete(NamedTuple):
-    prefix: bytes
+    prefix: Prefix
 
 
 class QuotaGet(NamedTuple):
-    prefix: bytes
+    prefix: Prefix
 
 
 class QuotaList(NamedTuple):

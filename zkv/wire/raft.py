@@ -6,10 +6,9 @@ How records lie on the wire: messages.py.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from zkv.wire.requests import Member
+from zkv.wire.requests import Member
 
 
 class EntryKind(IntEnum):

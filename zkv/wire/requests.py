@@ -7,10 +7,14 @@ the raft log into storage. How records lie on the wire: messages.py.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from zkv.wire.auth import AUTH_RECORDS, AuthAnswer, AuthRequest
 from zkv.wire.quota import QUOTA_RECORDS, QuotaRequest, QuotaResponse
+from zkv.wire.shapes import UNOPENED, Int64, Natural, UInt64
+
+TXN_DEPTH_MAX: Final = 32
+"""Txns within txns. etcd stops where its count of operations runs out (up to 128 deep); the stack is ours."""
 
 
 class Op(IntEnum):
@@ -127,17 +131,17 @@ class Range(NamedTuple):
 
     key: bytes
     range_end: bytes = b""
-    limit: int = 0
-    revision: int = 0
-    sort_order: int = SortOrder.NONE
-    sort_target: int = SortTarget.KEY
+    limit: Int64 = 0
+    revision: Int64 = 0
+    sort_order: Annotated[int, SortOrder] = SortOrder.NONE
+    sort_target: Annotated[int, SortTarget] = SortTarget.KEY
     serializable: bool = False
     keys_only: bool = False
     count_only: bool = False
-    min_mod_revision: int = 0
-    max_mod_revision: int = 0
-    min_create_revision: int = 0
-    max_create_revision: int = 0
+    min_mod_revision: Int64 = 0
+    max_mod_revision: Int64 = 0
+    min_create_revision: Int64 = 0
+    max_create_revision: Int64 = 0
 
 
 class Put(NamedTuple):
@@ -145,11 +149,11 @@ class Put(NamedTuple):
 
     key: bytes
     value: bytes
-    lease: int = 0
+    lease: Int64 = 0
     prev_kv: bool = False
     ignore_value: bool = False
     ignore_lease: bool = False
-    ttl: int = 0
+    ttl: Natural = 0
 
 
 class DeleteRange(NamedTuple):
@@ -165,8 +169,8 @@ class Compare(NamedTuple):
     revision 0 and no value (a VALUE comparison with it is false).
     """
 
-    result: int
-    target: int
+    result: Annotated[int, CompareResult]
+    target: Annotated[int, CompareTarget]
     key: bytes
     operand: int | bytes
     range_end: bytes = b""
@@ -176,21 +180,21 @@ class Txn(NamedTuple):
     """If all `compares` hold, `success`, otherwise `failure`: each a tuple of (Op, request)."""
 
     compares: tuple[Compare, ...]
-    success: tuple[tuple[int, TxnRequest], ...]
-    failure: tuple[tuple[int, TxnRequest], ...]
+    success: Branch
+    failure: Branch
 
 
 class Compact(NamedTuple):
     """Forget what was superseded at or before `revision`; `physical`: answer when it is gone from the disk too."""
 
-    revision: int
+    revision: Int64
     physical: bool = False
 
 
 class HashKV(NamedTuple):
     """The hash of all revisions up to `revision` (0: the present one) that compaction has left."""
 
-    revision: int = 0
+    revision: Int64 = 0
 
 
 class Status(NamedTuple):
@@ -204,16 +208,16 @@ class Look(NamedTuple):
 class Alarm(NamedTuple):
     """What alarms there are, of one member and kind or (0) of all; or one more, or one less of them."""
 
-    action: int = AlarmAction.GET
-    member_id: int = 0
-    alarm: int = AlarmType.NONE
+    action: Annotated[int, AlarmAction] = AlarmAction.GET
+    member_id: UInt64 = 0
+    alarm: Annotated[int, AlarmType] = AlarmType.NONE
 
 
 class Fence(NamedTuple):
     """The leader's storage logs that `member_id` holds other data than the majority, as of `revision`."""
 
-    member_id: int
-    revision: int
+    member_id: UInt64
+    revision: Natural
 
 
 class Defragment(NamedTuple):
@@ -232,7 +236,7 @@ class Snapshot(NamedTuple):
 class Log(NamedTuple):
     """Committed entries of the log from index `first` on, a bounded part; 0: none, only tell how far it is."""
 
-    first: int = 0
+    first: Natural = 0
 
 
 class MemberList(NamedTuple):
@@ -247,30 +251,30 @@ class MemberAdd(NamedTuple):
 
 
 class MemberRemove(NamedTuple):
-    id: int
+    id: UInt64
 
 
 class MemberUpdate(NamedTuple):
-    id: int
+    id: UInt64
     peer_urls: tuple[str, ...]
 
 
 class MemberPromote(NamedTuple):
     """Let a learner that has caught up vote."""
 
-    id: int
+    id: UInt64
 
 
 class MoveLeader(NamedTuple):
     """Hand the leadership over to the member `target`."""
 
-    target: int
+    target: UInt64
 
 
 class Publish(NamedTuple):
     """A member tells the others its name and client urls, as etcd's members do once they run."""
 
-    member_id: int
+    member_id: UInt64
     name: str
     client_urls: tuple[str, ...]
 
@@ -281,26 +285,26 @@ class LeaseGrant(NamedTuple):
     `remaining`: it has so many seconds left, as one that was granted before, elsewhere; 0: all of them.
     """
 
-    ttl: int
-    id: int = 0
-    ttl_min: int = 0
-    remaining: int = 0
+    ttl: Int64
+    id: Int64 = 0
+    ttl_min: Int64 = 0
+    remaining: Int64 = 0
 
 
 class LeaseRevoke(NamedTuple):
     """End a lease, and with it, at one revision, all its keys."""
 
-    id: int
+    id: Int64
 
 
 class LeaseKeepAlive(NamedTuple):
     """Let the lease live for its whole TTL from now on."""
 
-    id: int
+    id: Int64
 
 
 class LeaseTimeToLive(NamedTuple):
-    id: int
+    id: Int64
     keys: bool = False
 
 
@@ -314,8 +318,8 @@ class LeaseRenew(NamedTuple):
     Void unless its entry's term is `term`. Without leases it only carries the cluster clock on.
     """
 
-    term: int
-    leases: tuple[tuple[int, int], ...]
+    term: Natural
+    leases: tuple[tuple[Int64, Natural], ...]
 
 
 class LeaseExpire(NamedTuple):
@@ -324,11 +328,13 @@ class LeaseExpire(NamedTuple):
     Void unless its entry's term is `term`.
     """
 
-    term: int
-    leases: tuple[tuple[int, int], ...]
+    term: Natural
+    leases: tuple[tuple[Int64, Natural], ...]
 
 
 TxnRequest: TypeAlias = Range | Put | DeleteRange | Txn
+Branch: TypeAlias = Annotated[tuple[tuple[int, TxnRequest], ...], UNOPENED]
+"""What each of its requests is, its Op says (groups.py)."""
 Request: TypeAlias = (
     Range
     | Put

@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness.auth_play import AuthPlay
 from zkv.core.auth import Book
-from zkv.core.mvcc import guard, txn
+from zkv.core.mvcc import guard
 from zkv.core.watch.warrants import Warrants
 
 SEEDS = 60
@@ -66,7 +66,7 @@ def test_a_planted_bug_is_caught(owner: type, name: str, broken: object, monkeyp
 
 def test_a_txn_whose_other_branch_is_not_looked_at_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = dict(guard._RULES)
-    rules[4] = guard._reading(txn.parse, _forgets_inner_txns)
+    rules[4] = _forgets_inner_txns
     monkeypatch.setattr(guard, "_RULES", rules)
     _must_fail()
 

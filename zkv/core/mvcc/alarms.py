@@ -81,7 +81,6 @@ class Alarms:
                 self._set((member, int(AlarmType.CORRUPT)), None)
 
     def _set(self, one: tuple[int, int], record: bytes | None) -> None:
-        layout.alarm_key(*one)  # raises struct.error for what could not be kept, before it is taken
         if record is None:
             del self._on[one]
         else:
@@ -89,11 +88,11 @@ class Alarms:
         self._changed.add(one)
         self._note()
 
-    def check(self, op: int, fields: object) -> None:
-        """May the request be applied? `fields`: a parsed Txn, where it is one. Raises NoSpace, Corrupt."""
+    def check(self, op: int, asked: object) -> None:
+        """May the request be applied? Raises NoSpace, Corrupt."""
         if self.corrupt and op in _REFUSED_WHEN_CORRUPT:
             raise Corrupt
-        if self.no_space and (op in {Op.PUT, Op.LEASE_GRANT} or (isinstance(fields, Txn) and _puts(fields))):
+        if self.no_space and (op in {Op.PUT, Op.LEASE_GRANT} or (isinstance(asked, Txn) and _puts(asked))):
             raise NoSpace
 
     def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:

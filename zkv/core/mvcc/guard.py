@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from zkv.core.mvcc import txn
 from zkv.core.mvcc.quotas import prefix_end
 from zkv.errors import PermissionDenied
 from zkv.wire import messages as m
@@ -43,11 +42,10 @@ _OPEN: Final = frozenset(
 )
 
 
-def check(book: Book, leases: Leases, caller: Caller | None, op: int, fields: Any) -> None:
-    """May the caller have this done? `book.enabled` holds.
+def check(book: Book, leases: Leases, caller: Caller | None, op: int, asked: Any) -> None:
+    """May the caller have this done? `book.enabled` holds. `asked`: as in wire/groups.py, and not None.
 
-    Raises PermissionDenied, UserEmpty, UserNotFound, AuthOldRevision; TypeError or LookupError for fields that are
-    none.
+    Raises PermissionDenied, UserEmpty, UserNotFound, AuthOldRevision.
     """
     if op in _OPEN or caller == m.HOUSE:
         return
@@ -55,7 +53,7 @@ def check(book: Book, leases: Leases, caller: Caller | None, op: int, fields: An
     if rule is None:
         book.check_root(caller)
     else:
-        rule(_Asked(book, leases, caller), fields)
+        rule(_Asked(book, leases, caller), asked)
 
 
 class _Asked:
@@ -121,7 +119,7 @@ def _txn(asked: _Asked, request: m.Txn) -> None:
             _delete(asked, inner)
 
 
-def _compact(asked: _Asked, _fields: Any) -> None:
+def _compact(asked: _Asked, _: m.Compact) -> None:
     asked.book.identified(asked.caller)
 
 
@@ -143,8 +141,6 @@ def _time_to_live(asked: _Asked, request: m.LeaseTimeToLive) -> None:
 
 def _quota_get(asked: _Asked, request: m.QuotaGet) -> None:
     """Whoever may read all that it is about may know how much that is."""
-    if type(request.prefix) is not bytes:
-        raise TypeError
     asked.read(request.prefix or b"\0", prefix_end(request.prefix))
 
 
@@ -160,20 +156,16 @@ def _role_get(asked: _Asked, request: m.RoleGet) -> None:
         asked.book.check_root(asked.caller)
 
 
-def _reading(cls: Any, rule: Callable[[_Asked, Any], None]) -> Callable[[_Asked, Any], None]:
-    return lambda asked, fields: rule(asked, cls(*fields))
-
-
 _RULES: Final[dict[int, Callable[[_Asked, Any], None]]] = {
-    int(m.Op.RANGE): _reading(m.Range, _range),
-    int(m.Op.PUT): _reading(m.Put, _put),
-    int(m.Op.DELETE_RANGE): _reading(m.DeleteRange, _delete),
-    int(m.Op.TXN): _reading(txn.parse, _txn),
+    int(m.Op.RANGE): lambda asked, fields: _range(asked, m.Range(*fields)),  # which may be plain, as may a put's
+    int(m.Op.PUT): lambda asked, fields: _put(asked, m.Put(*fields)),
+    int(m.Op.DELETE_RANGE): _delete,
+    int(m.Op.TXN): _txn,
     int(m.Op.COMPACT): _compact,
-    int(m.Op.ALARM): _reading(m.Alarm, _alarm),
-    int(m.Op.LEASE_REVOKE): _reading(m.LeaseRevoke, _revoke),
-    int(m.Op.LEASE_TIME_TO_LIVE): _reading(m.LeaseTimeToLive, _time_to_live),
-    int(m.Op.QUOTA_GET): _reading(m.QuotaGet, _quota_get),
-    int(m.Op.USER_GET): _reading(m.UserGet, _user_get),
-    int(m.Op.ROLE_GET): _reading(m.RoleGet, _role_get),
+    int(m.Op.ALARM): _alarm,
+    int(m.Op.LEASE_REVOKE): _revoke,
+    int(m.Op.LEASE_TIME_TO_LIVE): _time_to_live,
+    int(m.Op.QUOTA_GET): _quota_get,
+    int(m.Op.USER_GET): _user_get,
+    int(m.Op.ROLE_GET): _role_get,
 }

@@ -36,7 +36,7 @@ from zkv.errors import LeaseExists, LeaseNotFound, LeaseTTLTooLarge
 from zkv.limits import LEASE_SLACK_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from zkv.core.mvcc.engine import Reader
 
@@ -121,8 +121,6 @@ class Leases:
 
         Raises LeaseTTLTooLarge, LeaseExists.
         """
-        if type(lease) is not int or type(remaining) is not int or not ~_INT64_MAX <= lease <= _INT64_MAX:
-            raise TypeError
         check_ttl(ttl)
         if not lease:
             lease = self._free_id()
@@ -138,9 +136,8 @@ class Leases:
 
         Raises LeaseTTLTooLarge.
         """
+        assert ttl > 0, "a put without a ttl makes none"
         check_ttl(ttl)
-        if ttl < 1:
-            raise ValueError
         lease = self._free_id()
         self._set(self._records, lease, Lease(ttl, self._until(ttl), 0))
         return lease
@@ -236,19 +233,8 @@ class Leases:
 
 def check_ttl(ttl: int) -> None:
     """Raises LeaseTTLTooLarge."""
-    if type(ttl) is not int:
-        raise TypeError
     if ttl > TTL_MAX:
         raise LeaseTTLTooLarge
-
-
-def checked(leases: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(id, until) each, as members log them. Raises TypeError or ValueError for what is none."""
-    pairs = [(lease, until) for lease, until in leases]
-    for lease, until in pairs:
-        if type(lease) is not int or type(until) is not int or not 0 <= until <= _INT64_MAX:
-            raise TypeError
-    return pairs
 
 
 def table(reader: Reader, after: int | None, most: int) -> list[tuple[int, Lease]]:

@@ -15,12 +15,11 @@ come in the background. Who made a frame only decides who answers it.
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from zkv import errors
-from zkv.core.mvcc import guard, leases, txn
+from zkv.core.mvcc import guard, txn
 from zkv.core.mvcc.alarms import Alarms
 from zkv.core.mvcc.compaction import Compaction
 from zkv.core.mvcc.layout import PLACE, Lease, Place
@@ -31,6 +30,7 @@ from zkv.core.mvcc.store import Store
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
 from zkv.wire.codec import decode_conf_change, decode_frame, pack, unpack
+from zkv.wire.groups import Group, judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +50,6 @@ _OP_PUT: Final = int(m.Op.PUT)
 _OP_DELETE: Final = int(m.Op.DELETE_RANGE)
 _OP_TXN: Final = int(m.Op.TXN)
 _OP_COMPACT: Final = int(m.Op.COMPACT)
-_PUT_FIELDS: Final = len(m.Put._fields)
-# What a request whose fields are not what they should be can raise. The doors check all of them, and still: a request
-# that brings down every member that applies it, and again each time it is fed, is the one thing a log must not hold.
-# An AttributeError is none of them: that is a slip of ours, and no request's fault.
-MALFORMED: Final = (TypeError, ValueError, LookupError, OverflowError, struct.error)
 
 
 class Answered(NamedTuple):
@@ -78,18 +73,8 @@ class Outcome(NamedTuple):
     leases: dict[int, Lease | None]
 
 
-class _Group(NamedTuple):
-    """`keys`: those of its puts and deletes, to be read ahead."""
-
-    mine: bool
-    incarnation: int
-    gid: int
-    session: bytes
-    floor: int
-    requests: tuple[tuple[int, int, Any], ...]
-    keys: list[bytes]
-    caller: m.Caller | None
-    """Who asks, where users are asked who they are."""
+_Taken: TypeAlias = tuple[bool, int, int, Group]
+"""A group of the log: is this member to answer it, and by which number to the gateway of which incarnation?"""
 
 
 class StateMachine:
@@ -134,7 +119,6 @@ class StateMachine:
         self._members_changed = False
         self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
         """Of the entries applied last: index, and a checksum of what each has written; to be compared among members."""
-        self._last_txn: tuple[Any, m.Txn] = (None, m.Txn((), (), ()))
 
     # --- the place in the log ---
 
@@ -220,47 +204,47 @@ class StateMachine:
         groups = self._groups(entry, answers)
         skip = self._begun - 1
         number = fetched_upto = 0  # requests passed, groups read ahead for
-        for at, group in enumerate(groups):
+        for at, (mine, gid, incarnation, group) in enumerate(groups):
             if at == fetched_upto:
                 fetched_upto = self._prefetch(groups, at)
-            after = number + len(group.requests)
+            after = number + len(group.asked)
             if after <= skip:
-                parts = [failed(request, errors.Unavailable(), self.store.revision) for request, _, _ in group.requests]
+                parts = [failed(request, errors.Unavailable(), self.store.revision) for request, _, _ in group.asked]
                 compaction = 0
             else:
-                parts, compaction = self._apply_group(entry, now, group, number, skip)
+                parts, compaction = self._apply_group(entry, now, group, number, skip, mine=mine)
             number = after
             self._begun = number + 1
-            if group.mine:
-                answers.append(Answered(group.incarnation, group.gid, self.packed(parts), compaction))
+            if mine:
+                answers.append(Answered(incarnation, gid, self.packed(parts), compaction))
 
-    def _groups(self, entry: m.Entry, answers: list[Answered]) -> list[_Group]:
+    def _groups(self, entry: m.Entry, answers: list[Answered]) -> list[_Taken]:
+        """All of the entry, judged before any of it is applied."""
         groups = []
         for packed in unpack(entry.body):
             frame = decode_frame(packed)
             mine = frame.member_id == self._member_id
             for gid, payload in frame.groups:
                 try:
-                    _, _, session, floor, requests, *caller = unpack(payload)
-                    keys = _checked(session, floor, requests)
-                    asker = caller[0] if caller else None
-                    groups.append(_Group(mine, frame.incarnation, gid, session, floor, requests, keys, asker))
-                except (errors.CorruptionError, *MALFORMED):
+                    groups.append((mine, gid, frame.incarnation, judged(payload)))
+                except errors.CorruptionError:
                     if mine:
                         part = failed(0, errors.InvalidRequest("not a message"), self.store.revision)
                         answers.append(Answered(frame.incarnation, gid, self.packed([part]), 0))
         return groups
 
-    def _prefetch(self, groups: list[_Group], at: int) -> int:
+    def _prefetch(self, groups: list[_Taken], at: int) -> int:
         """Read ahead for groups from `at` on; up to which?"""
         keys: list[bytes] = []
         while at < len(groups) and len(keys) < PREFETCH_KEYS:
-            keys += groups[at].keys
+            keys += groups[at][3].keys
             at += 1
         self.store.prefetch(keys)
         return at
 
-    def _apply_group(self, entry: m.Entry, now: int, group: _Group, number: int, skip: int) -> tuple[list[bytes], int]:
+    def _apply_group(
+        self, entry: m.Entry, now: int, group: Group, number: int, skip: int, *, mine: bool
+    ) -> tuple[list[bytes], int]:
         """The packed answers, and the revision whose physical compaction they wait for."""
         store, index, parts, compaction = self.store, entry.index, [], 0
         book = self.users.book
@@ -269,15 +253,15 @@ class StateMachine:
             try:
                 session = self._sessions.of(group.session, group.floor, index, now)
             except (errors.SessionExpired, errors.TooManyRequests) as error:
-                return [failed(request, error, store.revision) for request, _, _ in group.requests], 0
+                return [failed(request, error, store.revision) for request, _, _ in group.asked], 0
         limits, quotas = self._limits, store.quotas
-        for request, op, fields in group.requests:
+        for request, op, asked in group.asked:
             number += 1
             if session is not None:
                 answered = session.answers
                 if request in answered:
                     parts.append(answered[request])
-                    if _is_physical(op, fields):
+                    if _is_physical(op, asked):
                         compaction = store.compacted  # who asks again waits as well
                     continue
                 if request < session.floor:
@@ -289,13 +273,13 @@ class StateMachine:
             if number <= skip:
                 parts.append(failed(request, errors.Unavailable(), store.revision))
                 continue
-            if book.enabled and (refusal := self._refusal(group.caller, op, fields)) is not None:
+            if book.enabled and (refusal := self._refusal(group.caller, op, asked)) is not None:
                 parts.append(failed(request, refusal, store.revision))  # not remembered: it may be allowed when retried
                 continue
-            if op == _OP_PUT and _is_plain(fields) and not self.alarms.any:
-                refused = store.refusal_of(fields[0], fields[1], now) if quotas.any else None
+            if op == _OP_PUT and type(asked) is tuple and not self.alarms.any:
+                refused = store.refusal_of(asked[0], asked[1], now) if quotas.any else None
                 if refused is None:
-                    part = pack((request, 0, store.put_plain(fields[0], fields[1]), _NO_PREVIOUS))
+                    part = pack((request, 0, store.put_plain(asked[0], asked[1]), _NO_PREVIOUS))
                 else:
                     part = failed(request, refused, store.revision)
                 if session is not None and not isinstance(refused, errors.OverRate):
@@ -304,145 +288,136 @@ class StateMachine:
                 continue
             if op != _OP_PUT and len(store.pending) > 0:
                 self._begun = number
-                self._make_room(op, fields, session)
+                self._make_room(op, asked, session)
             store.leases.moment = (index, number, now)
             try:
-                remember, body = self._evaluate(op, fields, entry, group.mine)
-            except (errors.RequestError, errors.AuthOldRevision, errors.OverRate, *MALFORMED) as error:
+                remember, body = self._evaluate(op, asked, entry, mine)
+            except (errors.RequestError, errors.AuthOldRevision, errors.OverRate) as error:
                 store.cancel()
                 # Only what every member evaluates may be remembered, or their tables would differ.
                 # And not that it came too early: it will be allowed when retried.
-                remember = _is_write(op, fields) and not isinstance(error, errors.OverRate)
-                failure = error if isinstance(error, errors.ZkvError) else errors.InvalidRequest()
-                part = failed(request, failure, store.revision)
+                remember = _is_write(op, asked) and not isinstance(error, errors.OverRate)
+                part = failed(request, error, store.revision)
             else:
                 part = pack((request, 0, store.revision, body))
-                if _is_physical(op, fields):
+                if _is_physical(op, asked):
                     compaction = store.compacted
             if session is not None and remember:
                 session.remember(request, part, store.revision, self._limits)
             parts.append(part)
         return parts, compaction
 
-    def _refusal(self, caller: m.Caller | None, op: int, fields: Any) -> errors.ZkvError | None:
+    def _refusal(self, caller: m.Caller | None, op: int, asked: Any) -> errors.ZkvError | None:
+        if asked is None:
+            return None  # whoever asks, it is no request
         try:
-            guard.check(self.users.book, self.store.leases, caller, op, fields)
+            guard.check(self.users.book, self.store.leases, caller, op, asked)
         except (errors.RequestError, errors.AuthOldRevision) as error:
             return error
-        except MALFORMED:
-            return errors.InvalidRequest()
         return None
 
-    def _make_room(self, op: int, fields: Any, session: Session | None) -> None:
+    def _make_room(self, op: int, asked: Any, session: Session | None) -> None:
         """Write what is pending early where the next request would have to merge too much, or reads its history."""
         store = self.store
-        try:
-            if op == _OP_TXN:
-                parsed = self._parsed(fields)
-                scans, past = txn.scans(parsed), txn.reads_past(parsed)
-            elif op == _OP_RANGE:
-                ranged = m.Range(*fields)
-                scans, past = bool(ranged.range_end), ranged.revision > 0
-            elif op in _QUOTA_OPS:
-                scans, past = True, False
-            else:
-                scans, past = op == _OP_DELETE and len(fields) > 1 and bool(fields[1]), False
-        except MALFORMED:
-            return  # to be refused in a moment
+        scans = past = False
+        if asked is None:
+            return
+        if op == _OP_TXN:
+            scans, past = txn.scans(asked), txn.reads_past(asked)
+        elif op == _OP_RANGE:
+            ranged = m.Range(*asked)
+            scans, past = bool(ranged.range_end), ranged.revision > 0
+        elif op == _OP_DELETE:
+            scans = bool(asked.range_end)
+        elif op in _QUOTA_OPS:
+            scans = True
         if past or (scans and len(store.pending) > PENDING_MAX):
             self._commit()
             if session is not None:
                 self._sessions.touch(session)
 
-    def _parsed(self, fields: Any) -> m.Txn:
-        """A txn, looked at more than once. Raises one of MALFORMED."""
-        if self._last_txn[0] is not fields:
-            self._last_txn = fields, txn.parse(*fields)
-        return self._last_txn[1]
-
-    def _evaluate(self, op: int, fields: Any, entry: m.Entry, mine: bool) -> tuple[bool, object]:
+    def _evaluate(self, op: int, asked: Any, entry: m.Entry, mine: bool) -> tuple[bool, object]:
         """Whether the answer is one to remember, and its body.
 
-        Raises a RequestError, or one of MALFORMED.
+        Raises a RequestError, AuthOldRevision, OverRate.
         """
         store = self.store
         store.begin()
         body: object
+        if asked is None:
+            raise errors.InvalidRequest
         if self.alarms.any:
-            self.alarms.check(op, self._parsed(fields) if op == _OP_TXN else fields)
+            self.alarms.check(op, asked)
         if op == _OP_PUT:
-            body = store.put(fields if len(fields) == _PUT_FIELDS else m.Put(*fields))
+            body = store.put(m.Put(*asked) if type(asked) is tuple else asked)
             store.end()
             return True, body
         if op == _OP_TXN:
-            parsed = self._parsed(fields)
-            write = txn.is_write(parsed)
+            write = txn.is_write(asked)
             store.txns += 1
-            body = txn.run(store, parsed) if write or mine else None
+            body = txn.run(store, asked) if write or mine else None
             store.end()
             return write, body
         if op == _OP_DELETE:
-            body = store.delete_range(m.DeleteRange(*fields))
+            body = store.delete_range(asked)
             store.end()
             return True, body
         if op == _OP_COMPACT:
-            store.compact(m.Compact(*fields).revision)
+            store.compact(asked.revision)
             return True, ()
         if op in _MEMBER_OPS:
             self._members_changed = True
-            return True, self._change_members(op, fields, entry.index)
+            return True, self._change_members(op, asked, entry.index)
         if op in _LEASE_OPS:
-            return True, self._change_leases(op, fields, entry.term)
+            return True, self._change_leases(op, asked, entry.term)
         if op in _USER_OPS:
-            return True, self.users.change(op, fields)
+            return True, self.users.change(op, asked)
         if op in _QUOTA_OPS:
-            return True, store.quotas.change(op, fields, store.leases.moment[2], store.view().scan)
+            return True, store.quotas.change(asked, store.leases.moment[2], store.view().scan)
         if op == m.Op.ALARM:
-            return True, (self.alarms.change(m.Alarm(*fields)),)
+            return True, (self.alarms.change(asked),)
         if op == m.Op.FENCE:
-            self.alarms.fence(m.Fence(*fields).member_id)
+            self.alarms.fence(asked.member_id)
             return True, ((),)
         if op == _OP_RANGE:
-            return False, store.range(m.Range(*fields)) if mine else None
+            return False, store.range(m.Range(*asked)) if mine else None
         if op == m.Op.MEMBER_LIST:
             return False, (self.members.all(),)
         raise errors.InvalidRequest("not a request for the log")
 
-    def _change_members(self, op: int, fields: Any, index: int) -> object:
+    def _change_members(self, op: int, asked: Any, index: int) -> object:
         members = self.members
         if op == m.Op.PUBLISH:
-            members.publish(m.Publish(*fields))
+            members.publish(asked)
             return ()
         if op == m.Op.MEMBER_ADD:
-            added = members.add(m.MemberAdd(*fields), index)
+            added = members.add(asked, index)
             return added, members.all()
         if op == m.Op.MEMBER_REMOVE:
-            members.remove(m.MemberRemove(*fields).id)
+            members.remove(asked.id)
         elif op == m.Op.MEMBER_UPDATE:
-            members.update(m.MemberUpdate(*fields))
+            members.update(asked)
         else:
-            members.promote(m.MemberPromote(*fields).id)
+            members.promote(asked.id)
         return (members.all(),)
 
-    def _change_leases(self, op: int, fields: Any, term: int) -> object:
+    def _change_leases(self, op: int, asked: Any, term: int) -> object:
         """The answer's body. Raises as `_evaluate`."""
         store = self.store
         if op == m.Op.LEASE_GRANT:
-            ttl, lease, ttl_min, remaining = m.LeaseGrant(*fields)
+            ttl, lease, ttl_min, remaining = asked
             return m.LeaseGrantAnswer(*store.leases.grant(lease, max(ttl, ttl_min), remaining))
         if op == m.Op.LEASE_REVOKE:
-            store.revoke(m.LeaseRevoke(*fields).id)
+            store.revoke(asked.id)
             store.end(as_of_right=True)
             return ()
-        logged_in, pairs = fields
-        pairs = leases.checked(pairs)
-        if logged_in != term:
+        if asked.term != term:
             return ()  # who wrote this is deposed: what it knew of other leases' renewals may have been overtaken
         if op == m.Op.LEASE_RENEW:
-            for lease, until in pairs:
+            for lease, until in asked.leases:
                 store.leases.renew(lease, until)
         else:
-            store.expire(pairs, self._limits.lease_keys_max)
+            store.expire(asked.leases, self._limits.lease_keys_max)
         return ()
 
     # --- the rest of the storage actor's calls ---
@@ -506,46 +481,17 @@ _USER_OPS: Final = frozenset(
 
 
 _NO_PREVIOUS: Final = m.PutAnswer()
-_NO_OPTIONS: Final = m.Put(b"", b"")[2:]
 
 
-def _is_plain(fields: Any) -> bool:
-    """A put of bytes to a key, and nothing else to it."""
-    return (len(fields) == 2 or fields[2:] == _NO_OPTIONS) and type(fields[0]) is type(fields[1]) is bytes
+def _is_physical(op: int, asked: Any) -> bool:
+    """A compaction whose answer waits for its end."""
+    return op == _OP_COMPACT and asked is not None and bool(asked.physical)
 
 
-def _is_physical(op: int, fields: Any) -> bool:
-    """A compaction whose answer waits for its end. (Of a request answered before, nobody has looked at the fields.)"""
-    return op == _OP_COMPACT and isinstance(fields, tuple) and len(fields) > 1 and bool(fields[1])
-
-
-def _checked(session: Any, floor: Any, requests: Any) -> list[bytes]:
-    """The keys that a group puts and deletes.
-
-    Raises TypeError or ValueError unless it is made as a group is, up to the fields of its requests.
-    """
-    if type(session) is not bytes or len(session) not in {0, 16} or type(floor) is not int:
-        raise TypeError
-    if not 0 <= floor < 1 << 63:
-        raise ValueError
-    keys = []
-    for request, op, fields in requests:
-        if type(request) is not int or type(op) is not int or type(fields) is not tuple:
-            raise TypeError
-        if (op == _OP_PUT or op == _OP_DELETE) and fields and type(fields[0]) is bytes:  # noqa: PLR1714, SIM109 - fast
-            keys.append(fields[0])
-        elif op == _OP_TXN:
-            keys += txn.keys_put(fields)
-    return keys
-
-
-def _is_write(op: int, fields: Any) -> bool:
-    if op != _OP_TXN:
-        return op not in _READS
-    try:
-        return txn.is_write(txn.parse(*fields))
-    except MALFORMED:
-        return True
+def _is_write(op: int, asked: Any) -> bool:
+    if op == _OP_TXN and asked is not None:
+        return txn.is_write(asked)
+    return op not in _READS
 
 
 def pack_answers(head: tuple[int, int, int, int], parts: Sequence[bytes]) -> bytes:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from zkv.core.mvcc import layout
@@ -54,7 +54,6 @@ NESTED_MAX: Final = 16
 COUNT_KEYS: Final = 1_000
 COUNT_BYTES: Final = 1 << 20
 """A slice is what a write may have to wait for."""
-_INT64_MAX: Final = (1 << 63) - 1
 _TOKEN: Final = 1_000
 """Tokens are counted in thousandths: what a policy of one request a second gains in a millisecond."""
 
@@ -246,21 +245,16 @@ class Quotas:
 
     # --- changing policies -----------------------------------------------------------------------------
 
-    def change(self, op: int, fields: Any, now: int, scan: Scan) -> m.QuotaResponse:
-        """Raises QuotaNotFound, TooManyQuotas; TypeError or ValueError for fields that are none."""
-        if op == m.Op.QUOTA_SET:
-            return m.QuotaAnswer(self._set(m.QuotaSet(*fields), now, scan).told())
-        if op == m.Op.QUOTA_DELETE:
-            return m.QuotaAnswer(self._delete(m.QuotaDelete(*fields).prefix).told())
+    def change(self, asked: m.QuotaSet | m.QuotaDelete | m.QuotaCount, now: int, scan: Scan) -> m.QuotaResponse:
+        """Raises QuotaNotFound, TooManyQuotas."""
+        if isinstance(asked, m.QuotaSet):
+            return m.QuotaAnswer(self._set(asked, now, scan).told())
+        if isinstance(asked, m.QuotaDelete):
+            return m.QuotaAnswer(self._delete(asked.prefix).told())
         self._count_on(scan)
         return m.QuotaListAnswer(())
 
     def _set(self, asked: m.QuotaSet, now: int, scan: Scan) -> Policy:
-        limits = asked[1:]
-        if type(asked.prefix) is not bytes or any(type(limit) is not int for limit in limits):
-            raise TypeError
-        if len(asked.prefix) > m.QUOTA_PREFIX_BYTES_MAX or not m.KEPT <= min(limits) <= max(limits) <= _INT64_MAX:
-            raise ValueError
         policy = self._policies.get(asked.prefix)
         fresh = policy is None
         if policy is None:
@@ -315,8 +309,6 @@ class Quotas:
             yield self._policies[self._prefixes[at]]
 
     def _found(self, prefix: bytes) -> Policy:
-        if type(prefix) is not bytes:
-            raise TypeError
         policy = self._policies.get(prefix)
         if policy is None:
             raise QuotaNotFound(_shown(prefix))
@@ -352,10 +344,10 @@ class Quotas:
 
     # --- looking, keeping --------------------------------------------------------------------------------
 
-    def look(self, op: int, fields: Any) -> m.QuotaResponse:
+    def look(self, asked: m.QuotaGet | m.QuotaList) -> m.QuotaResponse:
         """Raises QuotaNotFound."""
-        if op == m.Op.QUOTA_GET:
-            return m.QuotaAnswer(self._found(m.QuotaGet(*fields).prefix).told())
+        if isinstance(asked, m.QuotaGet):
+            return m.QuotaAnswer(self._found(asked.prefix).told())
         return m.QuotaListAnswer(tuple([self._policies[prefix].told() for prefix in self._prefixes]))
 
     def first(self, most: int) -> Iterator[tuple[m.Quota, int]]:

@@ -26,7 +26,8 @@ from zkv.core.mvcc.leases import table
 from zkv.core.mvcc.ranges import Past, Present
 from zkv.limits import LEASE_SLACK_MS
 from zkv.wire import messages as m
-from zkv.wire.codec import pack, unpack
+from zkv.wire.codec import pack
+from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,10 +49,6 @@ STEP_LEASES: Final = 1000
 _LEASE_BYTES: Final = 9  # an id in an answer
 _OP_RANGE: Final = int(m.Op.RANGE)
 _NOTHING: Final = m.RangeAnswer((), False, 0)
-_PLAIN: Final = m.Range(b"")[1:]
-_SERIALIZABLE: Final = m.Range(b"", serializable=True)[1:]
-_ONE_KEY: Final = frozenset(fields[:count] for fields in (_PLAIN, _SERIALIZABLE) for count in range(len(fields) + 1))
-"""What follows the key in a range of one key as it is now; what stands at the end may be left off."""
 
 
 class Stream:
@@ -112,32 +109,29 @@ class Reading:
 
         Raises InvalidRequest when it is none.
         """
+        try:
+            group = judged(payload)
+        except errors.CorruptionError:
+            raise errors.InvalidRequest("not a message") from None
         outcome = ReadOutcome([], [], [])
         self._time = max(time, stamp.time) if stamp else time
-        try:
-            _, _, _, _, requests, *caller = unpack(payload)
-            plain = [
-                op == _OP_RANGE and type(fields[0]) is bytes and fields[1:] in _ONE_KEY for _, op, fields in requests
-            ]
-            if all(plain) and not self._alarms.corrupt and not self._users.enabled:
-                outcome.parts.extend(self._keys(requests))
-                return outcome
-            for request, op, fields in requests:
-                self._read((request, op, fields), caller[0] if caller else None, stamp, applied, outcome)
-        except (errors.CorruptionError, ValueError, TypeError, LookupError) as error:
-            if isinstance(error, errors.CorruptionError) and not error.detail.startswith("not a message"):
-                raise
-            raise errors.InvalidRequest("not a message") from None
+        asked, caller = group.asked, group.caller
+        plain = [op == _OP_RANGE and type(one) is tuple for _, op, one in asked]
+        if all(plain) and not self._alarms.corrupt and not self._users.enabled:
+            outcome.parts.extend(self._keys(asked))
+            return outcome
+        for each in asked:
+            self._read(each, caller, stamp, applied, outcome)
         return outcome
 
-    def _keys(self, requests: Any) -> list[Part]:
-        """Of requests for one key each and nothing else, which nearly all are."""
+    def _keys(self, asked: list[tuple[int, int, Any]]) -> list[Part]:
+        """Of plain ranges, which nearly all requests are."""
         store = self._store
         assert not store.pending, "reads come between two applies"
         revision, parts = store.revision, []
-        store.ranges += len(requests)
-        records = store.engine.get_many([CURRENT + fields[0] for _, _, fields in requests])
-        for (request, _, fields), record in zip(requests, records, strict=True):
+        store.ranges += len(asked)
+        records = store.engine.get_many([CURRENT + fields[0] for _, _, fields in asked])
+        for (request, _, fields), record in zip(asked, records, strict=True):
             if record is None:
                 parts.append(pack((request, 0, revision, _NOTHING)))
                 continue
@@ -148,22 +142,24 @@ class Reading:
 
     def _read(
         self,
-        asked: tuple[int, int, Any],
+        each: tuple[int, int, Any],
         caller: m.Caller | None,
         stamp: m.Stamp | None,
         applied: int,
         outcome: ReadOutcome,
     ) -> None:
-        request, op, fields = asked
+        request, op, asked = each
         store = self._store
         body: object
         try:
+            if asked is None:
+                raise errors.InvalidRequest
             if self._users.enabled:
-                guard.check(self._users.book, store.leases, caller, op, fields)
+                guard.check(self._users.book, store.leases, caller, op, asked)
             if self._alarms.corrupt:
-                self._alarms.check(op, fields)
+                self._alarms.check(op, asked)
             if op == m.Op.RANGE:
-                ranged = m.Range(*fields)
+                ranged = m.Range(*asked)
                 if ranged.range_end or ranged.revision > 0:
                     store.check_revision(ranged.revision, store.revision)
                     store.ranges += 1
@@ -172,9 +168,9 @@ class Reading:
                 body = store.range(ranged)
             elif op == m.Op.TXN:
                 store.txns += 1
-                body = self._txn(txn.parse(*fields))
+                body = self._txn(asked)
             elif op == m.Op.HASH_KV:
-                revision = m.HashKV(*fields).revision
+                revision = asked.revision
                 if 0 < revision <= store.compacted:
                     raise errors.Compacted
                 if revision > store.revision:
@@ -184,26 +180,25 @@ class Reading:
             elif op == m.Op.STATUS:
                 body = self._status(stamp, applied)
             elif op == m.Op.ALARM:
-                body = (self._alarms.find(m.Alarm(*fields)),)
+                body = (self._alarms.find(asked),)
             elif op == m.Op.DEFRAGMENT:
                 outcome.defragment.append(request)
                 return
             elif op == m.Op.SNAPSHOT:
-                self._start(request, self._snapshot(request, m.Snapshot(*fields)), outcome, SNAPSHOT)
+                self._start(request, self._snapshot(request, asked), outcome, SNAPSHOT)
                 return
             elif op == m.Op.MEMBER_LIST:
                 body = (self._members.all(),)
             elif op == m.Op.LEASE_TIME_TO_LIVE:
-                ends = m.LeaseTimeToLive(*fields)
-                self._start(request, self._time_to_live(request, ends, self._readable(caller)), outcome)
+                self._start(request, self._time_to_live(request, asked, self._readable(caller)), outcome)
                 return
             elif op == m.Op.LEASE_LIST:
                 self._start(request, self._lease_list(request), outcome)
                 return
             elif op in {m.Op.QUOTA_GET, m.Op.QUOTA_LIST}:
-                body = store.quotas.look(op, fields)
+                body = store.quotas.look(asked)
             elif op >= m.Op.AUTH_ENABLE:
-                body = self._users.look(op, fields)
+                body = self._users.look(op, asked)
             else:
                 raise errors.InvalidRequest("not a read")
         except (errors.RequestError, errors.AuthOldRevision) as error:

@@ -186,9 +186,7 @@ class Store:
         return answer(request, self.view() if present else Past(self.engine, request.revision), self.limits)
 
     def check_revision(self, revision: int, now: int) -> None:
-        """Raises FutureRevision, Compacted; TypeError for what compares with integers, and is none."""
-        if type(revision) is not int:
-            raise TypeError
+        """Raises FutureRevision, Compacted."""
         if revision > now:
             raise FutureRevision
         if 0 < revision < self.compacted:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.leases import check_ttl
-from zkv.errors import Compacted, FutureRevision, InvalidRequest, KeyNotFound
+from zkv.errors import Compacted, FutureRevision, KeyNotFound
 from zkv.wire.messages import (
     Compare,
     CompareResult,
@@ -38,16 +38,8 @@ if TYPE_CHECKING:
 
     from zkv.core.mvcc.store import Store
 
-_CLASSES: Final[dict[int, type[TxnRequest]]] = {
-    Op.RANGE: Range,
-    Op.PUT: Put,
-    Op.DELETE_RANGE: DeleteRange,
-    Op.TXN: Txn,
-}
-_PUT: Final = int(Op.PUT)
-_TXN: Final = int(Op.TXN)
 _WRITES: Final = frozenset({int(Op.PUT), int(Op.DELETE_RANGE)})
-_FIELD: Final = {
+_FIELD: Final[dict[int, int]] = {
     CompareTarget.VERSION: 3,
     CompareTarget.CREATE: 1,
     CompareTarget.MOD: 2,
@@ -62,26 +54,6 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
 }
 _NO_OPTIONS: Final = Put(b"", b"")[2:]
 _NO_KEY: Final = KeyValue(b"", 0, 0, 0, b"", 0)
-
-
-def parse(compares: Any, success: Any, failure: Any) -> Txn:
-    """A txn of the plain tuples it travels as. Raises TypeError or LookupError for what is none."""
-    # Lists where generators would do, here and below: half the time of a txn of one put goes into looking at it.
-    return Txn(tuple([Compare(*fields) for fields in compares]), _branch(success), _branch(failure))
-
-
-def _branch(requests: Any) -> tuple[tuple[int, TxnRequest], ...]:
-    return tuple([(op, parse(*fields) if op == _TXN else _CLASSES[op](*fields)) for op, fields in requests])
-
-
-def keys_put(fields: Any) -> list[bytes]:
-    """Keys that a txn may put, as far as a glance at the plain tuples it travels as tells: some may be missing."""
-    try:
-        return [
-            request[0] for branch in fields[1:3] for op, request in branch if op == _PUT and type(request[0]) is bytes
-        ]
-    except (TypeError, ValueError, LookupError):
-        return []
 
 
 def is_write(txn: Txn) -> bool:
@@ -166,7 +138,7 @@ def _holds(store: Store, compare: Compare) -> bool:
 
 
 def _compare(compare: Compare, kv: KeyValue) -> bool:
-    return _HOLDS[compare.result](kv[_FIELD[CompareTarget(compare.target)]], compare.operand)
+    return _HOLDS[compare.result](kv[_FIELD[compare.target]], compare.operand)
 
 
 def _requests(txn: Txn, path: Iterator[bool]) -> Iterator[TxnRequest]:
@@ -204,9 +176,7 @@ def _apply(store: Store, txn: Txn, path: Iterator[bool]) -> TxnAnswer:
             body = store.put(request)
         elif isinstance(request, DeleteRange):
             body = store.delete_range(request)
-        elif isinstance(request, Txn):
-            body = _apply(store, request, path)
         else:
-            raise InvalidRequest("unknown operation in a txn")
-        responses.append((int(op), body))
+            body = _apply(store, request, path)
+        responses.append((op, body))
     return TxnAnswer(succeeded, tuple(responses))

@@ -1,0 +1,163 @@
+"""A group: what a client's `Requests` has become behind the door, as it lies in the log or comes to be read.
+
+`judged` looks at all of it before anybody acts on any of it: who asks, in which session, and whether each request has
+the shape that its record says (shapes.py). Doors have checked what clients sent (gateway/validate.py) and members know
+what they log; and still a log may hold, by a slip or by malice, what no door would let pass. Every member must
+then do the same, which is: answer that it is no request, and not try. So what follows can rely on what it is given,
+whatever checks types where.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from zkv.errors import CorruptionError
+from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
+from zkv.wire.shapes import INT64_MAX, Misfit, shape_of
+
+_OP_PUT: Final = int(m.Op.PUT)
+_OP_RANGE: Final = int(m.Op.RANGE)
+_OP_TXN: Final = int(m.Op.TXN)
+_PUT_FIELDS: Final = len(m.Put._fields)
+_ONE_KEY: Final = (
+    (b"",),
+    unpack(pack(m.Range(b"")[1:])),
+    unpack(pack(m.Range(b"", serializable=True)[1:])),
+    (),
+)
+"""What follows the key in nearly all ranges of one key as it is now. (No set: what comes need not be hashable.)"""
+_CALLER: Final = (str, int)
+
+
+class Group(NamedTuple):
+    """`asked`: (id, op, what) each; what: the request's record, or None, where it has not that record's shape.
+
+    What is plain, as nearly all is, stays the tuple of fields that it came as, and is no record: a put of a value to a
+    key, without any option; a range that is one key as it is now. `keys`: those that are put (also in txns, but not in
+    those within) or deleted.
+    """
+
+    session: bytes
+    floor: int
+    asked: list[tuple[int, int, Any]]
+    keys: list[bytes]
+    caller: m.Caller | None
+
+
+def judged(payload: bytes) -> Group:
+    """Raises CorruptionError for what is made as no group is, up to the fields of its requests."""
+    group = unpack(payload)
+    if type(group) is not tuple or not 5 <= len(group) <= 6:
+        raise CorruptionError("not a group")
+    session, floor, requests = group[2:5]
+    if type(session) is not bytes or len(session) not in {0, 16}:
+        raise CorruptionError("session of a group")
+    if type(floor) is not int or not 0 <= floor <= INT64_MAX or type(requests) is not tuple:
+        raise CorruptionError("floor or requests of a group")
+    caller = None
+    if len(group) == 6:
+        caller = group[5]
+        if type(caller) is not tuple or tuple(map(type, caller)) != _CALLER:
+            raise CorruptionError("caller of a group")
+    asked: list[tuple[int, int, Any]] = []
+    keys: list[bytes] = []
+    for request in requests:
+        try:
+            id_, op, fields = request
+        except (TypeError, ValueError):
+            raise CorruptionError("a request of a group") from None
+        if type(id_) is not int or type(op) is not int or type(fields) is not tuple:
+            raise CorruptionError("a request of a group")
+        if op == _OP_PUT and _is_plain(fields):
+            asked.append(request)
+            keys.append(fields[0])
+        elif op == _OP_RANGE and _is_one_key(fields):
+            asked.append(request)
+        else:
+            record = judged_request(op, fields)
+            asked.append((id_, op, record))
+            if isinstance(record, m.Txn):
+                keys += [one.key for _, one in (*record.success, *record.failure) if isinstance(one, m.Put)]
+            elif isinstance(record, (m.Put, m.DeleteRange)):
+                keys.append(record.key)
+    return Group(session, floor, asked, keys, caller)
+
+
+def _is_plain(fields: tuple[Any, ...]) -> bool:
+    """A put of bytes to a key, and nothing else to it."""
+    if len(fields) == 2:
+        return type(fields[0]) is type(fields[1]) is bytes
+    if len(fields) != _PUT_FIELDS:
+        return False
+    key, value, lease, prev_kv, ignore_value, ignore_lease, ttl = fields
+    return (
+        prev_kv is ignore_value is ignore_lease is False
+        and lease == ttl == 0
+        and type(lease) is type(ttl) is int
+        and type(key) is type(value) is bytes
+    )
+
+
+def _is_one_key(fields: tuple[Any, ...]) -> bool:
+    """A range of one key, as it is now."""
+    return fields[1:] in _ONE_KEY and len(fields) > 0 and type(fields[0]) is bytes
+
+
+def judged_request(op: int, fields: tuple[Any, ...]) -> Any:
+    """The record that an operation's fields are, or None."""
+    try:
+        if op == _OP_TXN:
+            return _txn(fields, 0)
+        cls = m.REQUEST_CLASSES.get(op)
+        return None if cls is None else shape_of(cls).read(fields)
+    except Misfit:
+        return None
+
+
+# --- txns ------------------------------------------------------------------------------------------
+
+
+_COMPARE: Final = shape_of(m.Compare)
+_IN_TXN: Final = {int(op): shape_of(m.REQUEST_CLASSES[op]) for op in (m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE)}
+_VALUE: Final = int(m.CompareTarget.VALUE)
+
+
+def _txn(fields: tuple[Any, ...], depth: int) -> m.Txn:
+    """Raises Misfit. (By hand, as half the time of a txn of one put goes into looking at it.)"""
+    if depth > m.TXN_DEPTH_MAX or len(fields) != 3:
+        raise Misfit
+    compares, success, failure = fields
+    if not type(compares) is type(success) is type(failure) is tuple:
+        raise Misfit
+    made = tuple([_COMPARE.read(compare) for compare in compares])
+    for compare in made:
+        if not suits(compare):
+            raise Misfit
+    return m.Txn(made, _branch(success, depth), _branch(failure, depth))
+
+
+def _branch(requests: tuple[Any, ...], depth: int) -> tuple[tuple[int, m.TxnRequest], ...]:
+    made: list[tuple[int, m.TxnRequest]] = []
+    for request in requests:
+        if type(request) is not tuple or len(request) != 2:
+            raise Misfit
+        op, fields = request
+        if type(op) is not int or type(fields) is not tuple:
+            raise Misfit
+        if op == _OP_PUT and _is_plain(fields):
+            made.append((op, m.Put(*fields)))
+        elif op == _OP_RANGE and _is_one_key(fields):
+            made.append((op, m.Range(*fields)))
+        elif op == _OP_TXN:
+            made.append((op, _txn(fields, depth + 1)))
+        elif op in _IN_TXN:
+            made.append((op, _IN_TXN[op].read(fields)))
+        else:
+            raise Misfit
+    return tuple(made)
+
+
+def suits(compare: tuple[Any, ...]) -> bool:
+    """Is the operand (of the fields of a Compare) one for what it is compared with?"""
+    return isinstance(compare[3], bytes) == bool(compare[1] == _VALUE)
