@@ -23,6 +23,7 @@ from zkv.errors import CorruptionError, LeaderChanged, LeaseNotFound, NoLeader, 
 from zkv.mailbox import Mailbox, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,17 +137,17 @@ class LeaseActor:
         lessor = self.lessor
         try:
             frame = codec.decode_frame(packed)
-            gids = [gid for gid, _ in frame.groups]
-            if not lessor.leading:
-                self._pass_on(frame, packed, gids)
-                return
-            for gid, payload in frame.groups:
-                asked = [(id_, lease) for id_, _, (lease,) in codec.unpack(payload)[4]]
-                group = _Group(frame.member_id, frame.incarnation, gid, len(asked))
-                for id_, lease in asked:
-                    lessor.keep_alive(lease, (group, id_, lease), now)
-        except (CorruptionError, TypeError, ValueError, LookupError):
+            groups = [(gid, judged(payload).asked) for gid, payload in frame.groups] if lessor.leading else []
+        except CorruptionError:
             return  # not from a gateway of ours
+        if not lessor.leading:
+            self._pass_on(frame, packed, [gid for gid, _ in frame.groups])
+            return
+        for gid, asked in groups:
+            group = _Group(frame.member_id, frame.incarnation, gid, len(asked))
+            for id_, _, keep_alive in asked:
+                if isinstance(keep_alive, m.LeaseKeepAlive):
+                    lessor.keep_alive(keep_alive.id, (group, id_, keep_alive.id), now)
 
     def _pass_on(self, frame: m.Frame, packed: bytes, gids: list[int]) -> None:
         """To the leader's lease actor; what has been passed on already is not once more."""

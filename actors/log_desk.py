@@ -7,12 +7,13 @@ of who asks: a follower of the log names the index it wants next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zkv.core.raft.log import LogCompacted
 from zkv.errors import Code, Compacted
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,9 +40,9 @@ class LogDesk:
         wanted: list[tuple[int, int, int]] = []
         left = []
         for gid, payload in frame.groups:
-            requests: Sequence[tuple[int, int, Any]] = codec.unpack(payload)[4]
-            if any(op == m.Op.LOG for _, op, _ in requests):
-                wanted += [(gid, request, m.Log(*fields).first) for request, _, fields in requests]
+            asked = judged(payload).asked
+            if any(op == m.Op.LOG for _, op, _ in asked):
+                wanted += [(gid, request, one.first) for request, _, one in asked]
             else:
                 left.append((gid, payload))
         if not wanted:

@@ -10,12 +10,14 @@ came in answers it, when it sees the target lead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.actors.reconciler import HEALTH_MS
 from zkv.core.raft import membership
 from zkv.errors import (
     BadLeaderTransferee,
+    CorruptionError,
+    InvalidRequest,
     LeaderTransferTimeout,
     LearnerNotReady,
     NotEnoughStarted,
@@ -24,6 +26,7 @@ from zkv.errors import (
 )
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,17 +70,19 @@ class MemberDesk:
             self.note_moves(frame, now)
             for gid, payload in frame.groups:
                 group = codec.pack(m.Frame(frame.member_id, frame.incarnation, ((gid, payload),)))
-                requests = _requests_of(payload)
                 try:
-                    for _, op, fields in requests:
-                        if op == m.Op.MOVE_LEADER:
-                            _transfer(core, fields[0], now)
+                    asked = judged(payload).asked
+                    for _, _, one in asked:
+                        if isinstance(one, m.MoveLeader):
+                            _transfer(core, one.target, now)
                         else:
-                            check(core, table, op, fields, now)
+                            check(core, table, one, now)
+                except CorruptionError:  # another member's door let it pass
+                    refused.append((group, InvalidRequest))
                 except ZkvError as error:
                     refused.append((group, type(error)))
                 else:
-                    if all(op != m.Op.MOVE_LEADER for _, op, _ in requests):
+                    if not any(isinstance(one, m.MoveLeader) for _, _, one in asked):
                         passed.append(group)
         return passed, refused
 
@@ -86,10 +91,10 @@ class MemberDesk:
         if frame.member_id != self._config.member:
             return
         for gid, payload in frame.groups:
-            for request, op, fields in _requests_of(payload):
-                if op == m.Op.MOVE_LEADER and len(self._moves) < MOVES_MAX:
+            for request, _, one in judged(payload).asked:
+                if isinstance(one, m.MoveLeader) and len(self._moves) < MOVES_MAX:
                     deadline = now + MOVE_ELECTIONS * self._config.election_ms
-                    self._moves.append(_Move(frame.incarnation, gid, request, fields[0], deadline))
+                    self._moves.append(_Move(frame.incarnation, gid, request, one.target, deadline))
 
     def tend(self, core: Raft, now: int) -> None:
         """Answer the moves that have happened, or will not."""
@@ -109,12 +114,6 @@ class MemberDesk:
         self._moves = waiting
 
 
-def _requests_of(payload: bytes) -> tuple[tuple[int, int, Any], ...]:
-    """(id, op, fields) of a group that a gateway has checked."""
-    requests: tuple[tuple[int, int, Any], ...] = codec.unpack(payload)[4]
-    return requests
-
-
 def _transfer(core: Raft, target: int, now: int) -> None:
     """Raises BadLeaderTransferee, NoLeader."""
     if not membership.is_voter(core.conf, target):
@@ -123,14 +122,14 @@ def _transfer(core: Raft, target: int, now: int) -> None:
         core.transfer_leadership(target, now)
 
 
-def check(core: Raft, table: Mapping[int, m.Member], op: int, fields: Any, now: int) -> None:
+def check(core: Raft, table: Mapping[int, m.Member], asked: object, now: int) -> None:
     """Raises NotEnoughStarted, UnhealthyCluster, LearnerNotReady for a request that would cost the quorum."""
-    if op == m.Op.MEMBER_ADD:
-        _check_add(core, table, now, is_learner=len(fields) > 1 and fields[1])
-    elif op == m.Op.MEMBER_REMOVE:
-        _check_remove(core, table, fields[0], now)
-    elif op == m.Op.MEMBER_PROMOTE:
-        _check_promote(core, table, fields[0])
+    if isinstance(asked, m.MemberAdd):
+        _check_add(core, table, now, is_learner=asked.is_learner)
+    elif isinstance(asked, m.MemberRemove):
+        _check_remove(core, table, asked.id, now)
+    elif isinstance(asked, m.MemberPromote):
+        _check_promote(core, table, asked.id)
 
 
 def _check_add(core: Raft, table: Mapping[int, m.Member], now: int, *, is_learner: bool) -> None:

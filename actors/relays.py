@@ -64,7 +64,7 @@ class Relays:
         allowed = ALLOWED.get(relay.actor, ())
         try:
             message = codec.decode(relay.message)
-        except (CorruptionError, TypeError):
+        except CorruptionError:
             allowed = ()
         if relay.member != self._member_id or not allowed or type(message) not in allowed:
             self._logger.warning("unexpected relay from a peer", peer=f"{sender:x}")

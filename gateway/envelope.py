@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgpack
 
 from zkv.errors import InvalidRequest, RequestError, RequestTooLarge, UnsupportedVersion, ZkvError
-from zkv.gateway.validate import FILLED, GRANTING, INT64_MAX, PASSWORD, STREAMED, check, filled
+from zkv.gateway.validate import FILLED, GRANTING, PASSWORD, STREAMED, check, filled
 from zkv.wire import codec
 from zkv.wire.messages import PROTOCOL_VERSION, ClientKind, Op
+from zkv.wire.shapes import INT64_MAX
 
 if TYPE_CHECKING:
     from zkv.config import Limits

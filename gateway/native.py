@@ -55,7 +55,6 @@ from zkv.gateway.tally import WRITES, Tally
 from zkv.gateway.threshold import USHER, Threshold, address, common_name
 from zkv.gateway.validate import (
     GRANTING,
-    INT64_MAX,
     LEASE,
     LINEARIZABLE,
     LOCAL,
@@ -73,6 +72,7 @@ from zkv.mailbox import ARRIVAL, Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.shapes import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

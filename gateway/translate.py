@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     Fields: TypeAlias = tuple[Any, ...]
     Reader: TypeAlias = Callable[[bytes], Fields]
 
-TXN_DEPTH_MAX: Final = 32
-"""Txns within txns that are read; validate.py has the same bound, and says so to the client."""
-
 __all__ = ["REQUESTS", "Answering", "DecodeError"]
 
 
@@ -100,7 +97,7 @@ def _compare_fields(asked: pb.Compare) -> Fields:
 
 
 def _txn_fields(asked: pb.TxnRequest, depth: int = 0) -> Fields:
-    if depth > TXN_DEPTH_MAX + 1:
+    if depth > m.TXN_DEPTH_MAX + 1:  # validate.py tells the client of the bound itself
         raise InvalidRequest("txns within txns")
     return (
         tuple(map(_compare_fields, asked.compare)),

@@ -28,9 +28,10 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
-from zkv.gateway.validate import INT64_MAX, check_watch
+from zkv.gateway.validate import check_watch
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.shapes import INT64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -4,8 +4,8 @@ Between processes a message is the msgpack array `[kind, *fields]`, where `kind`
 messages.py it is (`KINDS`). The body of a log entry is packed once, by the leader, and travels and lies on disk as it
 is: raft looks at entry headers only.
 
-What comes from another process of the same node or from another member is trusted to be well-formed as far
-as its checksum and its authenticated channel go; still any byte string yields a record or a
+What comes from another process of the same node or from another member is trusted as far as its checksum and its
+authenticated channel go; still any byte string yields a record of just the shape it is to have (shapes.py) or a
 `CorruptionError`, nothing else. What comes from clients passes `gateway/validate.py`.
 """
 
@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgpack
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
+from zkv.wire.shapes import Misfit, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+R = TypeVar("R", bound=tuple[Any, ...])
 
 # One number per class, for ever. Append only.
 KINDS: dict[int, type[NamedTuple]] = dict(
@@ -64,80 +67,32 @@ def encode(message: NamedTuple) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> NamedTuple:
-    """The message that `encode` was given.
+    """The message that `encode` was given, and the records within it, as far as they have the shape they are to have.
 
-    Nested records that raft and the actors look into come back as their classes; all else stays plain tuples.
+    Raises CorruptionError.
     """
     fields = unpack(data)
-    try:
-        cls = KINDS[fields[0]]
-        message = cls(*fields[1:])
-        restore = _RESTORE.get(cls)
-        return restore(message) if restore else message
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptionError(f"not a message: {type(error).__name__}") from None
-
-
-# --- nested records ------------------------------------------------------------------------------
-
-
-def _meta(fields: Any) -> m.SnapshotMeta:
-    index, term, time, conf = fields
-    return m.SnapshotMeta(index, term, time, m.ConfState(*conf))
-
-
-def _members(fields: Any) -> tuple[m.Member, ...]:
-    return tuple(m.Member(*member) for member in fields)
-
-
-_ENTRIES = m.Message._fields.index("entries")
-
-
-def _message(message: Any) -> NamedTuple:
-    if not message.entries:
-        return cast("m.Message", message)
-    fields = list(message)
-    fields[_ENTRIES] = tuple([m.Entry(*entry) for entry in message.entries])
-    return m.Message(*fields)
-
-
-def _chunk(fields: Any) -> m.SnapshotChunk:
-    chunk = m.SnapshotChunk(*fields)
-    return chunk._replace(meta=_meta(chunk.meta))
-
-
-def _taken(message: Any) -> NamedTuple:
-    installed = None if message.installed is None else _meta(message.installed)
-    return m.SnapshotTaken(message.member, m.SnapshotAck(*message.ack), installed)
-
-
-_RESTORE: dict[type, Any] = {
-    m.Message: _message,
-    m.Apply: lambda apply: m.Apply(apply.term, tuple([m.Entry(*entry) for entry in apply.entries])),
-    m.StorageAt: lambda at: at if at.base is None else at._replace(base=_meta(at.base)),
-    m.MembersAre: lambda are: m.MembersAre(_members(are.members), _members(are.removed), are.index),
-    m.JoinAnswer: lambda answer: answer._replace(members=_members(answer.members)),
-    m.StampedRead: lambda r: r if r.stamp is None else r._replace(stamp=m.Stamp(*r.stamp)),
-    m.SnapshotChunk: _chunk,
-    m.SnapshotOut: lambda out: m.SnapshotOut(out.member, _chunk(out.chunk)),
-    m.SnapshotIn: lambda into: m.SnapshotIn(into.member, _chunk(into.chunk)),
-    m.SnapshotTaken: _taken,
-}
+    kind = fields[0] if type(fields) is tuple and fields else None
+    cls = KINDS.get(kind) if type(kind) is int else None
+    if cls is None:
+        raise CorruptionError("not a message")
+    return _record(cls, fields[1:])
 
 
 def decode_frame(frame: bytes) -> m.Frame:
     """A packed Frame; its groups stay packed."""
-    try:
-        return m.Frame(*unpack(frame))
-    except TypeError:
-        raise CorruptionError("not a frame") from None
+    return _record(m.Frame, unpack(frame))
 
 
 def decode_conf_change(body: bytes) -> m.ConfChange:
+    return _record(m.ConfChange, unpack(body))
+
+
+def _record(cls: type[R], fields: object) -> R:
     try:
-        return m.ConfChange(*unpack(body))
-    except TypeError:
-        raise CorruptionError("not a conf change") from None
+        return cast("R", shape_of(cls).read(fields))
+    except Misfit:
+        raise CorruptionError(f"not a {cls.__name__}") from None
 
 
 # --- entries on disk and between members --------------------------------------------------------------

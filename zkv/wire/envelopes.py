@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from zkv.wire.shapes import INT64_MAX, Natural
 
 # Client to gateway:
 
@@ -67,10 +69,10 @@ class Watch(NamedTuple):
     events of one revision may come in several answers where they are large.
     """
 
-    id: int
+    id: Annotated[int, range(1, INT64_MAX + 1)]
     key: bytes
     range_end: bytes = b""
-    start_revision: int = 0
+    start_revision: Natural = 0
     prev_kv: bool = False
     no_put: bool = False
     no_delete: bool = False

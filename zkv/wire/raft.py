@@ -6,9 +6,10 @@ How records lie on the wire: messages.py.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from zkv.wire.requests import Member
+from zkv.wire.shapes import Natural, UInt64
 
 
 class EntryKind(IntEnum):
@@ -19,10 +20,10 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One slot of the log. `time` is the cluster clock in ms, stamped by the leader; it never runs backwards."""
 
-    index: int  # type: ignore[assignment] # hides tuple's method, as meant
-    term: int
-    kind: int
-    time: int
+    index: Natural  # type: ignore[assignment] # hides tuple's method, as meant
+    term: Natural
+    kind: Annotated[int, EntryKind]
+    time: Natural
     body: bytes
 
 
@@ -59,16 +60,16 @@ class ConfChange(NamedTuple):
     No changes at all means: leave the joint configuration. `context` travels along for the proposer.
     """
 
-    changes: tuple[tuple[int, int, tuple[str, ...]], ...]
+    changes: tuple[tuple[Annotated[int, ConfChangeKind], UInt64, tuple[str, ...]], ...]
     context: bytes = b""
 
 
 class SnapshotMeta(NamedTuple):
     """The state machine as of `index`: what a follower starts from when the log before it is gone."""
 
-    index: int  # type: ignore[assignment] # hides tuple's method, as meant
-    term: int
-    time: int
+    index: Natural  # type: ignore[assignment] # hides tuple's method, as meant
+    term: Natural
+    time: Natural
     conf: ConfState
 
 
@@ -98,10 +99,10 @@ class Message(NamedTuple):
     kind: int
     to: int
     sender: int
-    term: int
-    index: int = 0  # type: ignore[assignment] # hides tuple's method, as meant
-    log_term: int = 0
-    commit: int = 0
+    term: Natural
+    index: Natural = 0  # type: ignore[assignment] # hides tuple's method, as meant
+    log_term: Natural = 0
+    commit: Natural = 0
     entries: tuple[Entry, ...] = ()
     reject: bool = False
     reject_hint: int = 0

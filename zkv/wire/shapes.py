@@ -7,7 +7,8 @@ Who was given a record need not ask again, and a TypeError behind this is a slip
 
 What annotations may be made of: bytes, str, int, bool, None; records; tuples of those, of a fixed length or of any;
 unions that a value's type decides; and `Annotated[.., within]`, where `within` is an enumeration, anything else that
-values may be `in`, or UNOPENED. Text needs no more: `codec.unpack` lets only UTF-8 pass.
+values may be `in`, or UNOPENED (as is any `tuple[object, ...]`). Text needs no more: `codec.unpack` lets only UTF-8
+pass.
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ class Misfit(Exception):
 class _Part(NamedTuple):
     """What a value may be: of one of these types; and what else is to be asked of it, or made of it.
 
-    Both are called with values of these types only. `made` raises Misfit.
+    Both are called with values of these types only. `made` raises Misfit. `fixed`: the parts of a tuple of such.
     """
 
     types: tuple[type, ...]
     fits: Callable[[Any], bool] | None = None
     made: Callable[[Any], Any] | None = None
+    fixed: tuple[_Part, ...] = ()
 
 
 _AtFields: TypeAlias = "list[tuple[int, Callable[[Any], Any]]]"
@@ -146,6 +148,8 @@ def _part(hint: Any) -> _Part:
     if origin in {Union, UnionType}:
         return _either([_part(argument) for argument in arguments])
     if origin is tuple:
+        if arguments == (object, ...):
+            return _Part((tuple,))
         if arguments[-1] is ...:
             return _each(_part(arguments[0]))
         return _fixed([_part(argument) for argument in arguments])
@@ -182,11 +186,27 @@ def _either(parts: list[_Part]) -> _Part:
 def _each(part: _Part) -> _Part:
     """A tuple of such, as many as there are."""
     types, fit, make = frozenset(part.types), part.fits, part.made
+    columns = [frozenset(one.types) for one in part.fixed]
+    widths = {len(columns)}
 
     def fits(values: Any) -> bool:
         return types.issuperset(map(type, values)) and (fit is None or all(map(fit, values)))
 
-    return _Part((tuple,), fits, None if make is None else lambda values: tuple([make(value) for value in values]))
+    def columns_fit(values: Any) -> bool:
+        """Of tuples whose types say all: by columns, which there are less of."""
+        return (
+            types.issuperset(map(type, values))
+            and widths.issuperset(map(len, values))
+            and all(map(_all_are, columns, zip(*values, strict=True)))
+        )
+
+    plain = part.fixed and not any(one.fits for one in part.fixed)
+    made = None if make is None else lambda values: tuple([make(value) for value in values])
+    return _Part((tuple,), columns_fit if plain else fits, made)
+
+
+def _all_are(types: frozenset[type], values: Any) -> bool:
+    return types.issuperset(map(type, values))
 
 
 def _fixed(parts: list[_Part]) -> _Part:
@@ -198,4 +218,4 @@ def _fixed(parts: list[_Part]) -> _Part:
     def fits(values: Any) -> bool:
         return tuple(map(type, values)) in types and all(fit(values[at]) for at, fit in asked)
 
-    return _Part((tuple,), fits)
+    return _Part((tuple,), fits, fixed=tuple(parts))

@@ -21,6 +21,7 @@ from zkv.errors import (
 )
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
+from zkv.wire.groups import judged_request
 
 if TYPE_CHECKING:
     from zkv.core.raft.raft import Raft
@@ -111,7 +112,7 @@ def test_only_the_leader_acts() -> None:
 
 def refusal(play: Play, op: m.Op, fields: tuple[object, ...]) -> type[RequestError] | None:
     try:
-        check(play.leader, play.table, op, fields, play.cores.now)
+        check(play.leader, play.table, judged_request(op, fields), play.cores.now)
     except RequestError as error:
         return type(error)
     return None

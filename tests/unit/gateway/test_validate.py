@@ -13,18 +13,17 @@ from zkv import errors
 from zkv.config import Limits
 from zkv.gateway.validate import (
     FILLED,
-    INT64_MAX,
     LEASE,
     LINEARIZABLE,
     LOCAL,
     STAMPED,
     STREAMED,
-    TXN_DEPTH_MAX,
     WRITE,
     check,
 )
 from zkv.wire import messages as m
 from zkv.wire.messages import Op
+from zkv.wire.shapes import INT64_MAX
 
 LIMITS = Limits()
 
@@ -211,7 +210,7 @@ def test_odd_requests_that_pass(request_: Request) -> None:
 def test_txns_are_nested_to_a_bounded_depth() -> None:
     """The deepest txn passes, one more level is too much."""
     request = txn((get(b"a"),))
-    for _ in range(TXN_DEPTH_MAX):
+    for _ in range(m.TXN_DEPTH_MAX):
         request = txn((request,))
     check(*request, LIMITS)
     with pytest.raises(errors.TooManyOps):
