@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -11,7 +13,6 @@ from zkv.wire.messages import PROTOCOL_VERSION, ClientKind, Op
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
 
 HOSTILE_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 1 << 31, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63), 0.0, float("nan"),
@@ -101,7 +102,22 @@ def rare(chance: Random) -> tuple[int, tuple[Any, ...]]:
         (int(Op.DEFRAGMENT), ()),
         (int(Op.LOG), (id_,)),
         (int(Op.LOOK), ()),
+        (int(Op.LEASE_KEEP_ALIVE), (id_,)),
+        (int(Op.LEASE_GRANT), (9, id_, 2, 5)),
+        (int(Op.COMPACT), (id_, True)),
+        (int(Op.RANGE), (b"a", b"z", id_, id_, id_, id_, True, False, False, id_, 9, id_, 9)),
     ))  # fmt: skip
+
+
+@cache
+def one_of_each() -> dict[int, list[tuple[Any, ...]]]:
+    """Good requests of every operation: their fields, with all that may be left off and without."""
+    chance = Random(0)
+    found: dict[int, dict[int, tuple[Any, ...]]] = {}
+    for _ in range(3000):
+        op, fields = request(chance) if chance.random() < 0.5 else rare(chance)
+        found.setdefault(op, {})[len(fields)] = fields
+    return {op: list(by_length.values()) for op, by_length in found.items()}
 
 
 def requests(chance: Random, first_id: int) -> tuple[Any, ...]:

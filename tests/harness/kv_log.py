@@ -58,8 +58,12 @@ class Feeder:
 
     def ask(self, *requests: Any, **options: Any) -> list[Any]:
         """Bodies, or errors."""
-        outcome = self.machine.apply([entry(self.machine.applied + 1, group(*requests, **options), time=self.time)], 1)
-        return [body for _, body in answers_of(outcome.answers[0].answers)]
+        return [body for _, body in self.tell(group(*requests, **options))]
+
+    def tell(self, payload: bytes) -> list[tuple[int, Any]]:
+        """(revision, body or error) each of what a packed group asks."""
+        outcome = self.machine.apply([entry(self.machine.applied + 1, payload, time=self.time)], 1)
+        return answers_of(outcome.answers[0].answers)
 
     def read(self, request: Any, caller: m.Caller | None = None) -> Any:
         """The body (kvs of all chunks together), or the error."""

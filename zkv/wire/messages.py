@@ -11,8 +11,9 @@ Three families, told apart by who speaks:
 They are defined there, and known by this module's name everywhere: who reads `m.Apply` need not know the family.
 
 Every record is a `NamedTuple` of ints, bytes, bools, None and tuples of those (text only where people
-write it: names, urls). On the wire a record is the msgpack array of its fields in this order; fields may be
-added at the end with a default, never moved or removed. `wire/codec.py` does the packing.
+write it: names, urls); what its annotations say is checked wherever one comes in (shapes.py). On the wire a record is
+the msgpack array of its fields in this order; fields may be added at the end with a default, never moved or removed.
+`wire/codec.py` does the packing.
 
 A request's return address is its *group*: one client message is one group, which the gateway numbers
 (`gid`). A group is validated, logged, applied and answered as a whole; only the gateway that made

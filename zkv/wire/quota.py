@@ -9,8 +9,8 @@ from zkv.wire.shapes import INT64_MAX, BytesMost
 KEPT: Final = -1
 """Of a limit: as it was, or none where there was none."""
 QUOTA_PREFIX_BYTES_MAX: Final = 256
-QUOTA_REQUESTS_MAX: Final = INT64_MAX // 1000
-"""What is counted in thousandths (core/mvcc/quotas.py) fits into 64 bits."""
+QUOTA_REQUESTS_MAX: Final = ((1 << 64) - 1) // 1000
+"""Counted in thousandths (core/mvcc/quotas.py), it fits into 64 bits."""
 
 Prefix: TypeAlias = Annotated[bytes, BytesMost(QUOTA_PREFIX_BYTES_MAX)]
 Limit: TypeAlias = Annotated[int, range(KEPT, INT64_MAX + 1)]

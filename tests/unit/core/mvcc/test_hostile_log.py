@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness import hostile
 from tests.harness.kv_log import Feeder, entry, everything, group, machine
+from zkv import errors
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
 
@@ -50,12 +51,30 @@ def test_members_outlive_whatever_the_log_holds_and_hold_the_same(seed: int) -> 
     assert one.applied == ENTRIES + 1
 
 
+def test_no_value_in_no_field_brings_a_member_down() -> None:
+    """Each operation, each field, by itself and in a txn: what is of another type is refused, and nothing is worse."""
+    one = Feeder()
+    for op, fields in [(op, fields) for op, all_fields in hostile.one_of_each().items() for fields in all_fields]:
+        for at, good in enumerate(fields):
+            for value in hostile.HOSTILE_VALUES:
+                bad = (*fields[:at], value, *fields[at + 1 :])
+                for asked in ((op, bad), (int(m.Op.TXN), ((), ((op, bad),), ()))):
+                    payload = hostile.packed((m.PROTOCOL_VERSION, 1, b"", 0, ((1, *asked),)))
+                    ((_, answer),) = one.tell(payload)
+                    assert type(value) is type(good) or type(answer) is errors.InvalidRequest, (asked, answer)
+
+
 def held(of: StateMachine) -> list[tuple[bytes, bytes]]:
     return list(everything(of.engine))
 
 
-def test_a_slip_of_ours_is_no_fault_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slip", [AttributeError, TypeError, ValueError, LookupError, OverflowError])
+def test_a_slip_of_ours_is_no_fault_of_the_request(slip: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """A member ends rather than answer "invalid request" for what its own code did wrong."""
-    monkeypatch.setattr(Users, "_role_add", lambda self, _: self.no_such_thing)
-    with pytest.raises(AttributeError):
+
+    def slips(*_: object) -> None:
+        raise slip
+
+    monkeypatch.setattr(Users, "_role_add", slips)
+    with pytest.raises(slip):
         Feeder().ask(m.RoleAdd("r"))

@@ -337,6 +337,17 @@ def test_policies_and_how_they_nest_are_bounded() -> None:
     assert not isinstance(feeder.ask(m.QuotaSet(b"p00000", keys_max=2))[0], Exception)
 
 
+def test_the_greatest_limits_can_be_kept() -> None:
+    """Tokens are counted in thousandths, and have to fit into a record."""
+    most = m.QuotaSet(b"a", (1 << 63) - 1, (1 << 63) - 1, m.QUOTA_REQUESTS_MAX)
+    feeder = Feeder()
+    feeder.ask(most)
+    reopened = machine(feeder.machine.engine)
+    assert next(reopened.store.quotas.first(1))[0][:4] == most
+    more = most._replace(requests_max=m.QUOTA_REQUESTS_MAX + 1)
+    assert isinstance(feeder.ask(more)[0], errors.InvalidRequest)
+
+
 def test_a_store_that_counts_otherwise_is_found_out_by_its_digest() -> None:
     """Members compare what each entry has written: of policies, too."""
     one, other = machine(), machine(member=2)
