@@ -370,11 +370,11 @@ class RaftActor:
         elif type(message) is m.Message:
             if self._passivity is None or self._passivity.may_step(message):
                 core.step(message, now)
-        elif type(message) is m.Forward:
+        elif type(message) is m.Forward and all(map(codec.is_frame, message.frames)):
             (changes if message.members else proposals).extend(message.frames)
         elif type(message) is m.Relay:
             self._relays.take_in(sender, message)
-        elif type(message) is m.ForwardRefused:
+        elif type(message) is m.ForwardRefused and all(map(codec.is_frame, message.frames)):
             self._refuse_with(message.frames, message.code)
         elif type(message) is m.SnapshotChunk:
             if message.meta.index > core.commit:

@@ -84,6 +84,15 @@ def decode_frame(frame: bytes) -> m.Frame:
     return _record(m.Frame, unpack(frame))
 
 
+def is_frame(data: bytes) -> bool:
+    """Of what another member forwards: what is none must not come into the log, where it would end all members."""
+    try:
+        decode_frame(data)
+    except CorruptionError:
+        return False
+    return True
+
+
 def decode_conf_change(body: bytes) -> m.ConfChange:
     return _record(m.ConfChange, unpack(body))
 

@@ -203,6 +203,15 @@ def test_what_the_leader_refuses_its_gateway_is_told(follower: House) -> None:
     assert follower.take("gateway", m.Refused) == [m.Refused(GATEWAY, NoLeader.code, (1,))]
 
 
+@pytest.mark.parametrize("frames", [(b"",), (b"\xc1",), (frame(1), pack((1, GATEWAY, ((1, "text"),))))], ids=repr)
+def test_what_a_member_forwards_and_is_no_frame_comes_into_no_log(leader: House, frames: tuple[bytes, ...]) -> None:
+    leader.hear_peer(2, m.Forward(frames))
+    leader.hear_peer(2, m.ForwardRefused(NoLeader.code, frames))
+    leader.hear()
+    assert leader.log.last_index == 1
+    assert leader.posted == []
+
+
 def test_without_a_leader_all_is_refused() -> None:
     house = House(1, 2, 3)
     house.begin()
