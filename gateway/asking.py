@@ -17,13 +17,13 @@ and bytes in flight.
 
 from __future__ import annotations
 
-from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from zkv import errors
 from zkv.gateway.audit import Audit, Subject, described
 from zkv.gateway.callers import NOBODY, Callers, Who, tokens_of
+from zkv.gateway.leaving import Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
@@ -38,7 +38,6 @@ from zkv.gateway.validate import (
     MEMBERS,
     PASSWORD,
     RAFT,
-    STAMPED,
     STREAMED,
     WRITE,
     check,
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
 
 LEADERS_LEASE: Final = "leader's lease"
 """As such says Hello, from another member, the lease actor that has this door's keep-alives."""
-DEADLINE_STEP_MS: Final = 100
-"""Requests asked within this time share a deadline."""
 DRAIN_MS: Final = 2_500
 """How long after `stop` the requests in flight may still be answered."""
 STALE_MAX: Final = 3
@@ -160,7 +157,6 @@ class Asking:
         self._limits = limits
         self._member_id = member_id
         self._incarnation = incarnation
-        self._timeout_ms = request_timeout_ms
         self._post = post
         self._asked: dict[int, _Asked] = {}
         self._bytes = 0
@@ -172,10 +168,9 @@ class Asking:
         self._gathered_sizes: dict[_Gathering, int] = {}
         self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
         self._leaderless: list[int] = []  # those to be asked again when somebody leads
-        self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last id whose deadline this is)
+        self._deadlines = Deadlines(request_timeout_ms)
         self._asked_at = 0  # when, the last one
-        self._dated_id = 0  # up to this one they have a deadline
-        self._expired_id = 0
+        self._frames = Frames(member_id=member_id, incarnation=incarnation, bytes_max=limits.entry_bytes_max, post=post)
         self._neighbours: dict[str, int] = {}
         self._stop_by: int | None = None
 
@@ -365,8 +360,7 @@ class Asking:
 
     def flush(self) -> None:
         """What was asked in this turn leaves, in as few frames as entry_bytes_max allows."""
-        if self._dated_id != self._last_id:
-            self._date()
+        self._deadlines.set(self._last_id, self._asked_at)
         if self._audit is not None:
             self._audit.flush(self._now)
         for key in list(self._gathered):
@@ -376,35 +370,7 @@ class Asking:
             return
         leaving, self._single = self._single, {}
         for way, groups in leaving.items():
-            start = size = 0
-            for end, (_, payload) in enumerate(groups):
-                if size and size + len(payload) > self._limits.entry_bytes_max:
-                    self._send(way, groups[start:end])
-                    start, size = end, 0
-                size += len(payload)
-            self._send(way, groups[start:])
-
-    def _date(self) -> None:
-        """What was asked in this turn has one deadline, or that of the turns before."""
-        self._dated_id = self._last_id
-        deadline = self._asked_at + self._timeout_ms
-        if self._deadlines and deadline <= self._deadlines[-1][0]:
-            self._deadlines[-1] = (self._deadlines[-1][0], self._last_id)
-        else:
-            self._deadlines.append((deadline + DEADLINE_STEP_MS, self._last_id))
-
-    def _send(self, way: int, groups: list[tuple[int, bytes]]) -> None:
-        frame = codec.pack((self._member_id, self._incarnation, groups))
-        if way in {WRITE, MEMBERS, RAFT}:
-            taken = self._post("raft", m.Propose(frame, way != WRITE))
-        elif way == LOCAL:
-            taken = self._post("storage", m.StampedRead(0, None, (frame,)))
-        elif way == LEASE:
-            taken = self._post("lease", m.LeaseRequests(frame))
-        else:
-            taken = self._post("raft", m.Read(frame, way == STAMPED))
-        if not taken:
-            self._refuse([gid for gid, _ in groups], errors.TooManyRequests())
+            self._refuse(self._frames.send(way, groups), errors.TooManyRequests())
 
     # --- from the node ---------------------------------------------------------------------------------
 
@@ -526,19 +492,17 @@ class Asking:
         self._now = now
         self.passwords.tend()
         self._ask_again()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, last_id = self._deadlines.popleft()
-            for id_ in range(self._expired_id + 1, last_id + 1):
-                asked = self._asked.get(id_)
-                if asked is not None and id_ not in self._started:
-                    self._slow.timed_out(asked.way & ~STREAMED, 1, asked.size, taken=asked.taken, now=now)
-                    self._settle(id_, errors.RequestTimeout())
-            self._expired_id = last_id
-            for gid, ids in list(self._groups.items()):  # those whose last answer was lost
-                if ids[-1] > last_id:
-                    break
-                if ids[-1] not in self._started:
-                    del self._groups[gid]
+        over = self._deadlines.over(now)
+        for id_ in over:
+            asked = self._asked.get(id_)
+            if asked is not None and id_ not in self._started:
+                self._slow.timed_out(asked.way & ~STREAMED, 1, asked.size, taken=asked.taken, now=now)
+                self._settle(id_, errors.RequestTimeout())
+        for gid, ids in list(self._groups.items()) if over else ():  # those whose last answer was lost
+            if ids[-1] >= over.stop:
+                break
+            if ids[-1] not in self._started:
+                del self._groups[gid]
 
     # --- the life of a request -------------------------------------------------------------------------
 

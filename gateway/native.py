@@ -33,7 +33,7 @@ Nothing here touches a socket: `post` takes mail for the other actors, and bytes
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,7 @@ from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.group import Group
+from zkv.gateway.leaving import Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
@@ -62,7 +63,6 @@ from zkv.gateway.validate import (
     MEMBERS,
     PASSWORD,
     RAFT,
-    STAMPED,
     STREAMED,
     WRITE,
 )
@@ -84,8 +84,6 @@ if TYPE_CHECKING:
     from zkv.gateway.watches import WatchAnswer
     from zkv.gauges import Value
 
-DEADLINE_STEP_MS: Final = 100
-"""Groups taken within this time share a deadline, so that few are kept and few wake the process."""
 DRAIN_MS: Final = 2_500
 """How long after Stop the groups in flight may still be answered (less than the supervisor's patience)."""
 LEADERS_LEASE: Final = "leader's lease"
@@ -143,7 +141,6 @@ class NativeGateway:
         self._member_id = member_id
         self._cluster_id = cluster_id
         self._incarnation = incarnation
-        self._timeout_ms = request_timeout_ms
         self._post = post
         self._threshold = threshold
         self._callers = callers or Callers(tokens_of("simple", 300))
@@ -154,8 +151,8 @@ class NativeGateway:
         self._last_gid = 0
         self._streams: dict[tuple[Client, int], int] = {}  # (client, request id) -> gid
         self._outgoing: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups taken in this turn
-        self._deadlines: deque[tuple[int, int]] = deque()  # (when, the last gid whose deadline this is), both rising
-        self._expired_gid = 0  # groups up to this one have had their deadline
+        self._deadlines = Deadlines(request_timeout_ms)
+        self._frames = Frames(member_id=member_id, incarnation=incarnation, bytes_max=limits.entry_bytes_max, post=post)
         self._neighbours: dict[str, int] = {}  # actor -> its incarnation
         self._term = 0
         self._leader = 0
@@ -221,6 +218,7 @@ class NativeGateway:
             self._message(door, frames, now)
         self._roster.tend(now)
         self._passwords.tend()
+        self._deadlines.set(self._last_gid, now)
         for way, groups in self._outgoing.items():
             self._send(way, groups, now)
         self._outgoing.clear()
@@ -233,7 +231,7 @@ class NativeGateway:
         self.finished = self._drain_by is not None and not self._groups
 
     def next_wakeup(self, now: int) -> int | None:
-        deadline = self._deadlines[0][0] if self._deadlines and self._groups else None
+        deadline = self._deadlines.next if self._groups else None
         looked = now + PASSWORDS_MS if self._passwords.is_busy else None
         wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now), self._looking.next_wakeup(), looked)
         return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
@@ -299,7 +297,7 @@ class NativeGateway:
         id_, payload = group.ids[0], group.payload
         error = self._unable(len(payload)) or self._shares.ask(share, 1, len(payload), now)
         if error is not None:
-            self._refuse(client, {id_: error})
+            self._turn_away(client, group.ids, payload, caller, error)
             return
         version, kind, session, floor, requests = codec.unpack(payload)
         (_, op, fields) = requests[0]
@@ -316,12 +314,12 @@ class NativeGateway:
 
             def go_on(filled: tuple[Any, ...]) -> None:
                 data = codec.pack((version, kind, session, floor, ((id_, op, filled),)))
-                self._take(client, envelope.Group(WRITE, (id_,), data), now, caller, share)
+                self._take(client, envelope.Group(WRITE, (id_,), data), now, caller, share, is_paid=True)
 
             try:
                 self._logins.fill(op, fields, go_on, share, now)
             except errors.TooManyRequests as refusal:
-                self._refuse(client, {id_: refusal})
+                self._turn_away(client, group.ids, payload, caller, refusal)
 
     def _log(self, op: int, fields: tuple[Any, ...], told: Told, now: int) -> None:
         """A request of the door's own. Raises Stopped, TooManyRequests."""
@@ -377,8 +375,17 @@ class NativeGateway:
             return errors.TooManyRequests()
         return None
 
-    def _take(self, client: Client, opened: envelope.Group, now: int, caller: m.Caller | None, share: Share) -> None:
-        """A group sets out, if there is room."""
+    def _take(
+        self,
+        client: Client,
+        opened: envelope.Group,
+        now: int,
+        caller: m.Caller | None,
+        share: Share,
+        *,
+        is_paid: bool = False,
+    ) -> None:
+        """A group sets out, if there is room. `is_paid`: its share has been asked."""
         way, ids, payload = opened
         grants = envelope.grants_in(payload) if way & GRANTING else ()
         way &= ~GRANTING
@@ -390,19 +397,25 @@ class NativeGateway:
         error = self._unable(len(payload))
         if error is None and self._callers.asks and way & ~STREAMED in _ROOTS:
             error = self._callers.refusal_unless_root(caller)
-        if error is None:
+        if error is None and not is_paid:
             error = self._shares.ask(share, len(ids), len(payload), now)
         if error is None and grants:
             error = self._leases.grant(share, len(grants), now)
         if error is not None:
-            if self._audit is not None:
-                self._audited(client, payload, caller).failed(error)
-            self._refuse(client, dict.fromkeys(ids, error))
+            self._turn_away(client, ids, payload, caller, error)
             return
         group = self._set_out(client, ids, way, payload, now=now, share=share)
         group.grants = grants
         if self._audit is not None:
             group.audited = self._audited(client, payload, caller)
+
+    def _turn_away(
+        self, client: Client, ids: Iterable[int], payload: bytes, caller: m.Caller | None, error: errors.ZkvError
+    ) -> None:
+        """Before anything of it is done."""
+        if self._audit is not None:
+            self._audited(client, payload, caller).failed(error)
+        self._refuse(client, dict.fromkeys(ids, error))
 
     def _audited(self, client: Client, payload: bytes, caller: m.Caller | None) -> Audited:
         assert self._audit is not None
@@ -424,11 +437,6 @@ class NativeGateway:
         share.hold(size)
         group = self._groups[gid] = Group(client, ids, size, way, taken=now, share=share)
         self._outgoing.setdefault(way & ~STREAMED, []).append((gid, payload))
-        deadline = now + self._timeout_ms
-        if self._deadlines and deadline <= self._deadlines[-1][0]:
-            self._deadlines[-1] = (self._deadlines[-1][0], gid)
-        else:
-            self._deadlines.append((deadline + DEADLINE_STEP_MS, gid))
         return group
 
     def _word(self, client: Client, kind: int, fields: tuple[Any, ...]) -> None:
@@ -540,45 +548,23 @@ class NativeGateway:
 
     def _expire(self, now: int) -> None:
         """Groups that nobody answered in time. Streams that flow are paced by storage, not by a deadline."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, last_gid = self._deadlines.popleft()
-            for gid in range(self._expired_gid + 1, last_gid + 1):
-                group = self._groups.get(gid)
-                if group is not None and not group.started:
-                    self._slow.timed_out(group.way & ~STREAMED, len(group.ids), group.size, taken=group.taken, now=now)
-                    self._settle(gid, errors.RequestTimeout())
-            self._expired_gid = last_gid
+        for gid in self._deadlines.over(now):
+            group = self._groups.get(gid)
+            if group is not None and not group.started:
+                self._slow.timed_out(group.way & ~STREAMED, len(group.ids), group.size, taken=group.taken, now=now)
+                self._settle(gid, errors.RequestTimeout())
         if self._drain_by is not None and now >= self._drain_by:
             self._settle_all(errors.Unavailable(), lambda _: True)
 
     # --- the life of a group -------------------------------------------------------------------------------
 
     def _send(self, way: int, groups: list[tuple[int, bytes]], now: int) -> None:
-        """The groups of one way leave, in as few frames as entry_bytes_max allows."""
+        """The groups of one way leave."""
         if way == LOOK:
             self._looking.asked(groups, now)
             return
-        start = size = 0
-        for end, (_, payload) in enumerate(groups):
-            if size and size + len(payload) > self._limits.entry_bytes_max:
-                self._send_frame(way, groups[start:end])
-                start, size = end, 0
-            size += len(payload)
-        self._send_frame(way, groups[start:])
-
-    def _send_frame(self, way: int, groups: list[tuple[int, bytes]]) -> None:
-        frame = codec.pack((self._member_id, self._incarnation, groups))
-        if way in {WRITE, MEMBERS, RAFT}:
-            taken = self._post("raft", m.Propose(frame, way != WRITE))
-        elif way == LOCAL:
-            taken = self._post("storage", m.StampedRead(0, None, (frame,)))
-        elif way == LEASE:
-            taken = self._post("lease", m.LeaseRequests(frame))
-        else:
-            taken = self._post("raft", m.Read(frame, way == STAMPED))
-        if not taken:
-            for gid, _ in groups:
-                self._settle(gid, errors.TooManyRequests())
+        for gid in self._frames.send(way, groups):
+            self._settle(gid, errors.TooManyRequests())
 
     def _looked(self, gid: int, payload: bytes) -> None:
         group = self._forget(gid)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from zkv import errors
-from zkv.gateway.asking import DEADLINE_STEP_MS, Asking
+from zkv.gateway.asking import Asking
+from zkv.gateway.leaving import DEADLINE_STEP_MS
 from zkv.limits import Limits
 from zkv.wire import codec
 from zkv.wire import messages as m

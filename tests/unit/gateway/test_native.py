@@ -10,7 +10,8 @@ from zkv import errors
 from zkv.config import Limits
 from zkv.errors import Code
 from zkv.gateway.doors import CURVE_DOOR, PLAIN_DOOR
-from zkv.gateway.native import CREDIT_MAX, DEADLINE_STEP_MS, DRAIN_MS, NativeGateway
+from zkv.gateway.leaving import DEADLINE_STEP_MS
+from zkv.gateway.native import CREDIT_MAX, DRAIN_MS, NativeGateway
 from zkv.mailbox import Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -223,6 +224,15 @@ def test_bytes_in_flight_are_bounded() -> None:
     assert desk.heard() == [(2, errors.TooManyRequests.code)]
     desk.ask(ALICE, (3, *PUT))
     assert desk.heard() == []
+
+
+def test_a_user_that_is_added_costs_one_request() -> None:
+    """Not one before its password is hashed, and another behind that."""
+    desk = Desk(Limits(client_requests_max=2))
+    for id_ in (1, 2, 3):
+        desk.ask(ALICE, (id_, Op.USER_ADD, ("who", "", True, b"")))
+    assert [groups.ids for groups in desk.posted()] == [((1,),), ((2,),)]
+    assert desk.heard() == [(3, errors.LimitExceeded.code)]
 
 
 def test_a_message_is_one_frame(desk: Desk) -> None:

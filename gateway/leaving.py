@@ -1,0 +1,89 @@
+"""What both doors do alike with the groups they number: send them on, and give them up in time.
+
+The doors (native.py, asking.py) have no class in common, for what they keep is not alike: one passes on groups as
+clients made them, unopened; the other makes groups of calls, and answers each call. What is alike is below.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from zkv.gateway.validate import LEASE, LOCAL, MEMBERS, RAFT, STAMPED, WRITE
+from zkv.wire import codec
+from zkv.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEADLINE_STEP_MS: Final = 100
+"""What is asked within this time shares a deadline, so that few are kept and few wake the process."""
+_BY_LOG: Final = frozenset({WRITE, MEMBERS, RAFT})
+
+
+class Frames:
+    """Groups, each with its `gid`, leave in as few frames as entry_bytes_max allows."""
+
+    def __init__(self, *, member_id: int, incarnation: int, bytes_max: int, post: Callable[[Any, Any], bool]) -> None:
+        self._member_id = member_id
+        self._incarnation = incarnation
+        self._bytes_max = bytes_max
+        self._post = post
+
+    def send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
+        """Groups of one way; the gids of those there is no room for at the neighbour."""
+        refused: list[int] = []
+        start = size = 0
+        for end, (_, payload) in enumerate(groups):
+            if size and size + len(payload) > self._bytes_max:
+                refused += self._send(way, groups[start:end])
+                start, size = end, 0
+            size += len(payload)
+        return refused + self._send(way, groups[start:])
+
+    def _send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
+        frame = codec.pack((self._member_id, self._incarnation, groups))
+        if way in _BY_LOG:
+            taken = self._post("raft", m.Propose(frame, way != WRITE))
+        elif way == LOCAL:
+            taken = self._post("storage", m.StampedRead(0, None, (frame,)))
+        elif way == LEASE:
+            taken = self._post("lease", m.LeaseRequests(frame))
+        else:
+            taken = self._post("raft", m.Read(frame, way == STAMPED))
+        return [] if taken else [gid for gid, _ in groups]
+
+
+class Deadlines:
+    """Of numbers that rise, and with them their deadlines."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._timeout_ms = timeout_ms
+        self._kept: deque[tuple[int, int]] = deque()  # (when, the last number whose deadline this is), both rising
+        self._last = 0  # up to this one they have a deadline
+        self._over = 0  # ... and have had it
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def next(self) -> int | None:
+        return self._kept[0][0] if self._kept else None
+
+    def set(self, last: int, now: int) -> None:
+        """For all up to `last` that have none yet."""
+        if last == self._last:
+            return
+        self._last = last
+        kept, deadline = self._kept, now + self._timeout_ms
+        if kept and deadline <= kept[-1][0]:
+            kept[-1] = (kept[-1][0], last)
+        else:
+            kept.append((deadline + DEADLINE_STEP_MS, last))
+
+    def over(self, now: int) -> range:
+        """Those whose deadline has come, each told once."""
+        first = self._over + 1
+        while self._kept and self._kept[0][0] <= now:
+            _, self._over = self._kept.popleft()
+        return range(first, self._over + 1)
