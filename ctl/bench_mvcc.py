@@ -36,7 +36,7 @@ def entry(index: int, requests: Iterable[m.Put | m.Txn]) -> m.Entry:
     asked = [
         (number, int(m.Op.PUT if isinstance(each, m.Put) else m.Op.TXN), each) for number, each in enumerate(requests)
     ]
-    message = pack((m.PROTOCOL_VERSION, m.ClientKind.REQUESTS, *m.Requests(b"", 0, tuple(asked))))
+    message = pack((m.PROTOCOL_VERSION, m.ClientKind.REQUESTS, b"", 0, asked))
     frame = pack(m.Frame(MEMBER, 1, ((index, message),)))
     return m.Entry(index, 1, m.EntryKind.BATCH, index, pack((frame,)))
 
