@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter
+from collections.abc import Callable, Container  # noqa: TC003 - compiled, a NamedTuple looks at the types of its fields
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +31,7 @@ from zkv.wire import codec
 from zkv.wire.messages import Dismissed, Join, Message, MessageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from zkv.actors.acquaintances import Acquaintances
     from zkv.gauges import Value

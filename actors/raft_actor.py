@@ -631,7 +631,7 @@ class RaftActor:
             self._stop_by = now + HANDOVER_MS
 
 
-def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
+def start(node: Node, incarnation: int) -> tuple[AtTheDoor, Mailbox]:
     """The actor on its real disk and sockets, for `mailbox.run`."""
     config = node.config
     neighbours = ("storage", *node.doors, "lease")
@@ -683,4 +683,4 @@ def start(node: Node, incarnation: int) -> tuple[RaftActor, Mailbox]:
     links.listen(config.listen_peer_urls)
     for neighbour in neighbours:
         mailbox.post(neighbour, m.Hello("raft", incarnation))
-    return AtTheDoor(actor, links), mailbox  # type: ignore[return-value]
+    return AtTheDoor(actor, links), mailbox

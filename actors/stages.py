@@ -103,7 +103,7 @@ class RaftStages:
         index = slow.index
         if slow.way == "write" and index:
             index = min(self._appended.first_after(slow.taken) or index, index)
-            appended, synced, committed = (marks.at(index) for marks in (self._appended, self._synced, self._committed))
+            appended, synced, committed = [marks.at(index) for marks in (self._appended, self._synced, self._committed)]
             moments = (("raft", appended), ("fsync", synced), ("quorum", committed))
         elif slow.way == "linearizable":
             found = next(((asked, done) for asked, done in self._confirmed if asked >= slow.taken), (None, None))

@@ -45,6 +45,7 @@ from zkv.actors.notify import Notifier
 from zkv.errors import ConfigError, ZkvError
 from zkv.gateway import grpc_api, native
 from zkv.mailbox import INSIGHT
+from zkv.version import is_compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +165,7 @@ class _Supervisor:
         gc.freeze()  # what is shared stays shared: the collector must not touch it in every child
         self._log.info(
             "starting", name=self._node.config.name, member_id=f"{self._node.member_id:x}",
-            cluster_id=f"{self._node.cluster_id:x}", data_dir=self._node.config.data_dir,
+            cluster_id=f"{self._node.cluster_id:x}", data_dir=self._node.config.data_dir, compiled=is_compiled(),
         )  # fmt: skip
         try:
             for name in self._children:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from zkv.gateway.grpc_tally import CANCELED
 from zkv.gateway.http2 import grpc
+from zkv.gateway.shares import Share  # noqa: TC001 - compiled, a NamedTuple looks at the types of its fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from zkv.gateway.http2.grpc import Call, Event
     from zkv.gateway.http2.grpc_words import Methods
     from zkv.gateway.http2.limits import Http2Limits
-    from zkv.gateway.shares import Share
     from zkv.gateway.web.http2 import PlainStreams
 
 

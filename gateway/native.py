@@ -176,10 +176,9 @@ class NativeGateway:
         tally = self._tally
         pending = sum(group.way in WRITES for group in self._groups.values())
         numbers = (("groups", "", len(self._groups)), ("bytes", "", self._bytes), ("pending", "", pending))
-        answered = (("errors", kind, number) for kind, number in self.counts.items())
         return [
             *numbers,
-            *answered,
+            *(("errors", kind, number) for kind, number in self.counts.items()),
             *self._shares.gauges(),
             *self._sampler.gauges(),
             *(tally.gauges() if tally is not None else ()),

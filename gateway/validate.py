@@ -90,7 +90,7 @@ def check(op: object, fields: object, limits: Limits) -> int:
 
     Raises a RequestError for whatever is no request or may not be asked.
     """
-    checker = _CHECKS.get(op) if isinstance(op, int) and op is not True else None
+    checker = _CHECKS.get(op) if not isinstance(op, bool) and isinstance(op, int) else None
     if checker is None:
         raise InvalidRequest("unknown operation")
     if not isinstance(fields, tuple):
@@ -232,7 +232,7 @@ def _txn(fields: tuple[Any, ...], limits: Limits, ops_max: int, depth: int) -> i
             if not isinstance(request, tuple) or len(request) != 2 or not isinstance(request[1], tuple):
                 raise InvalidRequest("an operation of a txn")
             op, inner = request
-            checker = _CHECKS_IN_TXN.get(op) if isinstance(op, int) and op is not True else None
+            checker = _CHECKS_IN_TXN.get(op) if not isinstance(op, bool) and isinstance(op, int) else None
             if checker is not None:
                 way = checker(inner, limits)
             elif op == m.Op.TXN:

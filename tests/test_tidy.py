@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 from importlinter import cli as import_linter
 
-from tests.harness.source_tree import OUTSIDE_ZKV, ROOT, files, imports, modules, pyproject, reached_from, syntax
+from tests.harness.source_tree import (
+    OUTSIDE_ZKV,
+    ROOT,
+    compiled_modules,
+    files,
+    imports,
+    modules,
+    pyproject,
+    reached_from,
+    syntax,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +132,9 @@ def test_no_module_is_dead() -> None:
         for name in modules()
         if name.split(".")[-1].startswith("test_")
         or name.endswith((".__main__", "conftest"))
-        or name.startswith(("tests.compose.", "tests.conformance.clients."))  # run by make, and by test_python_clients
+        or name.startswith(
+            ("tests.compiled.", "tests.compose.", "tests.conformance.clients.")
+        )  # run by make, and by test_python_clients
     }
     ours = {name for name in modules() if name.startswith("zkv")}
     dead = ours - reached_from(ENTRY_POINTS)
@@ -142,6 +154,23 @@ def test_no_file_names_the_machine_it_was_written_on() -> None:
     """No home directory, no checkout's path, no package registry: another machine has others."""
     named = {_shown(path) for path in files(*TEXTS) if FOREIGN.search(path.read_text(errors="replace"))}
     assert not named
+
+
+LAZY = {"chain", "enumerate", "filter", "islice", "iter", "map", "merge", "zip"}
+
+
+@pytest.mark.parametrize("name", compiled_modules())
+def test_what_is_compiled_does_the_same_as_what_is_not(name: str) -> None:
+    """Nothing of what mypyc takes without a word and makes something else of (CONTRIBUTING.md)."""
+    for node in ast.walk(syntax(name)):
+        where = f"{name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.ExceptHandler):
+            inner = [child for child in ast.walk(node) if isinstance(child, ast.Yield | ast.YieldFrom)]
+            assert not inner, f"{where}: a yield within an except"
+        if any(isinstance(child, ast.GeneratorExp) for child in ast.iter_child_nodes(node)):
+            called = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
+            kept = isinstance(node, ast.Return | ast.Assign | ast.AnnAssign | ast.Yield) or called in LAZY
+            assert not kept, f"{where}: what is to be lazy is a function with yields"
 
 
 def test_what_is_imported_is_locked() -> None:

@@ -150,18 +150,17 @@ class Connection:
             return
         self._now = self.outflow.now = self._heard = now
         self._asked_at = None
-        on_frame = self._ON_FRAME
         try:
             for kind, flags, stream_id, payload in self._frames.read(data, now):
                 if kind > WINDOW_UPDATE:  # 4.1: unknown ones are ignored
                     self._chatter_cost(1)
                     continue
                 try:
-                    on_frame[kind](self, flags, stream_id, payload)
+                    _ON_FRAME[kind](self, flags, stream_id, payload)
                 except StreamFault as fault:
                     self._fail_stream(stream_id, fault)
-        except ConnectionFault as fault:
-            self._fail(fault)
+        except ConnectionFault as end:
+            self._fail(end)
             return
         if self._taken >= self._limits.connection_window_bytes // 2:
             self.outflow.frame(words.window_update(0, self._taken))
@@ -450,19 +449,6 @@ class Connection:
         else:
             self.outflow.widen_stream(stream, increment)
 
-    _ON_FRAME: Final = (
-        _on_data,
-        _on_headers,
-        _on_priority,
-        _on_rst_stream,
-        _on_settings,
-        _on_push_promise,
-        _on_ping,
-        _on_goaway,
-        _on_window_update,
-    )
-    """By the frame's type."""
-
     # --- inside ----------------------------------------------------------------------------------------
 
     def _absent(self, stream_id: int) -> int:
@@ -536,3 +522,17 @@ def _remember(ranges: dict[int, int], first: int, last: int) -> None:
     ranges[first] = last
     if len(ranges) > SKIPPED_MAX:
         del ranges[next(iter(ranges))]
+
+
+_ON_FRAME: Final = (
+    Connection._on_data,  # noqa: SLF001 - this class's own table; its body cannot name what it defines where it is compiled
+    Connection._on_headers,  # noqa: SLF001
+    Connection._on_priority,  # noqa: SLF001
+    Connection._on_rst_stream,  # noqa: SLF001
+    Connection._on_settings,  # noqa: SLF001
+    Connection._on_push_promise,  # noqa: SLF001
+    Connection._on_ping,  # noqa: SLF001
+    Connection._on_goaway,  # noqa: SLF001
+    Connection._on_window_update,  # noqa: SLF001
+)
+"""By the frame's type."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.bench import etcd_load, zkv_load
 from tests.bench.measure import VALUE_BYTES, Load, Measure, cpu_seconds, tree_pss_bytes, watched
 from tests.harness import etcd
+from zkv.version import is_compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,6 +257,7 @@ def main() -> int:
     records = _summary(found, options)
     memory = _memory(found)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    machine += f", zkv {'compiled' if is_compiled() else 'interpreted'}"
     print(f"\n{machine}; three nodes and the load on it; values of {VALUE_BYTES} bytes, synced to disk;")
     print(f"medians of {options.rounds} rounds")
     _print_table(records, options.sides)

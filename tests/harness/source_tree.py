@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,12 @@ MODULE_NAME = re.compile(r"((?:zkv|tests)(?:\.\w+)+)(?::\w+)?")  # with what is 
 @cache
 def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def compiled_modules() -> list[str]:
+    """Those that `make compiled` makes machine code of, by their names."""
+    paths: list[str] = runpy.run_path(str(ROOT / "setup.py"))["modules"]()
+    return [path.removesuffix(".py").replace("/", ".") for path in paths]
 
 
 def files(*suffixes: str) -> Iterator[Path]:

@@ -13,6 +13,7 @@ pass.
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: TC003 - compiled, a NamedTuple looks at the types of its fields
 from enum import EnumMeta
 from itertools import product
 from types import NoneType, UnionType
@@ -30,7 +31,7 @@ from typing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Container
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)

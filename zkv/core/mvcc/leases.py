@@ -108,11 +108,10 @@ class Leases:
             start = layout.attached_key(lease, emptied + b"\0")
         pending = self._attached.get(lease, {})
         names = self._reader.keys(start, end)
-        stored = (name[layout.ATTACHED_HEAD_BYTES :] for name in names)
         if not pending:
-            return stored
+            return _stored(names, pending)
         added = sorted(key for key, attached in pending.items() if attached)
-        return heapq.merge((key for key in stored if key not in pending), added)
+        return heapq.merge(_stored(names, pending), added)
 
     # --- changing ---
 
@@ -235,6 +234,14 @@ def check_ttl(ttl: int) -> None:
     """Raises LeaseTTLTooLarge."""
     if ttl > TTL_MAX:
         raise LeaseTTLTooLarge
+
+
+def _stored(names: Iterator[bytes], pending: dict[bytes, bool]) -> Iterator[bytes]:
+    """The keys of these attachments, but for those that `pending` knows better."""
+    for name in names:
+        key = name[layout.ATTACHED_HEAD_BYTES :]
+        if key not in pending:
+            yield key
 
 
 def table(reader: Reader, after: int | None, most: int) -> list[tuple[int, Lease]]:

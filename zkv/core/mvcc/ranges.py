@@ -58,7 +58,7 @@ class Present:
         low, high = start[1:], end[1:] if end[:1] == CURRENT else None
         over = [(k, r) for k, r in self._pending.items() if k >= low and (high is None or k < high)]
         if not over:
-            return ((name[1:], record) for name, record in stored)
+            return _keyed(stored)
         over.sort(reverse=reverse)
         return _merged(stored, over, reverse=reverse)
 
@@ -80,6 +80,11 @@ class Present:
         names = self._reader.keys(*layout.current_range(key, range_end))
         while part := len(list(islice(names, STEP_KEYS))):
             yield part
+
+
+def _keyed(stored: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for name, record in stored:
+        yield name[1:], record
 
 
 def _merged(

@@ -223,6 +223,7 @@ class Reading:
     def _range(self, request: int, ranged: m.Range, reader: Reader) -> Iterator[tuple[Part, bool] | None]:
         revision = self._store.revision
         source = Past(reader, ranged.revision) if 0 < ranged.revision < revision else Present(reader)
+        refused = b""
         try:
             for chunk in ranges.stream(ranged, source, self._limits):
                 if chunk is None:
@@ -231,7 +232,9 @@ class Reading:
                 code = errors.Code.OK if chunk.last else errors.Code.CHUNK
                 yield pack((request, code, revision, (chunk.kvs, chunk.more, chunk.total))), chunk.last
         except errors.RangeTooLarge as error:
-            yield failed(request, error, revision), True
+            refused = failed(request, error, revision)
+        if refused:
+            yield refused, True
 
     def _snapshot(self, request: int, asked: m.Snapshot) -> Iterator[tuple[Part, bool] | None]:
         """All of the store; mostly without the sessions: they are of this log, and who restores begins another one."""

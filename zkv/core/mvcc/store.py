@@ -145,7 +145,7 @@ class Store:
         return True
 
     def cancel(self) -> None:
-        for table, key, before in reversed(self._undo):
+        for table, key, before in self._undo[::-1]:
             if before is MISSING:
                 del table[key]
             else:

@@ -251,7 +251,7 @@ class Leadership:
         """Keep progress of exactly those who are members now."""
         replica, config = self._replica, self._config
         members = membership.members(replica.conf) - {replica.id}
-        for member in members - self.progress.keys():
+        for member in members.difference(self.progress):
             self.progress[member] = Progress(
                 replica.log.last_index + 1,
                 now,

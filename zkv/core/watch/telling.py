@@ -111,11 +111,11 @@ def flush(stream: Stream, told: int, bytes_max: int) -> int:
 
 
 def _alike(parties: list[Party]) -> Iterable[list[Party]]:
-    """Together those that got the same events: the very same objects, as each is packed once."""
+    """Together those that got the same events: the very same bytes, as each is packed once."""
     if len(parties) == 1:
         return [parties]
     groups: dict[tuple[int, ...], list[Party]] = {}
     for party in parties:
         assert party.pending
-        groups.setdefault((party.claim.fragment, *map(id, party.pending)), []).append(party)
+        groups.setdefault((party.claim.fragment, *map(id, [packed for _, packed in party.pending])), []).append(party)
     return groups.values()
