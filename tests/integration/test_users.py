@@ -99,8 +99,9 @@ def test_a_token_is_taken_by_every_member(cluster: LocalCluster, alice: zkv.Clie
     with contextlib.ExitStack() as stack:
         apis = [stack.enter_context(EtcdApi(endpoint)) for endpoint in cluster.etcd_endpoints]
         token = apis[0].Authenticate(name="alice", password="pw").token
-        alice.put("a/token", "x")  # behind the login, in the log
+        revision = alice.put("a/token", "x").revision  # behind the login, in the log
         for api in apis:
+            wait_until(lambda api=api: api.Status().header.revision >= revision, "the member has come to it")  # type: ignore[misc]
             assert api.Range(metadata=(("token", token),), key=b"a/token").count == 1
 
 
