@@ -419,14 +419,16 @@ def start(node: Node, incarnation: int) -> tuple[GrpcGateway, LoopMailbox]:
     for neighbour in NEIGHBOURS:
         mailbox.post(neighbour, m.Hello("grpc", incarnation | m.ETCD_DOOR))
     structlog.get_logger().bind(actor="grpc").debug("listening", urls=config.etcd_client_urls)
+    insight = Insight(node.insight_socket)
     web = WebDesk(
         desk,
         routes(desk.methods),
         Bodies(one_max=2 * message_max, all_max=JSON_BYTES_MAX, message_max=message_max),
-        Insight(node.insight_socket).ask,
+        insight.ask,
         origins=config.cors,
         hosts=config.host_whitelist,
     )
     gateway = GrpcGateway(desk, limits, web, addresses, tls)
+    insight.on_told = gateway.settle_soon
     gateway.tally = CallTally(desk.methods) if node.reports else None
     return gateway, mailbox

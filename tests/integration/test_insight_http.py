@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import queue
 import socket
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Self
@@ -15,6 +17,7 @@ import pytest
 from zkv.actors import insight_http
 from zkv.actors.insight_actor import Found, Question
 from zkv.core.health import Findings
+from zkv.gateway.insight import ASKED_MAX, Insight
 from zkv.testing import free_ports
 
 if TYPE_CHECKING:
@@ -24,12 +27,12 @@ if TYPE_CHECKING:
 class Door:
     """A server whose questions are answered by a thread, as the actor would; `silent`: by nobody."""
 
-    def __init__(self, *, patience_s: float = 30.0) -> None:
+    def __init__(self, path: str = "", *, patience_s: float = 30.0) -> None:
         [self.port] = free_ports(1)
         self.questions: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
         self.silent = threading.Event()
         desk = insight_http.Desk(self.questions, lambda: None, member_id=0xAB, patience_s=patience_s)  # type: ignore[arg-type]
-        self._servers = insight_http.serve(desk, [f"http://127.0.0.1:{self.port}"])
+        self._servers = insight_http.serve(desk, [f"http://127.0.0.1:{self.port}"], path)
         self._thread = threading.Thread(target=self._answer)
 
     def __enter__(self) -> Self:
@@ -185,3 +188,26 @@ def test_an_answer_that_nobody_reads_holds_nobody_up(door: Door) -> None:
             greedy = stack.enter_context(door.connect())
             greedy.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert door.get("/health")[0] == 200
+
+
+def test_a_crowd_that_asks_at_etcds_port_waits_its_turn_and_each_answer_leaves_as_it_comes() -> None:
+    """More than the server has threads for: it would close on them, and a probe take the member for unhealthy."""
+    happened: list[object] = []
+
+    async def ask(path: str) -> None:
+        everybody = asyncio.Event()
+
+        def told() -> None:
+            happened.append("may leave")
+            if len(happened) == 2 * ASKED_MAX:
+                everybody.set()
+
+        insight = Insight(path)
+        insight.on_told = told
+        for _ in range(ASKED_MAX):
+            insight.ask("/health", lambda page: happened.append(page and page.status))
+        await everybody.wait()
+
+    with tempfile.TemporaryDirectory() as directory, Door(f"{directory}/socket"):
+        asyncio.run(ask(f"{directory}/socket"))
+    assert happened == [200, "may leave"] * ASKED_MAX
