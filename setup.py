@@ -1,8 +1,9 @@
 """What pyproject.toml cannot say: with ZKV_COMPILE=1 the modules of `COMPILED` become machine code, by mypyc.
 
-    ZKV_COMPILE=1 pip wheel .       (mypyc comes with mypy; a C compiler and Python's headers must be there)
+    pip install -r requirements/compile.txt         (and a C compiler, with Python's headers)
+    ZKV_COMPILE=1 pip wheel --no-deps --no-build-isolation .
 
-Not for an editable install: a compiled module beside its source would be taken for it after the next edit, too.
+An editable install has none: a compiled module beside its source would be taken for it after the next edit, too.
 What compiled code does otherwise than interpreted code, CONTRIBUTING.md tells; what it is worth, docs/decisions/0012.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -70,8 +72,14 @@ def modules() -> list[str]:
 
 
 def options() -> dict[str, Any]:
-    from mypyc.build import mypycify
-
+    if not shutil.which(os.environ.get("CC", "cc").split()[0]):
+        raise SystemExit("zkv is compiled by a C compiler, and there is none here (or $CC names none)")
+    try:
+        from mypyc.build import mypycify
+    except ImportError:
+        raise SystemExit(
+            "zkv is compiled by mypyc: install requirements/compile.txt, and build without isolation"
+        ) from None
     extensions = mypycify(
         modules(), opt_level="1", debug_level="0", multi_file=True, group_name="zkv", target_dir="build/c"
     )

@@ -58,12 +58,14 @@ PLANTED = [
 ]
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize(("owner", "name", "broken"), PLANTED, ids=[broken.__name__ for *_, broken in PLANTED])
 def test_a_planted_bug_is_caught(owner: type, name: str, broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, name, broken)
     _must_fail()
 
 
+@pytest.mark.patches
 def test_a_txn_whose_other_branch_is_not_looked_at_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = dict(guard._RULES)
     rules[4] = _forgets_inner_txns

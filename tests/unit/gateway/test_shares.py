@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from zkv import errors
 from zkv.gateway import shares as limits_of
 from zkv.gateway.doors import PLAIN_DOOR
@@ -12,8 +14,6 @@ from zkv.gateway.shares import ADDRESS, LOOKED_AT_LIMIT, MESSAGE_BYTES, USER, Le
 from zkv.limits import Limits
 
 if TYPE_CHECKING:
-    import pytest
-
     from zkv.gateway.doors import Client
     from zkv.gateway.logins import Told
 
@@ -96,6 +96,7 @@ def test_a_user_is_no_address_of_that_name() -> None:
     assert door.of_stranger("web", "10.0.0.7") is door.of_stranger("web", "10.0.0.8")
 
 
+@pytest.mark.patches
 def test_clients_without_end_are_forgotten_when_they_have_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits_of, "SHARES_MAX", 10)
     door = shares(client_watches_max=5)

@@ -341,6 +341,7 @@ def test_words_wait_while_the_actors_queue_is_full(watched: Desk) -> None:
     assert watched.words() == [(1, ClientKind.WATCH_CREDIT, (5,)), (1, ClientKind.UNWATCH, (7,))]
 
 
+@pytest.mark.patches
 def test_beyond_the_backlog_streams_end(watched: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is bounded, and the actor learns of the end."""
     monkeypatch.setattr(watches, "BACKLOG_MAX", 3)

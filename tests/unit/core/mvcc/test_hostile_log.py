@@ -68,6 +68,7 @@ def held(of: StateMachine) -> list[tuple[bytes, bytes]]:
     return list(everything(of.engine))
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("slip", [AttributeError, TypeError, ValueError, LookupError, OverflowError])
 def test_a_slip_of_ours_is_no_fault_of_the_request(slip: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """A member ends rather than answer "invalid request" for what its own code did wrong."""

@@ -246,6 +246,7 @@ def test_what_was_there_before_is_counted_while_it_changes(writes: list[Any], pr
         assert (quota.keys_used, quota.bytes_used) == (len(under), sum(len(k) + len(v) for k, v in under))
 
 
+@pytest.mark.patches
 @pytest.mark.usefixtures("slices_of_two")
 def test_a_policy_is_in_force_once_all_is_counted() -> None:
     feeder = Feeder()

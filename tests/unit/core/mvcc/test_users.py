@@ -255,6 +255,7 @@ def test_a_permission_of_the_same_keys_takes_the_new_kind(realm: Realm) -> None:
     assert kind(realm.write("alice", m.Put(b"a", b"1"))) is errors.PermissionDenied
 
 
+@pytest.mark.patches
 def test_so_many_users_and_no_more(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zkv.core.mvcc.users.NAMES_MAX", 3)
     assert realm.write("root", m.UserAdd("third")) == ()
