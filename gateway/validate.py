@@ -143,6 +143,7 @@ def _misfit(fields: tuple[Any, ...], shape: Shape, what: str) -> None:
 # --- fields --------------------------------------------------------------------------------------
 
 _RANGE_DEFAULTS = (0, 0, 0, 0, False, False, False, 0, 0, 0, 0)
+_NO_OPTIONS = m.Put(b"", b"")[2:]
 # What follows key and range_end in a range that asks for nothing special, and its way: nearly all there are.
 _PLAIN_RANGES = {_RANGE_DEFAULTS[:count]: LINEARIZABLE for count in range(len(_RANGE_DEFAULTS) + 1)} | {
     (*_RANGE_DEFAULTS[:4], True, *_RANGE_DEFAULTS[5:count]): LOCAL for count in range(5, len(_RANGE_DEFAULTS) + 1)
@@ -175,7 +176,7 @@ def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
         _misfit(fields, _PUT, "put")
     if not fields[0]:
         raise EmptyKey
-    if len(fields) > 2:
+    if len(fields) > 2 and fields[2:] != _NO_OPTIONS:
         if not _PUT.is_within(fields):
             raise InvalidRequest("lease or ttl of a put is out of bounds")
         if len(fields) > 4 and fields[4] and fields[1]:

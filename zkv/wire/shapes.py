@@ -97,7 +97,13 @@ class Shape:
 
     def is_within(self, fields: tuple[Any, ...]) -> bool:
         """Of fields whose types are right: are they in their bounds? (Those of records within it are not looked at.)"""
-        return all(fits(fields[at]) for at, fits in self._fits if at < len(fields))
+        count = len(fields)
+        for at, fits in self._fits:
+            if at >= count:
+                break
+            if not fits(fields[at]):
+                return False
+        return True
 
 
 def _reader(cls: Any, types: frozenset[tuple[type, ...]], fits: _AtFields, made: _AtFields) -> Callable[[Any], Any]:
