@@ -38,13 +38,17 @@ pytestmark = [
 
 SHOWN = ("simple", "json", "fields")
 TOLD = "sh -c 'env | grep _WATCH_ | sort'"
+SOON = ("--experimental-watch-progress-notify-interval", "1s")
 LOCKED = "sh -c 'env | grep _LOCK_ | sort; exit 7'"
 
 
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """(zkv's, etcd's)"""
-    with EtcdCluster(tmp_path_factory.mktemp("etcd"), nodes=1) as etcd, LocalCluster(nodes=1) as zkv:
+    with (
+        EtcdCluster(tmp_path_factory.mktemp("etcd"), nodes=1, extra=SOON) as etcd,
+        LocalCluster(nodes=1, arguments=SOON) as zkv,
+    ):
         yield zkv.endpoints[0], etcd.endpoints[0]
 
 
@@ -149,6 +153,12 @@ def talk(player: Player) -> Outcomes:
     }
 
 
+def hear_of_progress(player: Player) -> Outcomes:
+    """A watch of what nobody changes; how often it hears of it depends on how long it runs."""
+    outcome = player.start("watch quiet --progress-notify").wait_for("^progress notify: [0-9]+$").end()
+    return {"progress": outcome._replace(stdout=outcome.stdout.splitlines()[0])}
+
+
 def test_watches_print_what_etcdctl_prints(players: tuple[Player, Player]) -> None:
     """In every format, with every flag, and with a command for each event."""
     compare(players, watch_what_happens)
@@ -157,6 +167,11 @@ def test_watches_print_what_etcdctl_prints(players: tuple[Player, Player]) -> No
 def test_watches_that_cannot_be_end_as_etcdctls(players: tuple[Player, Player]) -> None:
     """Compacted, contradictory or misspelt."""
     compare(players, watch_what_cannot_be)
+
+
+def test_a_quiet_watch_hears_how_far_the_store_is(players: tuple[Player, Player]) -> None:
+    """Without asking, where it said that it wants to."""
+    compare(players, hear_of_progress)
 
 
 def test_interactive_mode_is_etcdctls(players: tuple[Player, Player]) -> None:

@@ -32,8 +32,8 @@ pytestmark = [
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """(zkv's, etcd's)"""
     with (
-        EtcdCluster(tmp_path_factory.mktemp("etcd"), nodes=1) as etcd,
-        LocalCluster(nodes=1, etcd_api=True) as zkv,
+        EtcdCluster(tmp_path_factory.mktemp("etcd"), nodes=1, extra=plays.SOON) as etcd,
+        LocalCluster(nodes=1, etcd_api=True, arguments=plays.SOON) as zkv,
     ):
         yield zkv.etcd_endpoints[0].removeprefix("http://"), etcd.endpoints[0]
 
@@ -43,6 +43,7 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
     [
         plays.watch_what_happens,
         plays.watch_what_cannot_be,
+        plays.hear_of_progress,
         plays.talk,
         plays.keep_alive,
         plays.hold_locks,

@@ -35,7 +35,6 @@ UNPLAYED = {
     "elect --listen": "played as -l",
     "watch --interactive": "played as -i",
     "txn --interactive": "played as -i",
-    "watch --progress-notify": "a notice comes after ten minutes; tests/integration/test_etcd_api.py has it sooner",
 }
 
 
