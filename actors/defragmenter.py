@@ -1,8 +1,8 @@
 """Giving space back: a thread beside the storage loop has the engine rewrite its files without what was deleted.
 
 RocksDB does this anyway, in its own time; asked to, it does it now and for all files. It works without the
-interpreter's lock and blocks neither reads nor writes (etcd's defragmentation blocks both). One runs at a time; whoever
-asks meanwhile is answered when that one ends.
+interpreter's lock and blocks neither reads nor writes (etcd's defragmentation blocks both), and rests every few
+milliseconds (rocks_engine.py). One runs at a time; whoever asks meanwhile is answered when that one ends.
 """
 
 from __future__ import annotations

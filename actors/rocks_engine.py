@@ -54,6 +54,14 @@ MEMTABLE_BYTES: Final = 64 << 20
 BLOCK_CACHE_BYTES: Final = 32 << 20
 BYTES_PER_SYNC: Final = 1 << 20
 """Tables go to the disk bit by bit while they are written: the raft log's syncs do not wait behind one of 64 MiB."""
+WRITTEN_BYTES_MAX: Final = 3 << 30
+"""A second, by flushes and compactions of a store that is served from. RocksDB begins with a twentieth of it, and gives
+5 % more every hundred slices while that is not enough: so writes that go on and on are not held up by it."""
+SLICE_US: Final = 2_000
+"""They rest when their share of this much time is written. A thread that never rests costs whoever waits for the same
+cores a multiple of their tails, however low its priority is."""
+WRITE_BUFFER_BYTES: Final = 128 << 10
+"""How much is made between two looks at that share."""
 LEVEL_0_FILES: Final = 8
 """Flushes (Limits.flush_bytes each) that lie side by side before they are merged; a read may have to ask them all."""
 
@@ -181,15 +189,17 @@ class _View:
 class RocksEngine:
     """Raises CorruptionError and OSError from all its calls, FileNotFoundError when there is no store to open."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, serving: bool = False) -> None:
+        """`serving`: others wait for the same cores, so that nobody in the background may keep them for long."""
         recover(path)
         if not create and not (path / "CURRENT").exists():
             raise FileNotFoundError(errno.ENOENT, "no store", str(path))
         self.path = path
+        self._serving = serving
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._database = Rdict(str(path), _options(create=create))
+            self._database = Rdict(str(path), _options(create=create, serving=serving))
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
             raise _mapped(error) from None
         self._written = self._flushed = 0  # bytes, since this was opened
@@ -291,7 +301,7 @@ class RocksEngine:
         self.close()
         staging.path.rename(_beside(self.path, "staged"))
         sync_directory(self.path.parent)
-        return RocksEngine(self.path)
+        return RocksEngine(self.path, serving=self._serving)
 
 
 def recover(path: Path) -> None:
@@ -331,7 +341,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _options(*, create: bool) -> Options:
+def _options(*, create: bool, serving: bool) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(create)
     options.set_paranoid_checks(True)
@@ -341,6 +351,9 @@ def _options(*, create: bool) -> Options:
     options.set_memtable_prefix_bloom_ratio(0.02)
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(BYTES_PER_SYNC)
+    if serving:
+        options.set_auto_tuned_ratelimiter(WRITTEN_BYTES_MAX, SLICE_US, 10)
+        options.set_writable_file_max_buffer_size(WRITE_BUFFER_BYTES)
     environment = Env()
     environment.lower_thread_pool_cpu_priority()  # of compactions; flushes have a pool of their own
     environment.lower_thread_pool_io_priority()

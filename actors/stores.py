@@ -44,7 +44,7 @@ class DiskStore:
         told = False
         while True:
             try:
-                return engine(path)
+                return engine(path, serving=True)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise

@@ -2,6 +2,7 @@
 
     python tests/torture/housework.py --megabytes 1000
     python tests/torture/housework.py --side zkv --nodes 3 --rounds 3
+    python tests/torture/housework.py --side zkv --nodes 3 --work "snapshot save"
 
 Both are filled with the same, and written to through the same API by the same client: a steady trickle of puts, from
 before to after. Told are the p99 of the seconds before each piece of housework and of those that it took, over all
@@ -202,8 +203,8 @@ def settle(side: Side) -> None:
             time.sleep(0.5)
 
 
-def play(side: Side, megabytes: int, rounds: int, quiet_s: float, directory: Path) -> None:
-    keys = megabytes * 1_000_000 // VALUE_BYTES // 2
+def play(side: Side, arguments: argparse.Namespace, directory: Path) -> None:
+    keys = arguments.megabytes * 1_000_000 // VALUE_BYTES // 2
     if side.name == "etcd":
         keys *= 2  # zkv's store holds each value twice: for readers of the present, and of history
     with EtcdApi(side.url) as api:
@@ -211,13 +212,16 @@ def play(side: Side, megabytes: int, rounds: int, quiet_s: float, directory: Pat
         status = api.Status()
         print(f"{side.name}: {keys} keys, {status.dbSize / 1e6:.0f} MB on the disk", flush=True)
         with Trickle(side.url) as trickle:
-            save, compaction, defrag = (Tally(side, trickle, name, quiet_s) for name in HOUSEWORK)
-            for number in range(rounds):
-                save.round("snapshot", "save", str(directory / "backup"))
-                revision = fill(api, 2 + number, keys // 4)
-                compaction.round("compaction", "--physical", str(revision))
-                defrag.round("defrag")
-        for tally in (save, compaction, defrag):
+            tallies = {name: Tally(side, trickle, name, arguments.quiet) for name in arguments.work or HOUSEWORK}
+            for number in range(arguments.rounds):
+                for name, tally in tallies.items():
+                    if name == "snapshot save":
+                        tally.round("snapshot", "save", str(directory / "backup"))
+                    elif name == "compaction":
+                        tally.round("compaction", "--physical", str(fill(api, 2 + number, keys // 4)))
+                    else:
+                        tally.round("defrag")
+        for tally in tallies.values():
             tally.tell()
         print(f"{side.name}: {api.Status().dbSize / 1e6:.0f} MB on the disk in the end", flush=True)
 
@@ -226,14 +230,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=1000, help="of the store, on the disk")
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1, help="of all three pieces of housework")
+    parser.add_argument("--rounds", type=int, default=1, help="of the housework")
     parser.add_argument("--quiet", type=float, default=8, help="seconds of puts before each piece of housework")
+    parser.add_argument("--work", choices=HOUSEWORK, action="append", help="this alone; may be given twice [all]")
     parser.add_argument("--side", choices=("zkv", "etcd", "both"), default="both")
     arguments = parser.parse_args()
     for name, begin in (("zkv", zkv_side), ("etcd", etcd_side)):
         if arguments.side in {name, "both"}:
             with tempfile.TemporaryDirectory() as directory, begin(Path(directory), arguments.nodes) as side:
-                play(side, arguments.megabytes, arguments.rounds, arguments.quiet, Path(directory))
+                play(side, arguments, Path(directory))
 
 
 if __name__ == "__main__":
