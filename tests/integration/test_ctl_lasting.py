@@ -149,7 +149,7 @@ def test_an_event_is_found_in_the_environment(player: Player) -> None:
         *("PUT", "told", "a\x01", '"b"'),
         *('"PUT"', str(revision), '"told"', r'"a\x01\n\"b\""'),
     ]
-    assert running.stderr.startswith("Error: bad number of arguments\n")
+    assert running.stderr.startswith("Error: bad number of arguments: a key, ")
 
 
 def test_who_stops_reading_ends_the_command(player: Player) -> None:

@@ -45,6 +45,7 @@ def test_a_node_tells_of_itself() -> None:
     with LocalCluster(1, arguments=listening(port)) as cluster, cluster.client() as kv:
         for number in range(50):
             kv.put(f"k{number}", "v")
+        wait_until(lambda: get(port, "/health")[0] > 0, "the process that tells, which starts last, is there")
         assert get(port, "/health") == (200, '{"health":"true","reason":""}')
         assert get(port, "/livez") == get(port, "/readyz") == (200, "ok\n")
         assert json.loads(get(port, "/version")[1])["etcdserver"] == "3.5.1"
@@ -125,7 +126,7 @@ def test_without_a_quorum_a_member_lives_and_is_neither_healthy_nor_ready() -> N
     ports = free_ports(3)
     each = {number: listening(port) for number, port in enumerate(ports)}
     with LocalCluster(3, member_arguments=each) as cluster:
-        assert [get(port, "/health")[0] for port in ports] == [200] * 3
+        wait_until(lambda: [get(port, "/health")[0] for port in ports] == [200] * 3, "all are there, and well")
         cluster.kill(1)
         cluster.kill(2)
         wait_until(lambda: get(ports[0], "/health")[0] == 503, "it is unhealthy")

@@ -52,13 +52,16 @@ def test_an_empty_key_is_the_first_one() -> None:
     assert read("", "--prefix") == wanted(b"\0", b"\0")
 
 
+COUNT = "bad number of arguments: a key, perhaps a range_end, and -- before a command"
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("", "bad number of arguments"),
-        ("--prefix", "bad number of arguments"),
-        ("a b c", "bad number of arguments"),
-        ("-- echo", "bad number of arguments"),
+        ("", COUNT),
+        ("--prefix", COUNT),
+        ("a b c", COUNT),
+        ("-- echo", COUNT),
         ("a --", "bad number of arguments (found separator --, but no commands)"),
         ("a b --prefix", "`range_end` and `--prefix` are mutually exclusive"),
     ],
