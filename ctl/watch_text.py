@@ -12,6 +12,8 @@ from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, Flag, UsageError, Value
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+BAD_COUNT = "bad number of arguments: a key, perhaps a range_end, and -- before a command"
+
 WATCH_FLAGS = (
     switch("interactive", "Interactive mode", "i"),
     switch("prefix", "Watch on a prefix if prefix is set"),
@@ -75,9 +77,7 @@ def read_watch(values: Values, arguments: Sequence[str], environment: Environmen
         names = [name for name in environment if name]
     prefix = values.is_on("prefix")
     if not 1 <= len(names) <= 2:
-        raise NotWatchable(
-            "bad number of arguments: a key, perhaps a range_end, and -- before a command", EXIT_BAD_ARGS
-        )
+        raise NotWatchable(BAD_COUNT, EXIT_BAD_ARGS)
     if len(names) > 1 and prefix:
         raise NotWatchable("`range_end` and `--prefix` are mutually exclusive", EXIT_BAD_ARGS)
     key = os.fsencode(names[0])
@@ -99,5 +99,5 @@ def read_line(words: Sequence[str], environment: Environment) -> Wanted:
     except UsageError as error:
         raise CommandError(error.text, EXIT_BAD_ARGS) from None
     if not arguments and not environment.key:
-        raise CommandError("bad number of arguments", EXIT_BAD_ARGS)
+        raise CommandError(BAD_COUNT, EXIT_BAD_ARGS)
     return read_watch(values, arguments, environment)

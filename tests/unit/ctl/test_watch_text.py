@@ -6,6 +6,7 @@ import pytest
 
 from zkv.ctl.options import EXIT_BAD_ARGS, CommandError, parse
 from zkv.ctl.watch_text import (
+    BAD_COUNT,
     WATCH_FLAGS,
     Environment,
     NotWatchable,
@@ -52,16 +53,13 @@ def test_an_empty_key_is_the_first_one() -> None:
     assert read("", "--prefix") == wanted(b"\0", b"\0")
 
 
-COUNT = "bad number of arguments: a key, perhaps a range_end, and -- before a command"
-
-
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("", COUNT),
-        ("--prefix", COUNT),
-        ("a b c", COUNT),
-        ("-- echo", COUNT),
+        ("", BAD_COUNT),
+        ("--prefix", BAD_COUNT),
+        ("a b c", BAD_COUNT),
+        ("-- echo", BAD_COUNT),
         ("a --", "bad number of arguments (found separator --, but no commands)"),
         ("a b --prefix", "`range_end` and `--prefix` are mutually exclusive"),
     ],
