@@ -184,9 +184,9 @@ def build(
             batch, held = [], 0
     if place is None:
         raise CorruptionError(
-            "no state of this store is there whole: nothing was flushed into it yet, or it was copied while its member "
-            "wrote. Restore the member's own member/snap/db instead, which may be in use, or take a snapshot of the "
-            "member (zkv snapshot save); to copy the directory, stop the member first"
+            "no state of this store is there whole. Either nothing was flushed into it yet: take a snapshot of the "
+            "member (zkv snapshot save). Or it was copied while its member wrote: restore the member's own "
+            "member/snap/db, which may be in use, or stop the member before it is copied"
         )
     begun = begin(place, identity, bump=bump, mark_compacted=mark_compacted)
     batch += ((key, _full_ttl(value, begun.time)) for key, value in leases)

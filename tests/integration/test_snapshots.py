@@ -150,7 +150,7 @@ def _as_of(source: Path, data_dir: Path) -> int | None:
                        f"--data-dir {data_dir}")  # fmt: skip
     if done.code:
         assert "no state of this store is there whole" in done.stderr
-        assert "Restore the member's own member/snap/db instead" in done.stderr
+        assert "restore the member's own member/snap/db" in done.stderr
         assert not data_dir.exists()
         return None
     return int(done.stdout.rsplit("as it was at revision ", 1)[1])
