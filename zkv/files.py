@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Part = TypeVar("Part")
 
 STEP_BYTES = 8 << 20
+RESTS = 2
 REST_S_MAX = 0.1
 
 
@@ -54,9 +55,10 @@ class Steady:
 
 
 def unhurried(parts: Iterable[Part]) -> Iterator[Part]:
-    """Those parts, with as long a rest after each as it took to come and to be worked on: who sends them has others."""
+    """Those parts, with a rest after each RESTS times as long as it took to come and to be worked on: who sends them has
+    others."""
     begun = time.monotonic()
     for part in parts:
         yield part
-        time.sleep(min(REST_S_MAX, time.monotonic() - begun))
+        time.sleep(min(REST_S_MAX, RESTS * (time.monotonic() - begun)))
         begun = time.monotonic()
