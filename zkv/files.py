@@ -55,8 +55,7 @@ class Steady:
 
 
 def unhurried(parts: Iterable[Part]) -> Iterator[Part]:
-    """Those parts, with a rest after each RESTS times as long as it took to come and to be worked on: who sends them has
-    others."""
+    """Those parts, with rests RESTS times as long as each took to come and to be worked on: who sends has others."""
     begun = time.monotonic()
     for part in parts:
         yield part
