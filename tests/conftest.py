@@ -28,6 +28,8 @@ def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     tmp_path_factory.getbasetemp()  # pytest's own stays where failed tests' files are looked for
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     path = Path(tempfile.mkdtemp(prefix="zkv-test-"))
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, which no child of ours is to be
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     free_ports(1)  # from now on this process holds its block of them, which is no test's leftover
     os.environ["TMPDIR"] = tempfile.tempdir = str(path)
     yield path
