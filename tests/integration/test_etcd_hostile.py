@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.bench.measure import descendants, pss_bytes
+from tests.bench.measure import descendants
 from tests.harness import http2_wire as wire
 from tests.harness.grpc_wire import head, message
+from tests.harness.processes import heap_bytes
 from tests.harness.writers import Writers
 from zkv.gateway.http2 import words
 from zkv.gateway.http2.words import ErrorCode, frame
@@ -113,7 +114,7 @@ def process_of(cluster: LocalCluster) -> int:
 def test_floods_are_cut_off_and_nobody_else_feels_them(cluster: LocalCluster) -> None:
     """By GOAWAY where the protocol has a word for it; the process lives, small, and writes by the native door go on."""
     process = process_of(cluster)
-    before = pss_bytes(process)
+    before = heap_bytes(process)
     with Writers(cluster.client, count=1) as writers:
         writers.wait_for(20)
         for name, (flood, code) in FLOODS.items():
@@ -126,7 +127,7 @@ def test_floods_are_cut_off_and_nobody_else_feels_them(cluster: LocalCluster) ->
                 assert not told or code in {None, wire.goaway_code(told)}, name
                 stranger.close()
             writers.wait_for(5)
-            assert pss_bytes(process) - before < GROWTH_MAX, name
+            assert heap_bytes(process) - before < GROWTH_MAX, name
     assert process_of(cluster) == process
     polite = Stranger(cluster)
     polite.say(wire.GREETING + call(1, message(b"\x0a\x01k\x12\x01v")))
@@ -139,7 +140,7 @@ def test_streams_never_ended_and_bodies_beyond_the_limit_cost_their_calls_only(c
     """A thousand half-open streams, each with a message it never completes, then one that is too large, and one that
     is no protobuf: each is told its gRPC status on the same connection, which goes on."""
     process = process_of(cluster)
-    before = pss_bytes(process)
+    before = heap_bytes(process)
     stranger = Stranger(cluster)
     stranger.say(wire.GREETING)
     for n in range(900):
@@ -154,14 +155,14 @@ def test_streams_never_ended_and_bodies_beyond_the_limit_cost_their_calls_only(c
     assert b"larger than max" in ended[2001]
     assert b"failed to unmarshal" in ended[2003]
     assert wire.goaway_code(frames) is None
-    assert pss_bytes(process) - before < GROWTH_MAX
+    assert heap_bytes(process) - before < GROWTH_MAX
     stranger.close()
 
 
 def test_connections_that_never_finish_a_word_keep_nobody_out(cluster: LocalCluster) -> None:
     """A thousand at once, silent, or with half of HTTP/2's first words, or half a head of HTTP/1.1."""
     process = process_of(cluster)
-    before = pss_bytes(process)
+    before = heap_bytes(process)
     host, port = cluster.etcd_endpoints[0].removeprefix("http://").split(":")
     words_said = (b"", wire.GREETING[:10], b"POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Le")
     with contextlib.ExitStack() as stack:
@@ -172,5 +173,5 @@ def test_connections_that_never_finish_a_word_keep_nobody_out(cluster: LocalClus
         polite.say(wire.GREETING + call(1, message(b"\x0a\x01k\x12\x01v")))
         assert any(each.kind == words.DATA and each.payload for each in polite.hear(words.DATA))
         polite.close()
-        assert pss_bytes(process) - before < GROWTH_MAX
+        assert heap_bytes(process) - before < GROWTH_MAX
     assert process_of(cluster) == process

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from tests.harness.processes import children, pss_bytes, wait_until
+from tests.harness.processes import children, heap_bytes, wait_until
 from tests.harness.strangers import (
     PATIENCE_S,
     WRONG,
@@ -237,7 +237,7 @@ def test_connections_that_never_finish_keep_nobody_out(member: Member) -> None:
     """A thousand half-open ones at each door, silent or with half a word: a good certificate lets in all the same."""
     pid = member.cluster.pid(0)
     names = ("usher", "grpc", "gateway", "raft")
-    before = {name: pss_bytes(children(pid)[name]) for name in names}
+    before = {name: heap_bytes(children(pid)[name]) for name in names}
     doors = {
         member.client_door: HELLO[:5],
         member.peer_door: HELLO + LENGTH.pack(1000) + b"x",
@@ -260,7 +260,7 @@ def test_connections_that_never_finish_keep_nobody_out(member: Member) -> None:
         assert is_answered_by_tls(member.tls, member.pki, "client")
         with member.cluster.client() as client:
             client.put("still", "here", timeout=60)
-        grown = {name: pss_bytes(children(pid)[name]) - before[name] for name in names}
+        grown = {name: heap_bytes(children(pid)[name]) - before[name] for name in names}
     assert all(more < MEMORY_MAX for more in grown.values()), grown
     assert set(names) <= set(children(pid)), "none has died of it"
 

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 import zkv
-from tests.harness.processes import children, pss_bytes, wait_until
+from tests.harness.processes import children, heap_bytes, wait_until
 from tests.harness.watch_worker import END, WatchWorker, told
 from tests.torture.watchers import play
 from zkv.client.feed import ASIDE
@@ -52,7 +52,7 @@ def test_a_stopped_client_costs_a_window_and_hurts_nobody(single: LocalCluster) 
             stopped.wait_ready()
             other.wait_ready()
             kv.put("w/first", bytes(1000))
-            before = {name: pss_bytes(actors[name]) for name in ("gateway", "watch")}
+            before = {name: heap_bytes(actors[name]) for name in ("gateway", "watch")}
             stopped.pause()
             try:
                 with kv.watch(prefix="w/", from_revision=first) as mine:
@@ -63,7 +63,7 @@ def test_a_stopped_client_costs_a_window_and_hurts_nobody(single: LocalCluster) 
                         pass
                 owed = told((kv_.mod_revision, kv_.key) for kv_ in _in_order(kv) if kv_.key != END)
                 assert set(other.results()) == {owed}
-                grown = {name: pss_bytes(actors[name]) - before[name] for name in before}
+                grown = {name: heap_bytes(actors[name]) - before[name] for name in before}
             finally:
                 stopped.resume()
             assert set(stopped.results()) == {owed}
@@ -88,7 +88,7 @@ def test_thousands_of_watches_that_come_and_go_leave_nothing_behind(single: Loca
             with kv.watch("x") as last:  # words keep their order: when this one is there, the others are gone
                 del watches, watch
             assert last.revision == 0
-            sizes.append(sum(pss_bytes(actors[name]) for name in ("gateway", "watch")))
+            sizes.append(sum(heap_bytes(actors[name]) for name in ("gateway", "watch")))
         watching = kv._session.watching
         wait_until(
             lambda: not watching._feeds and not any(line.ending for line in watching._lines.values()), "all gone"
