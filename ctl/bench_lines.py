@@ -47,8 +47,8 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._socket.close(linger=0)
+    def close(self, linger_ms: int = 0) -> None:
+        self._socket.close(linger=linger_ms)
         self._context.term()
 
     def connect(self, names: Sequence[bytes], dial_timeout: float) -> None:

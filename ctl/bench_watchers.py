@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from zkv.client.ticket import FOREVER, Ticket
+from zkv.client.transport import FAREWELL_MS
 from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
 from zkv.ctl.bench_report import Results
 from zkv.errors import CorruptionError, StreamLost, from_code
@@ -32,6 +33,7 @@ STALL_S = 30.0  # a run in which nothing comes for so long has lost something
 CREDIT_BYTES = Limits().watch_window_bytes // 4
 ALIVE_S = Limits().watch_silence_ms / 3000
 WATCHES_PER_MESSAGE = 256
+FAREWELL = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.UNWATCH, 0))
 
 CREATED, EVENTS, FRAGMENT, CANCELLED = (
     int(m.WatchKind.CREATED), int(m.WatchKind.EVENTS), int(m.WatchKind.FRAGMENT), int(m.WatchKind.CANCELLED)
@@ -162,7 +164,11 @@ class Watchers:
         self.close()
 
     def close(self) -> None:
-        self.lines.close()
+        """Streams say that they go: a member would take those without a word for there, and quiet, for a minute."""
+        for stream in self.streams:
+            if stream.begun:
+                self.lines.send(stream.name, FAREWELL)
+        self.lines.close(FAREWELL_MS)
 
     def begin(self, stream: Stream, watches: Sequence[m.Watch]) -> None:
         for first in range(0, len(watches), WATCHES_PER_MESSAGE):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.harness.processes import wait_until
 from zkv.testing import LocalCluster, free_ports
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(nodes=3, curve=True, storage="memory") as cluster:
+    with LocalCluster(nodes=3, curve=True, storage="memory", etcd_api=True) as cluster:
         yield cluster
 
 
@@ -104,6 +106,19 @@ def test_watchers_are_told_of_every_put(cluster: LocalCluster) -> None:
     found = benchmark(cluster, "watch", *shape, *keys)
     counts = {name: sum(bucket["requests"] for bucket in part["histogram"]) for name, part in found.items()}
     assert counts == {"create": 30, "events": 40 * 10}
+    told = 3 * 40  # each of the members has streams, and tells Prometheus of both at once
+    wait_until(lambda: watched(cluster) == (told, 0), "its watches are gone, and cost the next load nothing")
+
+
+def watched(cluster: LocalCluster) -> tuple[int, int]:
+    """Events that watches were matched with, and watches that are there."""
+    events = watchers = 0
+    for url in cluster.etcd_endpoints:
+        page = urllib.request.urlopen(url + "/metrics", timeout=30).read().decode()  # noqa: S310
+        numbers = dict(line.split() for line in page.splitlines() if line.count(" ") == 1)
+        events += int(float(numbers["zkv_watch_events_total"]))
+        watchers += int(float(numbers["etcd_debugging_mvcc_watcher_total"]))
+    return events, watchers
 
 
 def test_how_long_watchers_wait_is_told_for_each_put_and_watcher(cluster: LocalCluster) -> None:
