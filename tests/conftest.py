@@ -30,6 +30,8 @@ def temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     path = Path(tempfile.mkdtemp(prefix="zkv-test-"))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job, which no child of ours is to be
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # of nohup: what is ignored is so in children, too
+        signal.signal(signal.SIGHUP, lambda *_: None)
     free_ports(1)  # from now on this process holds its block of them, which is no test's leftover
     os.environ["TMPDIR"] = tempfile.tempdir = str(path)
     yield path
