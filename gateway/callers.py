@@ -130,9 +130,12 @@ class Callers:
         return None
 
     def hash_of(self, name: str) -> bytes:
-        """Of the user's password. Raises AuthNotEnabled, AuthFailed, NoPasswordUser."""
+        """Of the user's password. Raises AuthNotEnabled, AuthFailed, NoPasswordUser; Unavailable before it is known.
+
+        Who hears that nobody is asked goes on without a token, and so must not hear it too early.
+        """
         if not self.enabled:
-            raise AuthNotEnabled
+            raise Unavailable if self.asks else AuthNotEnabled
         user = self._users.get(name)
         if user is None:
             raise AuthFailed

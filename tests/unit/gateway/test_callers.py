@@ -381,7 +381,9 @@ def test_a_login_that_fails_is_not_logged(
 
 
 def test_nobody_logs_in_where_nobody_is_asked() -> None:
+    """And before that is known, who would is to come again: he would go on without a token."""
     plain = Callers(SimpleTokens(1000))
+    assert Desk(plain).ask("alice", "pw")[0] == errors.Unavailable.code
     plain.news(told(enabled=False), 0)
     assert Desk(plain).ask("alice", "pw")[0] == errors.AuthNotEnabled.code
 
