@@ -40,9 +40,9 @@ class LogDesk:
         wanted: list[tuple[int, int, int]] = []
         left = []
         for gid, payload in frame.groups:
-            asked = judged(payload).asked
-            if any(op == m.Op.LOG for _, op, _ in asked):
-                wanted += [(gid, request, one.first) for request, _, one in asked]
+            here = [(gid, request, one.first) for request, _, one in judged(payload).asked if isinstance(one, m.Log)]
+            if here:
+                wanted += here
             else:
                 left.append((gid, payload))
         if not wanted:

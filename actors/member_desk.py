@@ -16,8 +16,6 @@ from zkv.actors.reconciler import HEALTH_MS
 from zkv.core.raft import membership
 from zkv.errors import (
     BadLeaderTransferee,
-    CorruptionError,
-    InvalidRequest,
     LeaderTransferTimeout,
     LearnerNotReady,
     NotEnoughStarted,
@@ -77,8 +75,6 @@ class MemberDesk:
                             _transfer(core, one.target, now)
                         else:
                             check(core, table, one, now)
-                except CorruptionError:  # another member's door let it pass
-                    refused.append((group, InvalidRequest))
                 except ZkvError as error:
                     refused.append((group, type(error)))
                 else:

@@ -67,6 +67,7 @@ from zkv.errors import (
 from zkv.mailbox import Mailbox, PeerLost, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.wire.groups import are_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +80,8 @@ if TYPE_CHECKING:
 
 CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
+
+_JUDGES = {False: codec.is_frame, True: are_requests}  # of what is forwarded: the latter are looked into here
 
 _FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not about what chores look at
 
@@ -370,7 +373,7 @@ class RaftActor:
         elif type(message) is m.Message:
             if self._passivity is None or self._passivity.may_step(message):
                 core.step(message, now)
-        elif type(message) is m.Forward and all(map(codec.is_frame, message.frames)):
+        elif type(message) is m.Forward and all(map(_JUDGES[message.members], message.frames)):
             (changes if message.members else proposals).extend(message.frames)
         elif type(message) is m.Relay:
             self._relays.take_in(sender, message)

@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ import zmq
 
 from tests.harness.agreement import same_on_all
 from tests.harness.ctl import Step, play_zkv
+from tests.harness.processes import wait_until
 from tests.harness.source_tree import ROOT, compiled_modules
 from tests.harness.writers import Writers
 from tests.unit.core.mvcc.test_hostile_log import hostile_group
@@ -84,9 +84,12 @@ class Mixed(LocalCluster):
     def log_hostile(self, chance: Random) -> None:
         """Past all doors, into the logs of all, by whichever member takes it; again, if there was nobody to take it."""
         before = self._held()
-        while not all(now > then for now, then in zip(self._held(), before, strict=True)):
+
+        def are_in_all() -> bool:
             self._propose_hostile(chance)
-            time.sleep(0.2)
+            return all(now > then for now, then in zip(self._held(), before, strict=True))
+
+        wait_until(are_in_all, "hostile groups are in every member's log")
 
     def _propose_hostile(self, chance: Random) -> None:
         with zmq.Context() as context, context.socket(zmq.PUSH) as raft:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
-from zkv.wire.codec import pack, unpack
+from zkv.wire.codec import decode_frame, pack, unpack
 from zkv.wire.shapes import INT64_MAX, Misfit, shape_of
 
 _OP_PUT: Final = int(m.Op.PUT)
@@ -82,6 +82,15 @@ def judged(payload: bytes) -> Group:
             elif isinstance(record, (m.Put, m.DeleteRange)):
                 keys.append(record.key)
     return Group(session, floor, asked, keys, caller)
+
+
+def are_requests(frame: bytes) -> bool:
+    """Of a frame that another member forwards, and that is opened before it is logged: has all of it its shape?"""
+    try:
+        groups = [judged(payload) for _, payload in decode_frame(frame).groups]
+    except CorruptionError:
+        return False
+    return all(asked is not None for group in groups for _, _, asked in group.asked)
 
 
 def _is_plain(fields: tuple[Any, ...]) -> bool:

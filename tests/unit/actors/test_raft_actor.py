@@ -212,6 +212,18 @@ def test_what_a_member_forwards_and_is_no_frame_comes_into_no_log(leader: House,
     assert leader.posted == []
 
 
+@pytest.mark.parametrize(
+    "asked", [(1, int(m.Op.MEMBER_REMOVE), ("text",)), (1, int(m.Op.LOG), ()), (1, 2, 3)], ids=repr
+)
+def test_what_a_member_forwards_to_be_looked_into_has_its_shape(leader: House, asked: tuple[object, ...]) -> None:
+    """Whosever door it names: the leader's own, here."""
+    group = pack((1, int(m.ClientKind.REQUESTS), b"", 0, (asked,)))
+    leader.hear_peer(2, m.Forward((pack(m.Frame(1, GATEWAY, ((33, group),))),), members=True))
+    leader.hear()
+    assert leader.log.last_index == 1
+    assert not [message for _, message in leader.posted if not isinstance(message, m.GatewayAnswers)]
+
+
 def test_without_a_leader_all_is_refused() -> None:
     house = House(1, 2, 3)
     house.begin()
