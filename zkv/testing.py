@@ -238,6 +238,8 @@ class LocalCluster:
         self._processes.append(None)
         self.nodes += 1
         self.start(number, wait=wait)
+        if wait:
+            self._wait(lambda: self._is_known(number), f"member {number} does not count as started", READY_S)
         return number
 
     def stop(self, number: int) -> int:
@@ -367,6 +369,15 @@ class LocalCluster:
             except ZkvError:
                 return False
         return not self._etcd_api or _is_open(self._etcd_ports[number])
+
+    def _is_known(self, number: int) -> bool:
+        """Has it made its name known? It serves before that, but no other one may be added yet."""
+        url = self._peer_url(self._peer_ports[number])
+        with self.client() as client:
+            try:
+                return any(member.name for member in client.members().members if url in member.peer_urls)
+            except ZkvError:
+                return False
 
     def _leader(self) -> int | None:
         """The running member that says it leads; of several, the one of the latest term."""
