@@ -20,13 +20,11 @@ _OP_PUT: Final = int(m.Op.PUT)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_TXN: Final = int(m.Op.TXN)
 _PUT_FIELDS: Final = len(m.Put._fields)
-_ONE_KEY: Final = (
-    (b"",),
-    unpack(pack(m.Range(b"")[1:])),
-    unpack(pack(m.Range(b"", serializable=True)[1:])),
-    (),
-)
-"""What follows the key in nearly all ranges of one key as it is now. (No set: what comes need not be hashable.)"""
+_RANGES: Final = (unpack(pack(m.Range(b"")[1:])), unpack(pack(m.Range(b"", serializable=True)[1:])))
+_ONE_KEY: Final = [tuple([fields[:count] for fields in _RANGES]) for count in range(len(m.Range._fields))]
+"""What follows the key in a range of one key as it is now, by how much does: what stands at the end may be left off. (No
+sets: what comes need not be hashable.)"""
+_ONE_KEY_TYPES: Final = [tuple(map(type, (b"", *fields))) for fields, _ in _ONE_KEY]
 _CALLER: Final = (str, int)
 
 
@@ -110,7 +108,12 @@ def _is_plain(fields: tuple[Any, ...]) -> bool:
 
 def _is_one_key(fields: tuple[Any, ...]) -> bool:
     """A range of one key, as it is now."""
-    return fields[1:] in _ONE_KEY and len(fields) > 0 and type(fields[0]) is bytes
+    count = len(fields) - 1
+    return (
+        0 <= count < len(_ONE_KEY)
+        and fields[1:] in _ONE_KEY[count]
+        and tuple(map(type, fields)) == _ONE_KEY_TYPES[count]  # False is 0, but no number
+    )
 
 
 def judged_request(op: int, fields: tuple[Any, ...]) -> Any:

@@ -50,6 +50,22 @@ def test_what_is_asked_is_a_record(op: m.Op) -> None:
         assert judged_request(op, (*record, 1)) is None
 
 
+@pytest.mark.parametrize("serializable", [False, True])
+def test_a_range_of_one_key_is_plain_however_much_is_left_off(serializable: bool) -> None:
+    ranged = (b"k", b"", 0, 0, 0, 0, serializable, False, False, 0, 0, 0, 0)
+    for count in range(7 if serializable else 1, len(ranged) + 1):
+        asked = (1, 1, ranged[:count])
+        assert judged(hostile.packed((1, 1, b"", 0, (asked,)))).asked == [asked]
+        number = (*ranged[: count - 1], 5)
+        ((_, _, other),) = judged(hostile.packed((1, 1, b"", 0, ((1, 1, number),)))).asked
+        assert other is None or type(other) is m.Range
+
+
+def test_a_range_with_no_for_nothing_is_no_request() -> None:
+    ((_, _, asked),) = judged(hostile.packed((1, 1, b"", 0, ((1, 1, (b"k", b"", False)),)))).asked
+    assert asked is None
+
+
 def test_an_operation_that_there_is_not_is_none() -> None:
     assert judged_request(0, ()) is None
     assert judged_request(max(m.Op) + 1, ()) is None
