@@ -22,8 +22,8 @@ _OP_TXN: Final = int(m.Op.TXN)
 _PUT_FIELDS: Final = len(m.Put._fields)
 _RANGES: Final = (unpack(pack(m.Range(b"")[1:])), unpack(pack(m.Range(b"", serializable=True)[1:])))
 _ONE_KEY: Final = [tuple([fields[:count] for fields in _RANGES]) for count in range(len(m.Range._fields))]
-"""What follows the key in a range of one key as it is now, by how much does: what stands at the end may be left off. (No
-sets: what comes need not be hashable.)"""
+"""What follows the key in a range of one key as it is now, by how much does: what stands at the end may be left off. No
+sets: what comes need not be hashable."""
 _ONE_KEY_TYPES: Final = [tuple(map(type, (b"", *fields))) for fields, _ in _ONE_KEY]
 _CALLER: Final = (str, int)
 
