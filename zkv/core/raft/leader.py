@@ -58,6 +58,7 @@ class Leadership:
         self._transfer_ends = 0
         self._conf_free_at = 0  # the next conf change may be proposed when this index is committed
         self.reads = ReadRounds()
+        self._questions: list[tuple[int, int]] = []  # of followers, about reads: (who asks, its number)
         self.reads_served: list[tuple[int, int]] = []
         self.snapshots_wanted: list[int] = []
         self.heartbeat_at = now
@@ -171,7 +172,7 @@ class Leadership:
                 )
                 self._need_snapshot(message.sender, progress)
             case MessageKind.READ_INDEX:
-                self.reads.add(message.sender, message.context)
+                self._questions.append((message.sender, message.context))
 
     def _append_answered(self, progress: Progress, answer: Message) -> None:
         self._answered = True
@@ -269,10 +270,16 @@ class Leadership:
 
     def _serve_reads(self, now: int) -> None:
         replica, reads = self._replica, self.reads
-        if not reads.is_due:
+        if not (self._questions or reads.is_due):
             return
         if replica.log.term(replica.commit) != replica.term:
             return  # what is committed is not known before an entry of the own term is (thesis section 6.4)
+        questions, self._questions = self._questions, []
+        for member, context in questions:
+            if self._is_quorum_with(member):
+                self._send(MessageKind.READ_INDEX_ANSWER, member, index=replica.commit, context=context)
+            else:
+                reads.add(member, context)
         if reads.begin(replica.commit):
             self._ask_for_round(now)
         while reads.waits:
@@ -289,6 +296,11 @@ class Leadership:
                     self._send(MessageKind.READ_INDEX_ANSWER, member, index=index, context=context)
             if reads.begin(replica.commit):
                 self._ask_for_round(now)
+
+    def _is_quorum_with(self, asker: int) -> bool:
+        """Who asks for an index has said, after its reads had come, that this leads: are the two of them a quorum?"""
+        voices = {self._replica.id, asker}
+        return quorum.reached(self._replica.conf, lambda member: int(member in voices)) > 0
 
     def _ask_for_round(self, now: int) -> None:
         """Whether this still leads: of as many as make a quorum, those who answered last; of all, if one is silent."""

@@ -9,9 +9,11 @@ and all reads that come meanwhile gather for the next: under load a round serves
     reads   r1      r2 r3 r4                   r5
     rounds  |-- 1 (r1) --|-- 2 (r2 r3 r4) --|     |-- 3 (r5) --|
 
-A follower asks the leader in just the same way: one question in flight, the next gathers. Questions are repeated, for
-messages get lost; that is safe, since an index handed out later is never lower. The numbers of a follower's questions
-start at random: an answer to a question asked before a restart must not fit a younger one.
+A follower asks the leader in just the same way: one question in flight, the next gathers. The question is of the
+leader's term and was asked after its reads had come, so it is itself what a heartbeat's answer would be: the word of
+one voter that nobody else leads yet. Where leader and asker are a quorum, of three members then, it needs no round.
+Questions are repeated, for messages get lost; that is safe, since an index handed out later is never lower. The numbers
+of a follower's questions start at random: an answer to a question asked before a restart must not fit a younger one.
 """
 
 from __future__ import annotations

@@ -50,6 +50,52 @@ def test_many_reads_share_one_round() -> None:
     assert heartbeats(cores) - before == 1
 
 
+def test_who_asks_of_three_is_answered_without_a_round() -> None:
+    """Its question says, after the read came, what a heartbeat's answer would; with the leader that is a majority."""
+    cores = Cores(3)
+    cores.elect(1)
+    before = heartbeats(cores)
+    cores.cores[2].read_index(77, cores.now)
+    cores.deliver()
+    assert cores.reads[2] == [(77, 1)]
+    assert heartbeats(cores) == before
+
+
+@pytest.mark.parametrize(("voters", "learners", "asker"), [(5, (), 2), (3, (4,), 4)])
+def test_a_question_that_makes_no_quorum_waits_for_a_round(voters: int, learners: tuple[int, ...], asker: int) -> None:
+    """One voice of five, or of a learner, who has none, leaves it open who leads."""
+    cores = Cores(voters, learners=learners)
+    cores.elect(1)
+    cores.run(200)
+    before = heartbeats(cores)
+    others = set(range(2, voters + 1)) - {asker}
+    cores.cut = others
+    cores.cores[asker].read_index(77, cores.now)
+    cores.deliver()
+    assert cores.reads[asker] == []
+    cores.cut = set()
+    cores.run(ROUND_PATIENCE_MS)
+    assert [context for context, _ in cores.reads[asker]] == [77]
+    assert heartbeats(cores) > before
+
+
+def test_a_question_of_a_term_that_is_over_is_no_word_for_the_leader_of_another() -> None:
+    """It came late: who asked has voted since, and what the new leader has committed is not known to the old one."""
+    cores = Cores(3)
+    old = cores.elect(1)
+    cores.cores[2].read_index(5, cores.now)
+    late = next(one for one in settle(cores.cores[2])[0].messages if one.kind == MessageKind.READ_INDEX)
+    cores.cut = {1}
+    cores.elect(2).propose([b"x"], cores.now)
+    cores.deliver()
+    old.step(late, cores.now)
+    answers = [one for ready in settle(old) for one in ready.messages if one.kind == MessageKind.READ_INDEX_ANSWER]
+    for answer in answers:
+        cores.cores[2].step(answer, cores.now)
+    settle(cores.cores[2])
+    assert cores.reads[2] == []
+
+
 @pytest.mark.parametrize("silent", [2, 3])
 def test_a_round_is_taken_to_all_when_who_was_asked_is_silent(silent: int) -> None:
     """And the next one begins with who answered."""
