@@ -20,7 +20,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 COMPILED = {
-    "zkv": "gauges loop_mailbox mailbox",
+    "zkv": "courier gauges loop_mailbox mailbox zmtp",
     "zkv/wire": "codec groups shapes",
     "zkv/core": "*",
     "zkv/core/mvcc": "*",

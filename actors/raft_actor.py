@@ -87,7 +87,8 @@ _FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not a
 
 
 class RaftActor:
-    """See the module. `post` reaches the other actors of this node, `post_peer` the other members' raft actors.
+    """See the module. `post` reaches the other actors of this node by the end of the turn, or
+    of `flush`; `post_peer` the other members' raft actors.
 
     `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
     `refilled`: what it held was set aside, and this is to be called when it counts again.
@@ -103,6 +104,7 @@ class RaftActor:
         snapshot_count: int,
         seed: int,
         post: Callable[[str, NamedTuple], bool],
+        flush: Callable[[], None] = lambda: None,
         post_peer: Callable[[int, NamedTuple], bool],
         set_peers: Callable[[Sequence[m.Member]], None],
         dismiss: Callable[[m.Member], None] = lambda _: None,
@@ -122,6 +124,7 @@ class RaftActor:
         self._snapshot_count = snapshot_count
         self._random = random.Random(seed)  # noqa: S311 - spreads elections, hides nothing
         self._post = post
+        self._flush = flush
         self._post_peer = post_peer
         self._set_peers = set_peers
         self._dismiss = dismiss
@@ -486,6 +489,7 @@ class RaftActor:
     def _sync(self, core: Raft, now: int) -> bool:
         """Make durable what is owed, and let out what waited for it. False: there is no room on the disk."""
         while self._sync_owed:
+            self._flush()  # what does not rest on it is not to wait for the disk
             try:
                 self._log.sync()
             except DiskFull as error:
@@ -671,6 +675,7 @@ def start(node: Node, incarnation: int) -> tuple[AtTheDoor, Mailbox]:
         snapshot_count=config.snapshot_count,
         seed=incarnation,
         post=mailbox.post,
+        flush=mailbox.flush,
         post_peer=links.send,
         set_peers=links.set_members,
         dismiss=links.dismiss,

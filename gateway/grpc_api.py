@@ -35,7 +35,7 @@ from zkv.gateway.web.desk import WebDesk
 from zkv.gateway.web.http1 import Http1Connection
 from zkv.gateway.web.http2 import PlainStreams
 from zkv.gateway.web.paths import routes
-from zkv.loop_mailbox import IDLE_TICK_S, LoopMailbox
+from zkv.loop_mailbox import IDLE_TICK_MS, LoopMailbox
 from zkv.mailbox import Stop, monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
@@ -62,7 +62,7 @@ PING_MIN_MS: Final = 300_000
 TURNED_AWAY_MAX: Final = 128
 """Connections at once that are told why they are too many."""
 BACKLOG: Final = 1024
-BUSY_TICK_S: Final = 0.05
+BUSY_TICK_MS: Final = 50
 PASSWORDS_S: Final = 0.005
 """How often, while passwords are looked at beside, whether it is done."""
 RETRY_S: Final = 0.02
@@ -131,7 +131,7 @@ class GrpcGateway:
             self._settle()  # at once: all mail that was there has come, and a turn of the loop is not free
 
     def next_wakeup(self, now: int) -> int | None:
-        return now + int(1000 * (BUSY_TICK_S if self._is_busy else IDLE_TICK_S))
+        return now + (BUSY_TICK_MS if self._is_busy else IDLE_TICK_MS)
 
     @property
     def _is_busy(self) -> bool:

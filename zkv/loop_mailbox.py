@@ -10,10 +10,11 @@ It runs on uvloop: Python's own loop costs as much for a small read as the work 
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import uvloop
 
+from zkv.courier import RETRY_MS
 from zkv.mailbox import REPORT_MS, Actor, Mailbox, monotonic_ms
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from zkv.mailbox import Control
 
-IDLE_TICK_S: Final = 0.5
+IDLE_TICK_MS: Final = 500
 
 
 class LoopActor(Actor, Protocol):
@@ -36,6 +37,12 @@ class LoopActor(Actor, Protocol):
 
 class LoopMailbox(Mailbox):
     _report_at = 0
+
+    def post(self, neighbour: str, message: NamedTuple) -> bool:
+        """As a mailbox does, and at once: there are no turns here."""
+        posted = super().post(neighbour, message)
+        self.flush()
+        return posted
 
     def drive(self, actor: Any, control: Control) -> None:
         """Until the actor is finished. Raises OSError when an address is taken."""
@@ -58,19 +65,16 @@ class LoopMailbox(Mailbox):
         loop.set_exception_handler(guard)
 
         def mail() -> None:
-            received, more = self.drain()
-            if received:
-                began = monotonic_ns()
-                actor.handle(received, began // 1_000_000)
-                self.turns.took(len(received), monotonic_ns() - began)
-            if more:
-                loop.call_soon(mail)
-
-        def words() -> None:
-            received = control.read()
-            if received:
+            received = self.wait(0, control)
+            if self.rung:
+                self.tend_look(actor, monotonic_ms())
+            if not received:
+                return
+            if any(source == "supervisor" for source, _ in received):
                 actor.close()
-                actor.handle(received, monotonic_ms())
+            began = monotonic_ns()
+            actor.handle(received, began // 1_000_000)
+            self.turns.took(len(received), monotonic_ns() - began)
 
         def tick() -> None:
             now = monotonic_ms()
@@ -83,21 +87,14 @@ class LoopMailbox(Mailbox):
                 if not ended.done():
                     ended.set_result(None)
                 return
+            self.flush()
             due = actor.next_wakeup(now)
-            loop.call_later(IDLE_TICK_S if due is None else max(0.0, due - now) / 1000, tick)
+            wait_ms = IDLE_TICK_MS if due is None else max(0, due - now)
+            loop.call_later((min(wait_ms, RETRY_MS) if self.seeks else wait_ms) / 1000, tick)
 
-        def bell() -> None:
-            self.hear_bell()
-            self.tend_look(actor, monotonic_ms())
-
-        loop.add_reader(self.bell_fd, bell)
-        loop.add_reader(self.inbox_fd, mail)
-        loop.add_reader(control.fileno(), words)
-        loop.call_soon(mail)  # what came before anybody read
+        loop.add_reader(self.fd, mail)
         tick()
         try:
             await ended
         finally:
-            loop.remove_reader(self.bell_fd)
-            loop.remove_reader(self.inbox_fd)
-            loop.remove_reader(control.fileno())
+            loop.remove_reader(self.fd)

@@ -1,15 +1,15 @@
 """How the processes of a node talk: one inbox each, and the loop round an actor.
 
 Every actor process binds one PULL socket, its *inbox*, at `ipc://RUNDIR/NAME.sock`, and connects a PUSH socket to
-each neighbour it posts to. An actor that meets the outside (the gateway its clients, raft its peers) adds
-*doors*: sockets whose messages are handed to it raw. The loop is the same for all:
+each neighbour it posts to (zmtp.py). An actor that meets the outside (the gateway its clients, raft its peers) adds
+*doors*: libzmq's sockets, whose messages are handed to it raw. The loop is the same for all:
 
-    poll -> drain every socket that has something, up to a bound -> actor.handle(what came, now) -> again
+    poll -> drain every socket that has something, up to a bound -> actor.handle(what came, now) -> flush -> again
 
-so that what gathered while one batch was handled makes up the next (DESIGN section 1). `post` sends at
-once and never blocks: it returns False when the neighbour's queue is full, and the actor decides what that
-means. No correctness rests on a message having arrived: a queue dies with its process. So an actor that starts
-says `Hello` to its neighbours, and streams resume by index or revision.
+so that what gathered while one batch was handled makes up the next (DESIGN section 1). What an actor posts in one turn
+leaves at its end, or when it calls `flush`. `post` never blocks: it returns False when the neighbour's queue is full,
+and the actor decides what that means. No correctness rests on a message having arrived: a queue dies with its process.
+So an actor that starts says `Hello` to its neighbours, and streams resume by index or revision.
 
 Beside its inbox every process has a *door bell*, a datagram socket at RUNDIR/NAME.bell. Whoever rings there (`ring_at`)
 wants to know how it does: it tells the gateway at once, and counts its turns from then on for LOOK_MS. Until then, if
@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import structlog
 import zmq
 
+from zkv.courier import RETRY_MS, Courier
 from zkv.errors import ConfigError, CorruptionError, ZkvError
 from zkv.wire import codec
 from zkv.wire.messages import Gauges
@@ -117,7 +119,7 @@ class Actor(Protocol):
 
 
 def _inbox_of(rundir: str, name: str) -> str:
-    return f"ipc://{rundir}/{name}.sock"
+    return f"{rundir}/{name}.sock"
 
 
 def _bell_of(rundir: str, name: str) -> str:
@@ -174,24 +176,23 @@ class Mailbox:
     def __init__(self, rundir: str, name: str, neighbours: Sequence[str], *, reports: bool = False) -> None:
         self.context = zmq.Context()
         self.name = name
-        self._poller = zmq.Poller()
+        self._courier = Courier(rundir, name, codec.decode)
+        self._polls = self._courier.polls
+        self._outer: dict[int, zmq.Socket[bytes]] = {}  # doors and monitors, by the fd that tells of news there
+        self._routers: list[zmq.Socket[bytes]] = []  # what is sent there can take the news of what has come
+        self._unread: list[zmq.Socket[bytes]] = []  # doors that were left before all was taken
         self._doors: dict[zmq.Socket[bytes], str] = {}
         self._certified: set[zmq.Socket[bytes]] = set()
         self._known: dict[zmq.Socket[bytes], Container[bytes]] = {}
         self._connections: set[zmq.Socket[bytes]] = set()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
-        self._inbox = self.context.socket(zmq.PULL)
-        self._inbox.rcvhwm = INBOX_MESSAGES_MAX
-        self._inbox.bind(_inbox_of(rundir, name))
-        self._poller.register(self._inbox, zmq.POLLIN)
-        self._outboxes: dict[str, zmq.Socket[bytes]] = {}
         self._bell: tuple[int, int] | None = None
         self._rundir = rundir
         self._door_bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_bell_of(rundir, name))  # of who had this name before
         self._door_bell.bind(_bell_of(rundir, name))
-        self._poller.register(self.bell_fd, zmq.POLLIN)
+        self._polls.register(self.bell_fd, select.EPOLLIN)
         self.rung = False
         """At the door bell, since `tend_look` was called last."""
         self._look_until = 0
@@ -203,11 +204,7 @@ class Mailbox:
             self._connect(neighbour)
 
     def _connect(self, neighbour: str) -> None:
-        outbox = self.context.socket(zmq.PUSH)
-        outbox.sndhwm = REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX
-        outbox.reconnect_ivl = 20
-        outbox.connect(_inbox_of(self._rundir, neighbour))
-        self._outboxes[neighbour] = outbox
+        self._courier.connect(neighbour, REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX)
 
     def add_door(
         self,
@@ -228,14 +225,30 @@ class Mailbox:
             self._certified.add(socket)
         if known is not None:
             self._known[socket] = known
-        self._poller.register(socket, zmq.POLLIN)
+        if socket.type == zmq.ROUTER:
+            self._routers.append(socket)
+        self._attend(socket)
 
     def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
         """The loss of a connection of `socket` comes to the actor as ("monitor", PeerLost); closed with the mailbox."""
         self._connections.add(socket)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._monitors[monitor] = name
-        self._poller.register(monitor, zmq.POLLIN)
+        self._attend(monitor)
+
+    def _attend(self, socket: zmq.Socket[bytes]) -> None:
+        """What has happened there is rung for at its descriptor, once, until it is looked at."""
+        fd = cast("int", socket.getsockopt(zmq.FD))
+        self._outer[fd] = socket
+        self._polls.register(fd, select.EPOLLIN)
+        self._unread.append(socket)  # it may have rung before
+
+    def _leave(self, socket: zmq.Socket[bytes]) -> None:
+        fd = cast("int", socket.getsockopt(zmq.FD))
+        del self._outer[fd]
+        self._polls.unregister(fd)
+        if socket in self._unread:
+            self._unread.remove(socket)
 
     def forget(self, socket: zmq.Socket[bytes]) -> None:
         """Close a door or an outgoing connection, and its monitor."""
@@ -243,26 +256,33 @@ class Mailbox:
             del self._doors[socket]
             self._certified.discard(socket)
             self._known.pop(socket, None)
-            self._poller.unregister(socket)
+            if socket in self._routers:
+                self._routers.remove(socket)
+            self._leave(socket)
         self._connections.discard(socket)
         monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
         if monitor is not None:
             self._monitors.pop(monitor, None)
-            self._poller.unregister(monitor)
+            self._leave(monitor)
             socket.disable_monitor()
         socket.close(linger=0)
 
     def post(self, neighbour: str, message: NamedTuple) -> bool:
-        """Send to another actor of this node; False when its queue is full (nothing was sent)."""
+        """Send to another actor of this node, by the end of this turn; False when its queue is full."""
         if neighbour == INSIGHT and not self.reports:
             return False
-        if neighbour == "grpc" and neighbour not in self._outboxes:
+        if neighbour == "grpc" and not self._courier.knows(neighbour):
             return False  # an entry of the log that a gateway of before has asked for
-        try:
-            self._outboxes[neighbour].send(codec.encode(message), _NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        return self._courier.put(neighbour, codec.encode(message))
+
+    def flush(self) -> None:
+        """Let out what was posted: who is about to be busy, or to wait for a disk, does not let others wait for it."""
+        self._courier.flush()
+
+    @property
+    def seeks(self) -> bool:
+        """A neighbour that is not there: `flush` ought to be called again in RETRY_MS."""
+        return self._courier.is_down
 
     def report(self, actor: Actor) -> None:
         """To the insight process, if there is one. It takes an actor for dead that does not for some seconds."""
@@ -299,7 +319,7 @@ class Mailbox:
             if not self._look_until and self.on_look is not None:
                 self.on_look(True)
             self._look_until = now + LOOK_MS
-            if GATEWAY not in self._outboxes:
+            if not self._courier.knows(GATEWAY):
                 self._connect(GATEWAY)
             self.post(GATEWAY, self._report_of(actor))
         elif self._look_until and now >= self._look_until:
@@ -312,7 +332,7 @@ class Mailbox:
         read, write = self._bell = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        self._poller.register(read, zmq.POLLIN)
+        self._polls.register(read, select.EPOLLIN)
 
         def ring() -> None:
             with contextlib.suppress(BlockingIOError):  # it is full: it rings already
@@ -321,23 +341,35 @@ class Mailbox:
         return ring
 
     def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
-        """Everything that came, at most DRAIN_MESSAGES (DRAIN_BYTES) from each socket; empty after `timeout_ms`."""
+        """Everything that came, up to a bound from each socket; empty after `timeout_ms`, or a little before."""
+        self._courier.flush()
         received: list[tuple[str, object]] = []
-        for source, _ in self._poller.poll(timeout_ms):
-            if source is self._inbox:
-                self._drain_inbox(received)
-            elif self._bell is not None and source == self._bell[0]:
-                os.read(self._bell[0], 4096)
+        outer, self._unread = self._unread, []
+        for router in self._routers:
+            if router not in outer and _has_more(router):
+                outer.append(router)
+        if outer:
+            timeout_ms = 0
+        elif self._courier.is_down:
+            timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
+        for fd, _ in self._polls.poll(None if timeout_ms is None else timeout_ms / 1000):
+            if (mail := self._courier.hear(fd)) is not None:
+                received.extend([("node", message) for message in mail])
+            elif (socket := self._outer.get(fd)) is not None:
+                if socket not in outer:
+                    outer.append(socket)
+            elif fd == self.bell_fd:
+                self.hear_bell()
+            elif self._bell is not None and fd == self._bell[0]:
+                os.read(fd, 4096)
                 received.append(("bell", None))
-            elif isinstance(source, int):
-                if source == self.bell_fd:
-                    self.hear_bell()
-                else:
-                    received.extend(control.read())
-            elif source in self._doors:
-                self._drain_door(source, received)
-            elif source in self._monitors:
-                self._drain_monitor(source, received)
+            else:
+                received.extend(control.read())
+        for socket in outer:
+            if socket in self._doors:
+                self._drain_door(socket, received)
+            else:
+                self._drain_monitor(socket, received)
         return received
 
     def drive(self, actor: Actor, control: Control) -> None:
@@ -346,29 +378,12 @@ class Mailbox:
             (_reporting_loop if self.reports or self.rung else _loop)(actor, self, control)
 
     @property
-    def inbox_fd(self) -> int:
-        """Readable when something may have come (edge-triggered: then `drain` until there is no more)."""
-        return cast("int", self._inbox.getsockopt(zmq.FD))
-
-    def drain(self) -> tuple[list[tuple[str, object]], bool]:
-        """What has come to the inbox, up to DRAIN_MESSAGES; and is there more? For an owner with a loop of its own."""
-        received: list[tuple[str, object]] = []
-        self._drain_inbox(received)
-        return received, _has_more(self._inbox)
+    def fd(self) -> int:
+        """Readable when there is something to `wait` for, for an owner with a loop of its own; it adds no doors."""
+        return self._polls.fileno()
 
     def watch_control(self, control: Control) -> None:
-        self._poller.register(control.fileno(), zmq.POLLIN)
-
-    def _drain_inbox(self, received: list[tuple[str, object]]) -> None:
-        receive = self._inbox.recv
-        try:
-            received.append(("node", codec.decode(receive(_NOBLOCK))))
-            if not _has_more(self._inbox):
-                return
-            for _ in range(DRAIN_MESSAGES):
-                received.append(("node", codec.decode(receive(_NOBLOCK))))  # noqa: PERF401 - what came before Again stays
-        except zmq.Again:
-            pass
+        self._polls.register(control.fileno(), select.EPOLLIN)
 
     def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         name = self._doors[socket]
@@ -387,10 +402,13 @@ class Mailbox:
                 frames = receive(_NOBLOCK)
                 received.append((name, frames))
                 size += len(frames[last])
-                if size > DRAIN_BYTES or (taken == 0 and not _has_more(socket)):
+                if taken == 0 and not _has_more(socket):
+                    return
+                if size > DRAIN_BYTES:
                     break
         except zmq.Again:
-            pass  # it may come at once: what poll has seen can be taken back with its connection
+            return  # it may come at once: what was seen can be taken back with its connection
+        self._unread.append(socket)
 
     def _drain_monitor(self, monitor: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         try:
@@ -403,10 +421,13 @@ class Mailbox:
     def close(self) -> None:
         """Free every socket; what was sent through doors and to the outside has LINGER_MS to leave.
 
-        Mail for neighbours is dropped: nothing rests on it, and at the end of a node they are gone already.
+        Mail that a neighbour does not take at once is dropped: nothing rests on it, and at the end of a node they are
+        gone already.
         """
-        for inner in (self._inbox, *self._monitors, *self._outboxes.values()):
-            inner.close(linger=0)
+        self._courier.flush()
+        self._courier.close()
+        for monitor in self._monitors:
+            monitor.close(linger=0)
         for outer in (*self._doors, *self._connections):
             outer.close(linger=LINGER_MS)
         self._door_bell.close()
