@@ -10,7 +10,6 @@ the flags of all kinds, and then each kind gets its own, with its own defaults (
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zkv.ctl.bench_engine import Plan, Workload
+    from zkv.ctl.bench_plan import Plan, Workload
     from zkv.ctl.bench_report import Section
 
 SECOND_NS = 1_000_000_000
@@ -304,7 +303,7 @@ def make_plan(values: Values, *, total: int, rate: int = 0) -> Plan:
 def plan_of(values: Values, *, clients: int, conns: int, total: int, rate: int = 0) -> Plan:
     """Raises as `make_plan` does."""
     from zkv.client.transport import curves_of, normalize
-    from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.bench_plan import Plan
     from zkv.ctl.command import certificates
 
     files = certificates(values)
@@ -342,9 +341,10 @@ def _run(call: Call) -> int:
     name, count = kind_of(call.arguments)
     values = values_of(name, call.values)
     arguments = tuple(os.fsencode(argument) for argument in call.arguments[count:])
-    gc.enable()  # the command line does without; a load may run for hours
+    from zkv.ctl.bench_plan import collect_seldom
     from zkv.ctl.bench_report import sections_as_json, sections_as_text
 
+    collect_seldom()
     sections = KINDS[name].run(Job(name, values, arguments, call))
     if values.text("write-out") == "json":
         found = sections_as_json(sections)

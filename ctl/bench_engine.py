@@ -13,84 +13,21 @@ The load shares its machine with whatever it measures more often than not, so wh
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from zkv.client.ticket import FOREVER, Ticket
 from zkv.ctl.bench_lines import Connection, Lines, Pace, milliseconds
+from zkv.ctl.bench_plan import RATE_BURST_S
 from zkv.ctl.bench_report import Results
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from zkv.client.transport import Curve
+    from zkv.ctl.bench_plan import Plan, Workload
 
 TICK_S = 0.05  # how often retries are looked after, and progress told
 PREPARATION_MS = 30_000  # what a workload asks first is to be answered within this
-RATE_BURST_S = 0.01  # a rate's bucket holds this much: what a stall keeps from being sent is hardly made up for
-
-
-class Workload:
-    """What to ask. Each process of a load has its own copy."""
-
-    parts: ClassVar[tuple[str, ...]] = ("",)
-    """Kinds of requests that are reported apart, by name."""
-
-    def __call__(self, index: int) -> m.Request:
-        """The request number `index`, from 0."""
-        raise NotImplementedError
-
-    def part_of(self, request: m.Request) -> int:  # noqa: ARG002 - one part unless said otherwise
-        """Which of `parts` a request belongs to."""
-        return 0
-
-    def preparation(self, clients: int) -> Sequence[m.Request]:  # noqa: ARG002 - nothing unless said otherwise
-        """What is asked first, for so many clients, and not measured."""
-        return ()
-
-    def prepared(self, answers: Sequence[object]) -> None:
-        """The answers to that."""
-
-
-class Plan(NamedTuple):
-    """One run. `endpoints` with their scheme; `curves` for those that are curve://."""
-
-    endpoints: tuple[str, ...]
-    curves: Mapping[str, Curve]
-    conns: int
-    clients: int
-    total: int
-    rate: float = 0.0
-    """Requests a second at most, over all clients; 0: no limit."""
-    seconds: float = 0.0
-    """After so long no more is asked; 0: until all has been."""
-    burst_s: float = RATE_BURST_S
-    """Of requests at the rate, so many seconds' worth may be made up for after a stall."""
-    credentials: tuple[str, str] | None = None
-    """Name and password of who asks."""
-    dial_timeout: float = 5.0
-    """Seconds until a connection that does not come up ends the run."""
-    sample: bool = False
-    """Note when each request began."""
-    first: int = 0
-    """The index of the first request: one process of several has its own share of them."""
-
-    def share(self, part: int, parts: int) -> Plan:
-        """What one of `parts` processes does. Connections keep their endpoints: they are dealt out again."""
-
-        def cut(count: int) -> tuple[int, int]:
-            return count * part // parts, count * (part + 1) // parts
-
-        (conn, conn_end), (client, client_end), (first, end) = map(cut, (self.conns, self.clients, self.total))
-        turned = conn % len(self.endpoints)
-        return self._replace(
-            endpoints=self.endpoints[turned:] + self.endpoints[:turned],
-            conns=min(conn_end - conn, client_end - client),
-            clients=client_end - client,
-            total=end - first,
-            rate=self.rate / parts,
-            first=self.first + first,
-        )
 
 
 class Engine:
@@ -211,34 +148,35 @@ class Engine:
 
     def _take(self, connections: list[Connection], now: float, skew: float) -> None:
         """Note the answers; their clients are idle again."""
-        results = self.results[0]
+        results, sample = self.results[0], self.plan.sample
         part_of = self.workload.part_of if len(self.results) > 1 else None
         for connection in connections:
-            for ticket in connection.session.news():
+            news = connection.session.news()
+            connection.idle += len(news)
+            self._done += len(news)
+            for ticket in news:
                 assert isinstance(ticket, Ticket)  # a load's session has no watches
-                connection.idle += 1
-                self._done += 1
                 if part_of:
                     results = self.results[part_of(ticket.request)]
-                error = ticket.error
-                if error is None:
+                if ticket.error is None:
                     begun: float = ticket.context  # type: ignore[assignment] # what `_refill` gave it
                     results.latencies.append(now - begun)
-                    if self.plan.sample:
+                    if sample:
                         results.starts.append(begun + skew)
                 else:
-                    results.fail(error)
+                    results.fail(ticket.error)
 
     def _refill(self, connections: list[Connection], now: float) -> None:
         """Let idle clients ask again, as far as the total and the rate allow, and send."""
         allowed = left = self._pace.allowed(self._total - self._asked, now)
         workload, index = self.workload, self.plan.first + self._asked
+        begun: object = now  # one for all of them
         now_ms = milliseconds(now)
         for connection in connections:
             session = connection.session
             count = min(connection.idle, left)
             for _ in range(count):
-                session.submit(workload(index), FOREVER, now)
+                session.submit(workload(index), FOREVER, begun)
                 index += 1
             connection.idle -= count
             left -= count

@@ -8,7 +8,7 @@ import os
 import random
 from typing import TYPE_CHECKING, ClassVar
 
-from zkv.ctl.bench_engine import Workload
+from zkv.ctl.bench_plan import Workload
 from zkv.ctl.options import EXIT_BAD_ARGS, EXIT_BAD_FEATURE, CommandError, Values
 from zkv.wire import messages as m
 

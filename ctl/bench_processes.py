@@ -10,12 +10,15 @@ import multiprocessing
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
-from zkv.ctl.bench_engine import Engine, Plan, Workload
+from zkv.ctl.bench_engine import Engine
+from zkv.ctl.bench_plan import collect_seldom
 from zkv.ctl.bench_report import Results
 from zkv.errors import ConnectionFailed, ZkvError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from zkv.ctl.bench_plan import Plan, Workload
 
 
 def run(plan: Plan, workload: Workload, processes: int, progress: Callable[[int], object]) -> list[Results]:
@@ -81,6 +84,7 @@ def _receive(pipe: Connection) -> object:
 
 def _work(pipe: Connection, plan: Plan, workload: Workload) -> None:
     """What a process does: connect, say so, wait for the word, run, and hand over what it measured."""
+    collect_seldom()
     try:
         with Engine(plan, workload) as engine:
             pipe.send(None)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zkv.client.lock import AsyncLock
     from zkv.client.stm import AsyncStm, Isolation
     from zkv.ctl.bench import Job
-    from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.bench_plan import Plan
 
 ISOLATIONS: dict[str, Isolation] = {
     "c": "read_committed",

@@ -26,7 +26,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.bench_plan import Plan
 
 TICK_S = 0.05
 STALL_S = 30.0  # a run in which nothing comes for so long has lost something

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.client.ops import prefix_end
 from zkv.ctl.bench import plan_of
-from zkv.ctl.bench_engine import Engine, Workload
+from zkv.ctl.bench_engine import Engine
+from zkv.ctl.bench_plan import Workload, collect_seldom
 from zkv.ctl.bench_report import report
 from zkv.ctl.command import Call, Command
 from zkv.ctl.connection import answer_of
@@ -22,7 +22,7 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zkv.ctl.bench_engine import Plan
+    from zkv.ctl.bench_plan import Plan
     from zkv.ctl.bench_report import Results
 
 MEBIBYTE = 1 << 20
@@ -82,7 +82,7 @@ def _load_of(call: Call) -> str:
 
 def _perf(call: Call) -> int:
     load = PERF[_load_of(call)]
-    gc.enable()  # the command line does without
+    collect_seldom()
     prefix = os.fsencode(call.values.text("prefix"))
     _refuse_keys(call, prefix, "'")
     plan = plan_of(
@@ -126,7 +126,7 @@ def _failures(results: Results) -> list[str]:
 
 def _datascale(call: Call) -> int:
     load = SCALE[_load_of(call)]
-    gc.enable()  # the command line does without
+    collect_seldom()
     prefix = os.fsencode(call.values.text("prefix"))
     _refuse_keys(call, prefix, "")
     before = _memory(call, "before")

@@ -26,8 +26,9 @@ from tests.bench.http2_line import Line, Lines, Unpacker, dial
 from tests.bench.measure import Load, Measure, cpu_seconds
 from tests.harness.etcd import EtcdCluster
 from zkv.client.transport import load_curve, normalize
-from zkv.ctl.bench_engine import Engine, Plan, Workload
+from zkv.ctl.bench_engine import Engine
 from zkv.ctl.bench_lines import Lines as NativeLines
+from zkv.ctl.bench_plan import Plan, Workload
 from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 

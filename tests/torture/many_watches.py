@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.bench.measure import cpu_seconds
 from tests.harness.processes import children, pss_bytes
 from zkv.client.transport import normalize
-from zkv.ctl.bench_engine import Engine, Plan, Workload
+from zkv.ctl.bench_engine import Engine
 from zkv.ctl.bench_loads import Keys, PutLoad
+from zkv.ctl.bench_plan import Plan, Workload
 from zkv.ctl.bench_watchers import Arrivals, Putting, Watchers
 from zkv.ctl.bench_watching import shares
 from zkv.testing import LocalCluster

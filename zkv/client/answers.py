@@ -6,7 +6,7 @@ added at the end are cut off; those an older one does not send yet take their de
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
+_made: Final[Callable[[type[R], tuple[Any, ...]], R]] = tuple.__new__
+"""A record of just as many fields as it has; at a third of what its class takes, which looks for defaults too."""
+
 
 def _cut(cls: type[R], fields: tuple[Any, ...]) -> R:
     """A record of as many of `fields` as it knows."""
@@ -28,7 +31,7 @@ def _cut(cls: type[R], fields: tuple[Any, ...]) -> R:
 
 
 def key_value(fields: Any) -> m.KeyValue:
-    kv = m.KeyValue(*fields) if len(fields) == 6 else _cut(m.KeyValue, fields)
+    kv = _made(m.KeyValue, fields) if len(fields) == 6 else _cut(m.KeyValue, fields)
     if type(kv.key) is not bytes or type(kv.value) is not bytes:
         raise TypeError("key and value are bytes")
     return kv
@@ -36,7 +39,7 @@ def key_value(fields: Any) -> m.KeyValue:
 
 def _range(fields: Any) -> m.RangeAnswer:
     kvs, more, count = fields if len(fields) == 3 else fields[:3]
-    return m.RangeAnswer(tuple([key_value(kv) for kv in kvs]), bool(more), count)
+    return _made(m.RangeAnswer, (tuple([key_value(kv) for kv in kvs]), bool(more), count))
 
 
 _PUT = m.PutAnswer()
@@ -56,7 +59,11 @@ def _delete_range(fields: Any) -> m.DeleteRangeAnswer:
 
 def _txn(fields: Any) -> m.TxnAnswer:
     succeeded, responses = fields[:2]
-    return m.TxnAnswer(bool(succeeded), tuple([(op, cast("Any", _PARSE[op](body))) for op, body in responses]))
+    return m.TxnAnswer(bool(succeeded), tuple([(op, _in_txn(op, body)) for op, body in responses]))
+
+
+def _in_txn(op: int, body: Any) -> Any:
+    return _PARSE[op](body)
 
 
 def _compact(fields: Any) -> m.CompactAnswer:

@@ -32,10 +32,11 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv.client.answers import parse
 from zkv.client.endpoints import Endpoints
+from zkv.client.fields import fields_of
 from zkv.client.lanes import LANE_OF, OP_OF, Lane, lane_of
 from zkv.client.ledger import Ledger, session_name
 from zkv.client.retry import RETRY_AFTER_MS_MAX, RetryPolicy
@@ -83,14 +84,17 @@ INDEX_MAX = (1 << 63) - 1
 BLAMELESS = (AuthOldRevision, LeaderChanged, OverRate, RequestTimeout, StreamLost, TooManyRequests)
 """Retryable errors that say nothing against the endpoint they came from."""
 
-OK, CHUNK = int(Code.OK), int(Code.CHUNK)
-RANGE, PUT = int(m.Op.RANGE), int(m.Op.PUT)
-CHUNKED = frozenset((RANGE, int(m.Op.SNAPSHOT)))
+OK: Final = int(Code.OK)
+CHUNK: Final = int(Code.CHUNK)
+RANGE: Final = int(m.Op.RANGE)
+SNAPSHOT: Final = int(m.Op.SNAPSHOT)
+CHUNKED: Final = frozenset((RANGE, SNAPSHOT))
 """Ops whose answers may come in chunks."""
-PLAIN_PUT, PLAIN_RANGE = m.Put(b"", b"")[2:], m.Range(b"")[7:]
-"""What most of them end with, and is left off: whoever opens a message pays for each field."""
-WRITE, ALONE = int(Lane.WRITE), int(Lane.ALONE)
-REQUESTS, CREDIT, CANCEL = int(m.ClientKind.REQUESTS), int(m.ClientKind.CREDIT), int(m.ClientKind.CANCEL)
+WRITE: Final = int(Lane.WRITE)
+ALONE: Final = int(Lane.ALONE)
+REQUESTS: Final = int(m.ClientKind.REQUESTS)
+CREDIT: Final = int(m.ClientKind.CREDIT)
+CANCEL: Final = int(m.ClientKind.CANCEL)
 
 
 class Reply(NamedTuple):
@@ -173,9 +177,12 @@ class Session:
         `next_chunk`; otherwise they gather in the answer. A snapshot always is a stream.
         """
         cls = type(request)
-        lane = LANE_OF[cls] if cls in LANE_OF else lane_of(request)
-        ticket = Ticket(request, OP_OF[cls], lane, deadline, context)
-        if isinstance(request, m.Snapshot):
+        op, lane = OP_OF[cls], LANE_OF.get(cls)
+        if lane is None:
+            lane = lane_of(request)
+        ticket = Ticket(request, op, lane, deadline, context)
+        if op == SNAPSHOT:
+            assert isinstance(request, m.Snapshot)
             ticket.stream = StoreStream(request)
         elif stream:
             assert isinstance(request, m.Range)
@@ -250,8 +257,9 @@ class Session:
         """A message from a gateway. One that makes no sense discredits the endpoint, as a lost connection does."""
         self._endpoints.heard_at[endpoint] = now
         try:
-            message = unpack(data)
-            version, cluster_id, member_id, raft_term, answers = message[:5]
+            message: tuple[Any, ...] = unpack(data)
+            answers: tuple[tuple[Any, ...], ...]
+            version, cluster_id, member_id, raft_term, answers = message if len(message) == 5 else message[:5]
             if version != m.PROTOCOL_VERSION:
                 raise UnsupportedVersion(f"the endpoint speaks {version!r}")  # noqa: TRY301 (one way out for nonsense)
             origin = (cluster_id, member_id, raft_term)
@@ -259,7 +267,7 @@ class Session:
                 raise TypeError("header")  # noqa: TRY301
             sent = self._sent
             for answer in answers:
-                id_, code, revision, body = answer[:4]
+                id_, code, revision, body = answer if len(answer) == 4 else answer[:4]
                 ticket = sent.get(id_)
                 if ticket is None:
                     if id_ == 0 and code == UnsupportedVersion.code:
@@ -366,8 +374,8 @@ class Session:
             ticket = queue.popleft()
             if ticket.state is QUEUED:
                 tickets.append(ticket)
-                if ticket.op == PUT:  # what may be large; `_send` looks at the exact size
-                    size += len(cast("m.Put", ticket.request).value)
+                if isinstance(ticket.request, m.Put):  # what may be large; `_send` looks at the exact size
+                    size += len(ticket.request.value)
         return tickets
 
     def _send(
@@ -378,6 +386,7 @@ class Session:
         One that is too large by itself, or that cannot be put into a message at all, is refused; the others go on.
         """
         sent = self._sent
+        requests: list[tuple[int, int, object]] = []
         for ticket in tickets:
             if ticket.ledger is None:  # a write has one and keeps its name; a read gets a new one for each attempt
                 ticket.id = self._next_id
@@ -386,15 +395,8 @@ class Session:
                     ticket.ledger = ledger
                     ledger.open.append(ticket)
             sent[ticket.id] = ticket
+            requests.append((ticket.id, ticket.op, fields_of(ticket.op, ticket.request)))
         session, floor = (ledger.session, ledger.floor(self._next_id)) if ledger else (b"", 0)
-        requests = [
-            (ticket.id, ticket.op, ticket.request[:2])
-            if ticket.op == PUT and ticket.request[2:] == PLAIN_PUT
-            else (ticket.id, ticket.op, ticket.request[:7])
-            if ticket.op == RANGE and ticket.request[7:] == PLAIN_RANGE
-            else (ticket.id, ticket.op, ticket.request)
-            for ticket in tickets
-        ]
         token = self._login.token if self._login is not None else None
         message = (m.PROTOCOL_VERSION, REQUESTS, session, floor, requests)
         refusal: ZkvError
@@ -633,7 +635,8 @@ class Session:
         answer: Any = parse(ticket.op, reply.body)
         stream = ticket.stream
         if stream is None:
-            stream = ticket.stream = Stream(cast("m.Range", ticket.request), auto=True)
+            assert isinstance(ticket.request, m.Range)  # a snapshot has its stream from the beginning
+            stream = ticket.stream = Stream(ticket.request, auto=True)
             stream.owed = self.limits.chunk_credit
         if not stream.attempt:
             # The attempt that speaks first (it may be one thought silent) is the one; the others are called off.

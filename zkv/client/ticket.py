@@ -7,7 +7,7 @@ the retry waits. Only `Session` moves it. Whoever submitted it reads `done`, the
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from zkv.client.ledger import Ledger
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zkv.errors import ZkvError
     from zkv.wire.messages import AnswerBody, Request
 
-FOREVER = 1 << 62
+FOREVER: Final = 1 << 62
 """A time (ms) that never comes."""
 
 
@@ -26,7 +26,10 @@ class State(IntEnum):
     DONE = 3
 
 
-QUEUED, SENT, DELAYED, DONE = State
+QUEUED: Final = State.QUEUED
+SENT: Final = State.SENT
+DELAYED: Final = State.DELAYED
+DONE: Final = State.DONE
 
 
 class Header(NamedTuple):

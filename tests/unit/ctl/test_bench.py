@@ -12,8 +12,8 @@ from zkv.client.ticket import FOREVER
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.machine import StateMachine
 from zkv.ctl import bench, bench_loads, bench_mvcc, bench_stm
-from zkv.ctl.bench_engine import Plan
 from zkv.ctl.bench_lines import Connection, Pace
+from zkv.ctl.bench_plan import Plan
 from zkv.ctl.bench_report import (
     BUCKETS,
     Results,
