@@ -15,9 +15,6 @@ from zkv.core.mvcc import guard, ranges, txn
 from zkv.core.mvcc.hashing import hash_store
 from zkv.core.mvcc.layout import (
     BOUND,
-    CURRENT,
-    CURRENT_HEAD,
-    CURRENT_HEAD_BYTES,
     SESSION,
     SESSION_QUEUE,
     after_prefix,
@@ -48,7 +45,6 @@ STEP_LEASES: Final = 1000
 """Leases, or keys of one, looked at in one step."""
 _LEASE_BYTES: Final = 9  # an id in an answer
 _OP_RANGE: Final = int(m.Op.RANGE)
-_NOTHING: Final = m.RangeAnswer((), False, 0)
 
 
 class Stream:
@@ -128,17 +124,13 @@ class Reading:
         """Of plain ranges, which nearly all requests are."""
         store = self._store
         assert not store.pending, "reads come between two applies"
-        revision, parts = store.revision, []
         store.ranges += len(asked)
-        records = store.engine.get_many([CURRENT + fields[0] for _, _, fields in asked])
-        for (request, _, fields), record in zip(asked, records, strict=True):
-            if record is None:
-                parts.append(pack((request, 0, revision, _NOTHING)))
-                continue
-            mod, _, create, version, lease = CURRENT_HEAD.unpack_from(record)
-            kv = (fields[0], create, mod, version, record[CURRENT_HEAD_BYTES:], lease)
-            parts.append(pack((request, 0, revision, ((kv,), False, 1))))
-        return parts
+        middle = pack(errors.Code.OK) + pack(store.revision)
+        bodies = store.lately.bodies([fields[0] for _, _, fields in asked])
+        return [
+            b"".join((b"\x94", pack(request), middle, body))  # an array of four
+            for (request, _, _), body in zip(asked, bodies, strict=True)
+        ]
 
     def _read(
         self,

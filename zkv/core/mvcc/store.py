@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from zkv.core.mvcc import layout
+from zkv.core.mvcc.lately import Lately
 from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
 from zkv.core.mvcc.leases import MISSING, Leases
 from zkv.core.mvcc.quotas import Quotas
@@ -72,6 +73,7 @@ class Store:
         self._undo: list[tuple[dict[Any, Any], Any, object]] = []
         self.leases = Leases(engine, self._undo)
         self.quotas = Quotas(engine)
+        self.lately = Lately(engine)
         self._written_before = 0
         self._events_now: list[Event] = []
 
@@ -95,6 +97,7 @@ class Store:
         writes += puts
         self.leases.flush(writes, gone)
         self.engine.write(writes, gone)
+        self.lately.forget(self.pending)
         self.pending = {}
         self.fetched = {}
         self._written = []
