@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 MEMTABLE_BYTES: Final = 64 << 20
 """More than is written between two flushes of ours, so that RocksDB starts none of its own at a worse time."""
+MEMTABLE_BLOOM: Final = 0.004
+"""The part of it that its bloom filter takes: thirty bits a record where values have 256 bytes, four where they are tiny.
+What is much larger does not stay in a core's cache."""
 BLOCK_CACHE_BYTES: Final = 32 << 20
 BYTES_PER_SYNC: Final = 1 << 20
 """Tables go to the disk bit by bit while they are written: the raft log's syncs do not wait behind one of 64 MiB."""
@@ -348,7 +351,7 @@ def _options(*, create: bool, serving: bool) -> Options:
     options.set_write_buffer_size(MEMTABLE_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_memtable_whole_key_filtering(True)  # most puts are of new keys: learn that without a search
-    options.set_memtable_prefix_bloom_ratio(0.02)
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM)
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(BYTES_PER_SYNC)
     if serving:
