@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 MEMTABLE_BYTES: Final = 64 << 20
 """More than is written between two flushes of ours, so that RocksDB starts none of its own at a worse time."""
 MEMTABLE_BLOOM: Final = 0.004
-"""The part of it that its bloom filter takes: thirty bits a record where values have 256 bytes, four where they are tiny.
-What is much larger does not stay in a core's cache."""
+"""The part of it that the bloom filter takes: 30 bits a record where values have 256 bytes, four where they are tiny.
+What is much larger leaves a core's cache."""
 BLOCK_CACHE_BYTES: Final = 32 << 20
 BYTES_PER_SYNC: Final = 1 << 20
 """Tables go to the disk bit by bit while they are written: the raft log's syncs do not wait behind one of 64 MiB."""
