@@ -158,7 +158,7 @@ def _branch(requests: tuple[Any, ...], depth: int) -> tuple[tuple[int, m.TxnRequ
         if type(op) is not int or type(fields) is not tuple:
             raise Misfit
         if op == _OP_PUT and _is_plain(fields):
-            made.append((op, m.Put(*fields)))
+            made.append((op, tuple.__new__(m.Put, fields) if len(fields) == _PUT_FIELDS else m.Put(*fields)))
         elif op == _OP_RANGE and _is_one_key(fields):
             made.append((op, m.Range(*fields)))
         elif op == _OP_TXN:

@@ -26,7 +26,7 @@ from zkv.core.mvcc.layout import PLACE, Lease, Place
 from zkv.core.mvcc.members import Members
 from zkv.core.mvcc.reading import Reading, ReadOutcome, failed
 from zkv.core.mvcc.sessions import Session, Sessions
-from zkv.core.mvcc.store import Store
+from zkv.core.mvcc.store import NOTHING_TO_TELL, Store
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
 from zkv.wire.codec import decode_conf_change, decode_frame, pack, unpack
@@ -279,7 +279,7 @@ class StateMachine:
             if op == _OP_PUT and type(asked) is tuple and not self.alarms.any:
                 refused = store.refusal_of(asked[0], asked[1], now) if quotas.any else None
                 if refused is None:
-                    part = pack((request, 0, store.put_plain(asked[0], asked[1]), _NO_PREVIOUS))
+                    part = pack((request, 0, store.put_plain(asked[0], asked[1]), NOTHING_TO_TELL))
                 else:
                     part = failed(request, refused, store.revision)
                 if session is not None and not isinstance(refused, errors.OverRate):
@@ -322,8 +322,9 @@ class StateMachine:
         scans = past = False
         if asked is None:
             return
+        many = len(store.pending) > PENDING_MAX
         if op == _OP_TXN:
-            scans, past = txn.scans(asked), txn.reads_past(asked)
+            scans, past = many and txn.scans(asked), txn.reads_past(asked)
         elif op == _OP_RANGE:
             ranged = m.Range(*asked)
             scans, past = bool(ranged.range_end), ranged.revision > 0
@@ -331,7 +332,7 @@ class StateMachine:
             scans = bool(asked.range_end)
         elif op in _QUOTA_OPS:
             scans = True
-        if past or (scans and len(store.pending) > PENDING_MAX):
+        if past or (scans and many):
             self._commit()
             if session is not None:
                 self._sessions.touch(session)
@@ -478,9 +479,6 @@ _USER_OPS: Final = frozenset(
         m.Op.LOGIN,
     )
 )
-
-
-_NO_PREVIOUS: Final = m.PutAnswer()
 
 
 def _is_physical(op: int, asked: Any) -> bool:

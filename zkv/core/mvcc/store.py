@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from zkv.limits import Limits
     from zkv.wire.messages import DeleteRange
 
+NOTHING_TO_TELL: Final = PutAnswer()
+"""The answer to nearly all puts."""
 _SOME_HEAD: Final = bytes(CURRENT_HEAD_BYTES)
 
 
@@ -242,6 +244,8 @@ class Store:
         if self.want_events:
             kv = KeyValue(key, create, revision, version, value, lease)
             self._events_now.append(Event(False, kv, previous if self.want_prev_kv else None))
+        if not prev_kv and not ttl:
+            return NOTHING_TO_TELL
         return PutAnswer(previous if prev_kv else None, lease if ttl else 0)
 
     def refusal_of(self, key: bytes, value: bytes, now: int) -> OverQuota | OverRate | None:

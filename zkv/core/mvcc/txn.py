@@ -97,11 +97,9 @@ def run(store: Store, txn: Txn) -> TxnAnswer:
     Raises KeyNotFound, LeaseNotFound, LeaseTTLTooLarge, FutureRevision, Compacted before anything has changed,
     RangeTooLarge also later.
     """
-    path = list(_path(store, txn))
-    if len(path) == 1:
-        taken = [request for _, request in (txn.success if path[0] else txn.failure)]
-    else:
-        taken = list(_requests(txn, iter(path)))
+    path: list[bool] = []
+    taken: list[TxnRequest] = []
+    _walk(store, txn, path, taken)
     for request in taken:
         if isinstance(request, Put) and request[2:] != _NO_OPTIONS:
             _check_put(store, request)
@@ -111,13 +109,19 @@ def run(store: Store, txn: Txn) -> TxnAnswer:
     return _apply(store, txn, iter(path))
 
 
-def _path(store: Store, txn: Txn) -> Iterator[bool]:
-    """For the txn, and then for each txn along the way: does it succeed?"""
-    holds = not txn.compares or all(_holds(store, compare) for compare in txn.compares)
-    yield holds
+def _walk(store: Store, txn: Txn, path: list[bool], taken: list[TxnRequest]) -> None:
+    """For the txn, and then for each txn along the way: does it succeed? And what is done along it."""
+    holds = True
+    for compare in txn.compares:
+        if not _holds(store, compare):
+            holds = False
+            break
+    path.append(holds)
     for _, request in txn.success if holds else txn.failure:
         if isinstance(request, Txn):
-            yield from _path(store, request)
+            _walk(store, request, path, taken)
+        else:
+            taken.append(request)
 
 
 def _holds(store: Store, compare: Compare) -> bool:
@@ -139,15 +143,6 @@ def _holds(store: Store, compare: Compare) -> bool:
 
 def _compare(compare: Compare, kv: KeyValue) -> bool:
     return _HOLDS[compare.result](kv[_FIELD[compare.target]], compare.operand)
-
-
-def _requests(txn: Txn, path: Iterator[bool]) -> Iterator[TxnRequest]:
-    """What is done along the path, nested txns opened."""
-    for _, request in txn.success if next(path) else txn.failure:
-        if isinstance(request, Txn):
-            yield from _requests(request, path)
-        else:
-            yield request
 
 
 def _check_put(store: Store, request: Put) -> None:
