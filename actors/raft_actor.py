@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from zkv.gauges import Value
 
 CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
+AWAITED_MS = 1_000  # so long after a write went from here to the leader, somebody here is taken to wait for its commit
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
 _JUDGES = {False: codec.is_frame, True: are_requests}  # of what is forwarded: the latter are looked into here
@@ -143,6 +144,8 @@ class RaftActor:
         self._reconciler = Reconciler()
         self._desk = MemberDesk(cluster_id, config, post)
         self._log_desk = LogDesk(config.member, cluster_id, log, post)
+        self._watched = False  # events are waited for here
+        self._forwarded_at = -AWAITED_MS
         self._commit = 0  # committed, and on our own disk
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
         self._reads: dict[int, tuple[bytes, ...]] = {}
@@ -316,6 +319,7 @@ class RaftActor:
             self._storage_begins(at, now)
         self._feed.at(at.applied, at.durable, now)
         self._feed.is_full = at.full
+        self._watched = at.watched
         if self._core is not None and (keep_from := self._feed.keep_from(self._commit)) > self._log.first_index:
             self._core.compact(keep_from)
 
@@ -409,7 +413,7 @@ class RaftActor:
 
     def _propose(self, core: Raft, frames: list[bytes], now: int) -> None:
         if core.leader != self._member_id:
-            self._forward(core, frames)
+            self._forward(core, frames, now)
             return
         if now < self._pacing.next_at:
             self._held += frames
@@ -431,13 +435,14 @@ class RaftActor:
         else:
             self._pacing.set_out(last, now, crowded=crowded)
 
-    def _forward(self, core: Raft, frames: list[bytes], *, members: bool = False) -> None:
+    def _forward(self, core: Raft, frames: list[bytes], now: int, *, members: bool = False) -> None:
         """To the leader, what is ours; what another member forwarded to us goes back: we do not lead any more."""
         own: list[bytes] = []
         strangers: list[bytes] = []
         for frame in frames:
             (own if codec.decode_frame(frame).member_id == self._member_id else strangers).append(frame)
         self._refuse(strangers, NoLeader)
+        self._forwarded_at = now
         if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own), members))):
             self._refuse(own, NoLeader)
 
@@ -479,6 +484,7 @@ class RaftActor:
 
     def _turn(self, core: Raft, now: int) -> None:
         """Let out what the core has to say; what rests on the disk after one sync for all of it."""
+        core.patient = not self._watched and now - self._forwarded_at > AWAITED_MS
         ready = core.ready()
         self._let_out(core, ready, now)
         self._sync_owed = ready.must_sync
@@ -564,7 +570,7 @@ class RaftActor:
         if core.leader != self._member_id:
             for frame in frames:
                 self._desk.note_moves(codec.decode_frame(frame), now)
-            self._forward(core, frames, members=True)
+            self._forward(core, frames, now, members=True)
             return []
         passed, refused = self._desk.examine(core, self._members, frames, now)
         for group, error in refused:

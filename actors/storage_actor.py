@@ -171,8 +171,9 @@ class StorageActor:
 
     def _begin(self) -> None:
         """Tell raft where the store stands: it will be fed from there."""
-        full = self._full_until is not None
-        at = m.StorageAt(self._machine.applied, self._durable, feed=True, base=self._machine.place, full=full)
+        machine, full = self._machine, self._full_until is not None
+        watched = machine.store.want_events
+        at = m.StorageAt(machine.applied, self._durable, feed=True, base=machine.place, full=full, watched=watched)
         self._must_begin = not (self._auditor.is_starting or self._post("raft", at))
         self._tell_members()
 
@@ -323,6 +324,8 @@ class StorageActor:
                 self._desk.end_all()
                 self._begin()
             case m.WatchNeeds():
+                if message.events != self._machine.store.want_events:
+                    self._say_at = now  # raft is to know whether anybody waits for what is committed
                 self._feed.needs(message)
             case m.HistoryWanted():
                 self._feed.want(message)
@@ -360,8 +363,9 @@ class StorageActor:
     def _say(self, now: int) -> None:
         """Tell raft and watch how far the store has come. Raft feeds no more than a window: it must come to know."""
         self._unsaid_bytes = 0
-        full = self._full_until is not None
-        told = self._post("raft", m.StorageAt(self._machine.applied, self._durable, full=full))
+        machine, full = self._machine, self._full_until is not None
+        at = m.StorageAt(machine.applied, self._durable, full=full, watched=machine.store.want_events)
+        told = self._post("raft", at)
         self._say_at = None if told else now + SAY_MS
         if self._feed.is_due:
             self._feed.say()

@@ -73,6 +73,7 @@ class Member:
         self.applied = self._durable.index
         seed = random.Random(self._world.rng.getrandbits(64))
         self.core = Raft(self._config, self.log, seed, self._world.now)
+        self.core.patient = self._world.rng.random() < 0.5
         self.core.restore(self._durable)  # perhaps it went down between installing a snapshot and telling the log
         self._watched = self.log.base.index
         self._watch(self.core)

@@ -81,7 +81,7 @@ class StorageAt(NamedTuple):
 
     `base` (sent with `feed`) is the place the store has reached, as a snapshot's: what raft's log starts
     from where it ends before `applied`, as after a crash between installing a snapshot and noting it in the log.
-    `full`: there is no room on the disk: send nothing, until told again.
+    `full`: there is no room on the disk: send nothing, until told again. `watched`: events are waited for.
     """
 
     applied: int
@@ -89,6 +89,7 @@ class StorageAt(NamedTuple):
     feed: bool = False
     base: SnapshotMeta | None = None
     full: bool = False
+    watched: bool = False
 
 
 class MembersAre(NamedTuple):

@@ -93,7 +93,8 @@ class Message(NamedTuple):
 
     `index` and `log_term` name a place in the log (of the entry before `entries`, of the candidate's last
     entry, of the follower's match); `reject_hint` and `log_term` of a rejecting append answer tell where to
-    look next; `context` ties a read or heartbeat answer to its question.
+    look next; `context` ties a read or heartbeat answer to its question, and tells two kinds of an append, and of its
+    answer, apart (TOLD and PATIENT in core/raft/leader.py).
     """
 
     kind: int

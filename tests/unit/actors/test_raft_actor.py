@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import pytest
 
 from zkv.actors.peers import DOOR, PeerMessage
-from zkv.actors.raft_actor import RaftActor
+from zkv.actors.raft_actor import AWAITED_MS, RaftActor
 from zkv.actors.storage_feed import STORAGE_STALL_MS
+from zkv.core.raft.leader import PATIENT
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
 from zkv.errors import Code, Compacted, ConfigError, CorruptionError, DiskFull, NoLeader, NoSpace
@@ -187,6 +188,28 @@ def test_a_local_read_is_stamped_at_once_whoever_leads(follower: House) -> None:
     house = House(1, 2, 3)
     house.hear(m.Read(frame(1), local=True))
     assert house.take("storage", m.StampedRead) == [m.StampedRead(0, m.Stamp(0, 0, 0, is_learner=False), (frame(1),))]
+
+
+def test_a_follower_says_whether_somebody_waits_for_what_is_committed(follower: House) -> None:
+    """Who has sent a write through it, or watches."""
+
+    def context(index: int) -> int:
+        entry = m.Entry(index, 1, m.EntryKind.BATCH, 0, b"")
+        follower.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, index - 1, index > 1, 0, (entry,)))
+        (answer,) = follower.take(2, m.Message)
+        return answer.context
+
+    follower.now += AWAITED_MS + 1
+    assert context(1) == PATIENT
+    follower.hear(m.StorageAt(0, 0, watched=True))
+    assert context(2) == 0
+    follower.hear(m.StorageAt(0, 0))
+    assert context(3) == PATIENT
+    follower.hear(m.Propose(frame(1)))
+    follower.posted.clear()
+    assert context(4) == 0
+    follower.now += AWAITED_MS + 1
+    assert context(5) == PATIENT
 
 
 def test_a_follower_forwards_what_is_its_own(follower: House) -> None:

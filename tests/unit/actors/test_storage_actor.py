@@ -299,6 +299,14 @@ def test_a_physical_compaction_is_answered_when_it_has_come_to_its_end(house: Ho
     assert [(gid, last) for gid, _, last in found] == [(302_000, True)]
 
 
+def test_raft_hears_at_once_whether_anybody_watches(house: House) -> None:
+    """So that the leader lets nobody here wait for what is committed."""
+    house.posted.clear()
+    for events in (True, False):
+        house.hear(m.WatchNeeds(events=events, prev_kv=False))
+        assert [at.watched for at in house.take("raft", m.StorageAt)] == [events]
+
+
 def test_what_is_applied_is_durable_when_its_flush_is_done(house: House) -> None:
     """Flushes begin by bytes written; one covers what was applied when it began, and raft hears when it has ended."""
     house.write(m.Put(b"a", bytes(5000)))

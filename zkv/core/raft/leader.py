@@ -34,6 +34,9 @@ TOLD = 1
 """`context` of an append that only brings the commit index to who goes abreast: an answer would say nothing
 new, and cost both sides a turn for each batch."""
 
+PATIENT = 1
+"""`context` of an append answer: nobody at this member waits for what is committed (progress.py)."""
+
 ROUND_PATIENCE_MS = 10
 """A round of reads is taken to all followers when those who were asked first have not confirmed it by then."""
 
@@ -63,6 +66,7 @@ class Leadership:
         self.snapshots_wanted: list[int] = []
         self.heartbeat_at = now
         """When the next heartbeat is due, ms."""
+        self._tell_at = 0  # when the next follower is to be told of what is committed; 0: nobody waits for that
         self._widen_at = now  # when the round of reads in flight is taken to all
         self.progress: dict[int, Progress] = {}
         self._follow_conf(now)
@@ -98,7 +102,8 @@ class Leadership:
             self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
 
     def next_wakeup(self) -> int:
-        return min(self.heartbeat_at, self._widen_at) if self.reads.waits else self.heartbeat_at
+        wakeup = min(self.heartbeat_at, self._widen_at) if self.reads.waits else self.heartbeat_at
+        return min(wakeup, self._tell_at) if self._tell_at else wakeup
 
     # --- inputs ------------------------------------------------------------------------------------
 
@@ -172,10 +177,12 @@ class Leadership:
                 )
                 self._need_snapshot(message.sender, progress)
             case MessageKind.READ_INDEX:
+                progress.patient = False  # a read waits there for what is committed by now
                 self._questions.append((message.sender, message.context))
 
     def _append_answered(self, progress: Progress, answer: Message) -> None:
         self._answered = True
+        progress.patient = answer.context == PATIENT
         if answer.reject:
             progress.rejected(answer.index, self._replica.agreement(answer.reject_hint, answer.log_term))
             return
@@ -323,14 +330,16 @@ class Leadership:
     def _replicate(self, now: int) -> None:
         last, commit = self._replica.log.last_index, self._replica.commit
         shared: Parts = {}  # followers that go abreast are sent the same tuple
+        self._tell_at = 0
         for member, progress in self.progress.items():
             while progress.next <= last and progress.may_append() and self._send_append(member, progress, shared, now):
                 pass
-            tell = progress.state is State.REPLICATE and progress.told < min(commit, progress.next - 1)
             if progress.nudged and progress.state is not State.SNAPSHOT:
                 self._send_append(member, progress, {progress.next: ((), 0)}, now)
-            elif tell:
+            elif progress.must_be_told(commit, now):
                 self._send_append(member, progress, {progress.next: ((), 0)}, now, context=TOLD)
+            elif progress.tell_at:
+                self._tell_at = min(self._tell_at or progress.tell_at, progress.tell_at)
 
     def _send_append(self, member: int, progress: Progress, shared: Parts, now: int, context: int = 0) -> bool:
         """Returns whether there may be more to send."""

@@ -11,6 +11,9 @@
   flight as the window holds, in number and in bytes (thesis section 10.2.2).
 - SNAPSHOT: the follower is being sent the state itself; no appends.
 
+What is committed it is told with the next append; sooner where somebody at the follower waits for it, and TELL_MS later
+at the latest: a message for that alone costs both members a turn for each batch.
+
 Invariant: match < next. `match` is what the follower has said to hold on disk; it alone counts for commits.
 """
 
@@ -18,6 +21,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
+
+TELL_MS = 5
+"""So long a commit waits at most for the next append to a follower at which nobody waits for it."""
 
 
 class State(Enum):
@@ -39,8 +45,10 @@ class Progress:
         "match",
         "next",
         "nudged",
+        "patient",
         "read_round",
         "state",
+        "tell_at",
         "told",
     )
 
@@ -52,6 +60,10 @@ class Progress:
         """When it last sent anything. A new leader grants everybody one election timeout."""
         self.told = 0
         """The commit index it has been sent, were nothing lost."""
+        self.tell_at = 0
+        """When it is to be told what it has not been, ms; 0: there is nothing that waits."""
+        self.patient = False
+        """Nobody at its member waits for what is committed, says its last answer."""
         self.read_round = 0
         """The last round of reads in which it confirmed the leader."""
         self.nudged = False
@@ -67,9 +79,20 @@ class Progress:
             return len(self._in_flight) < self._appends_max and self._bytes < self._bytes_max
         return self.state is State.PROBE and not self._waits
 
+    def must_be_told(self, commit: int, now: int) -> bool:
+        """Of the commit index, by an append of its own; `tell_at` says when, if that is later."""
+        if self.state is not State.REPLICATE or self.told >= min(commit, self.next - 1):
+            return False
+        if not self.patient:
+            return True
+        if not self.tell_at:
+            self.tell_at = now + TELL_MS
+        return now >= self.tell_at
+
     def sent(self, last: int, size: int, commit: int) -> None:
         """An append is under way: entries up to `last` (next - 1 for an empty one), their bytes, the commit index."""
         self.told = max(self.told, min(commit, last))
+        self.tell_at = 0
         self.nudged = False
         if self.state is State.PROBE:
             self._waits = True
@@ -123,7 +146,7 @@ class Progress:
 
     def _forget_flight(self) -> None:
         self._in_flight.clear()
-        self._bytes = 0
+        self._bytes = self.tell_at = 0
 
     def alive(self, last_index: int) -> None:
         """It answered a heartbeat. If it has not confirmed all of the log, something may have been lost."""

@@ -55,7 +55,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.clock import Anchor
 from zkv.core.raft.config import RaftConfig
-from zkv.core.raft.leader import TOLD, Leadership
+from zkv.core.raft.leader import PATIENT, TOLD, Leadership
 from zkv.core.raft.quorum import Vote
 from zkv.core.raft.read_index import ReadQuestions
 from zkv.core.raft.replica import Replica
@@ -113,6 +113,8 @@ class Raft:
         self.role = Role.FOLLOWER
         self.leader = 0
         """The member that leads this term as far as is known; 0: nobody known."""
+        self.patient = False
+        """Nobody here waits for what is committed: a leader may tell it with its next append (progress.py)."""
         self._config = config
         self._replica = Replica(config.member, log)
         self._rng = rng
@@ -331,7 +333,8 @@ class Raft:
             if self._questions.begin(self._now):
                 self._ask()
             if self._ack is not None:
-                self._send(MessageKind.APPEND_ANSWER, self.leader, index=self._ack)
+                context = PATIENT if self.patient else 0
+                self._send(MessageKind.APPEND_ANSWER, self.leader, index=self._ack, context=context)
                 self._ack = None
         messages, must_sync = replica.collect()
         reads, self._reads = self._reads, []

@@ -18,7 +18,9 @@ from tests.harness.raft_cores import (
     settle,
     terms,
 )
+from zkv.core.raft.leader import PATIENT
 from zkv.core.raft.log import MemoryLog
+from zkv.core.raft.progress import TELL_MS
 from zkv.errors import NoLeader, TooManyRequests
 from zkv.wire.messages import Entry, EntryKind, HardState, Message, MessageKind
 
@@ -277,6 +279,68 @@ def test_proposals_beyond_the_uncommitted_bound_are_refused() -> None:
     acknowledge(core, 2)
     settle(core)
     core.propose([b"x"], 0)
+
+
+def leading_patient_followers() -> Raft:
+    """Both know that the first entry is committed; entry 2 is under way."""
+    core = leading()
+    for follower in (2, 3):
+        core.step(message(MessageKind.APPEND_ANSWER, core.term, sender=follower, index=1, context=PATIENT), 0)
+    settle(core)
+    core.tick(TELL_MS)
+    settle(core)
+    core.propose([b"x"], TELL_MS)
+    assert [one.commit for one in appends(sent(core), 2)] == [1]
+    return core
+
+
+def test_a_commit_waits_for_the_next_append_where_nobody_waits_for_the_commit() -> None:
+    """A message for it alone costs both members a turn."""
+    core = leading_patient_followers()
+    core.step(message(MessageKind.APPEND_ANSWER, core.term, index=2, context=PATIENT), TELL_MS)
+    assert appends(sent(core), 2) == []
+    assert core.commit == 2
+    core.propose([b"y"], TELL_MS)
+    (append,) = appends(sent(core), 2)
+    assert (append.index, append.commit) == (2, 2)
+    core.tick(3 * TELL_MS)
+    assert appends(sent(core), 2) == []
+
+
+def test_but_no_longer_than_some_milliseconds() -> None:
+    """Whoever reads there what may be stale is to find it nearly new."""
+    core = leading_patient_followers()
+    core.step(message(MessageKind.APPEND_ANSWER, core.term, index=2, context=PATIENT), TELL_MS)
+    assert appends(sent(core), 2) == []
+    assert core.next_wakeup() == 2 * TELL_MS
+    core.tick(2 * TELL_MS)
+    assert [(one.commit, one.entries) for one in appends(sent(core), 2)] == [(2, ())]
+    assert core.next_wakeup() > 2 * TELL_MS
+
+
+def test_a_commit_is_told_at_once_where_somebody_waits_for_it() -> None:
+    """Who has sent a write through this follower, who watches there, or reads what is linearizable."""
+    core = leading_patient_followers()
+    core.step(message(MessageKind.APPEND_ANSWER, core.term, index=2), TELL_MS)
+    messages = sent(core)
+    assert [[one.commit for one in appends(messages, to)] for to in (2, 3)] == [[2], []]
+    core.step(message(MessageKind.READ_INDEX, core.term, sender=3, context=7), TELL_MS)
+    assert [one.commit for one in appends(sent(core), 3)] == [2]
+
+
+def test_a_follower_says_whether_anybody_waits_at_it() -> None:
+    """In each of its answers to an append."""
+    cores = Cores(3)
+    leader = cores.elect(1)
+    cores.cores[2].patient = True
+    cores.passed.clear()
+    leader.propose([b"x"], cores.now)
+    cores.deliver()
+    answers = {one.sender: one.context for one in cores.passed if one.kind == MessageKind.APPEND_ANSWER}
+    assert answers == {2: PATIENT, 3: 0}
+    assert cores.commits() == [2, 1, 2]
+    cores.run(10)
+    assert cores.commits() == [2, 2, 2]
 
 
 def test_the_cluster_clock_never_runs_backwards() -> None:
