@@ -83,6 +83,9 @@ PASSWORD_CHARS_MAX: Final = 4096
 _SORT_ORDERS = frozenset(map(int, m.SortOrder))
 _SORT_TARGETS = frozenset(map(int, m.SortTarget))
 _FROM_KEY = b"\0"
+_OP_PUT: Final = int(m.Op.PUT)
+_OP_DELETE_RANGE: Final = int(m.Op.DELETE_RANGE)
+_OP_TXN: Final = int(m.Op.TXN)
 
 
 def check(op: object, fields: object, limits: Limits) -> int:
@@ -212,8 +215,9 @@ def _compare(fields: object) -> None:
 def _txn_alone(fields: tuple[Any, ...], limits: Limits) -> int:
     way = _txn(fields, limits, limits.txn_ops_max, 0)
     if way == WRITE:
-        _written(fields[1])
-        _written(fields[2])
+        for branch in fields[1:]:
+            if len(branch) > 1 or (branch and branch[0][0] == _OP_TXN):  # else there is nothing to be written twice
+                _written(branch)
     return way
 
 
@@ -236,7 +240,7 @@ def _txn(fields: tuple[Any, ...], limits: Limits, ops_max: int, depth: int) -> i
             checker = _CHECKS_IN_TXN.get(op) if not isinstance(op, bool) and isinstance(op, int) else None
             if checker is not None:
                 way = checker(inner, limits)
-            elif op == m.Op.TXN:
+            elif op == _OP_TXN:
                 way = _txn(inner, limits, ops_max - ops, depth + 1)
             else:
                 raise InvalidRequest("an operation no txn can hold")
@@ -465,13 +469,13 @@ def _written(branch: tuple[tuple[int, Any], ...]) -> tuple[set[bytes], _Interval
     deleted = _Intervals()
     put: set[bytes] = set()
     for op, fields in branch:
-        if op == m.Op.DELETE_RANGE:
+        if op == _OP_DELETE_RANGE:
             key = fields[0]
             end = fields[1] if len(fields) > 1 and fields[1] else key + b"\0"
             if end != _FROM_KEY and key < end:
                 deleted.add(key, end)
     for op, fields in branch:
-        if op != m.Op.TXN:
+        if op != _OP_TXN:
             continue
         put_then, deleted_then = _written(fields[1])
         put_else, deleted_else = _written(fields[2])
@@ -483,7 +487,7 @@ def _written(branch: tuple[tuple[int, Any], ...]) -> tuple[set[bytes], _Interval
         deleted.add_all(deleted_then)
         deleted.add_all(deleted_else)
     for op, fields in branch:
-        if op == m.Op.PUT:
+        if op == _OP_PUT:
             key = fields[0]
             if key in put or key in deleted:
                 raise DuplicateKey
