@@ -7,8 +7,9 @@
     raft    <-- Propose, Read --- lease                  renewals, expiries, ticks; does this lease exist?
     storage  -- GatewayAnswers -> lease                  (that it does)
 
-The thinking is in `zkv/core/lease.py`. Only the leader's lease actor answers; the others send it what they are asked
-through raft's connections (`Relay`), and it answers the gateway that asked, in the same way. Nothing here is kept:
+The thinking is in `zkv/core/lease.py`. Only the leader's lease actor answers; other members' gateways ask it through
+raft's connections (`Relay`), and are answered in the same way. Who asks a member that has just lost the leadership is
+passed on. Nothing here is kept:
 after a restart the table comes from storage, and gateways tell their clients to ask again.
 """
 

@@ -1,8 +1,8 @@
-"""Mail between a member's lease actor or gateway and the lease actor of the leader, over raft's connections.
+"""Mail between a member's gateway and the lease actor of the leader, over raft's connections.
 
 And between the storages of members that compare what they hold (auditor.py).
 
-    gateway -> lease ->  Relay -> raft ... raft -> lease      keep-alives, to the leader
+    gateway -> Relay ->  raft ... raft -> lease               keep-alives, to the leader
                          raft ... raft <- Relay <- lease      their answers, to the gateway that asked
                gateway <- raft
 

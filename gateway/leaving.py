@@ -29,6 +29,8 @@ class Frames:
         self._incarnation = incarnation
         self._bytes_max = bytes_max
         self._post = post
+        self.leader = 0
+        """The member that leads, as far as is known; 0: nobody."""
 
     def send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
         """Groups of one way; the gids of those there is no room for at the neighbour."""
@@ -48,10 +50,16 @@ class Frames:
         elif way == LOCAL:
             taken = self._post("storage", m.StampedRead(0, None, (frame,)))
         elif way == LEASE:
-            taken = self._post("lease", m.LeaseRequests(frame))
+            taken = self._send_to_lessor(m.LeaseRequests(frame))
         else:
             taken = self._post("raft", m.Read(frame, way == STAMPED))
         return [] if taken else [gid for gid, _ in groups]
+
+    def _send_to_lessor(self, keep_alives: m.LeaseRequests) -> bool:
+        """The leader's lease actor: by raft's connections, unless this member leads. Its own says where nobody does."""
+        if self.leader in {0, self._member_id}:
+            return self._post("lease", keep_alives)
+        return self._post("raft", m.Relay(self.leader, "lease", codec.encode(keep_alives)))
 
 
 class Deadlines:

@@ -8,7 +8,7 @@ per way:
     LINEARIZABLE   Read        -> raft -> (ReadIndex) ---> storage --+--> GatewayAnswers -> client
     STAMPED        Read(local) -> raft ------------------> storage --+
     LOCAL          StampedRead -------------------------> storage --+
-    LEASE          LeaseRequests -> lease -> (the leader's lease) --+
+    LEASE          LeaseRequests -> (the leader's lease) -----------+
     MEMBERS, RAFT  Propose(members) -> raft, which answers, or passes it on as WRITE
     LOOK           stays here: `looking.py`
 
@@ -519,7 +519,8 @@ class NativeGateway:
     def _leader_is(self, term: int, leader: int) -> None:
         """Writes given to a leader that leads no more: its successor may have them, or not."""
         deposed = self._leader != 0 and (term, leader) != (self._term, self._leader)
-        self._term, self._leader = term, leader
+        self._term = term
+        self._leader = self._frames.leader = leader
         self._watches.leader_is(leader)
         if deposed:
             self._settle_all(errors.LeaderChanged(), lambda group: group.way in {WRITE, LEASE, MEMBERS})

@@ -51,7 +51,7 @@ class Desk:
             limits=limits or Limits(), member_id=MEMBER, cluster_id=CLUSTER, incarnation=INCARNATION,
             request_timeout_ms=TIMEOUT, post=self._post,
         )  # fmt: skip
-        self.put_in(m.LeaderIs(5, 1), m.Hello("raft", 1), m.Hello("storage", 1))
+        self.put_in(m.LeaderIs(5, MEMBER), m.Hello("raft", 1), m.Hello("storage", 1))
 
     def _post(self, address: Any, message: Any) -> bool:
         if address in self.full:
@@ -134,6 +134,16 @@ def test_each_way_leads_to_its_actor(desk: Desk, request_: Any, address: str, me
     """Writes and linearizable reads to raft, status there too, serializable reads to storage, keep-alives to lease."""
     desk.ask(ALICE, (7, *request_))
     assert desk.posted() == [(address, message, local, (1,), ((7,),))]
+
+
+def test_keep_alives_go_to_the_lease_actor_of_the_leader(desk: Desk) -> None:
+    """Through raft's connections where another member leads; where nobody does, this member's own says so."""
+    for leader in (MEMBER, 0, 3):
+        desk.put_in(m.LeaderIs(6, leader))
+        desk.ask(ALICE, (7, *KEEP_ALIVE))
+    (own, _), (nobodys, _), (to, relay) = desk.mail
+    assert (own, nobodys, to, relay.member, relay.actor) == ("lease", "lease", "raft", 3, "lease")
+    assert isinstance(codec.decode(relay.message), m.LeaseRequests)
 
 
 def test_groups_of_one_turn_leave_in_one_frame_per_way(desk: Desk) -> None:
@@ -299,7 +309,7 @@ def test_deadlines_kept_are_few(desk: Desk) -> None:
 def test_a_new_leader_puts_writes_in_doubt(desk: Desk) -> None:
     """Reads are raft's to repeat or refuse; writes may be in the old leader's log only, so they are asked again."""
     desk.ask(ALICE, (1, *PUT), (2, *GET), (3, *LOCAL_GET))
-    desk.put_in(m.LeaderIs(5, 1))
+    desk.put_in(m.LeaderIs(5, MEMBER))
     assert desk.heard() == []
     desk.put_in(m.LeaderIs(6, 0))
     assert desk.heard() == [(1, errors.LeaderChanged.code)]

@@ -88,6 +88,8 @@ class House:
             return True
         if isinstance(message, m.StreamCredit | m.Slow):
             return True
+        if isinstance(message, m.Relay):  # keep-alives for the leader's lease actor
+            message = codec.decode(message.message)
         frame = codec.decode_frame(message.frames[0] if isinstance(message, m.StampedRead) else message.frame)
         for gid, group in frame.groups:
             self.take(gid, group)
