@@ -64,8 +64,11 @@ _ROOTS: Final = frozenset({MEMBERS, RAFT})
 """Ways of requests that raft looks at before storage can say who may ask."""
 _OLD: Final = errors.AuthOldRevision.code
 _TOGETHER: Final = frozenset(
-    {m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE, m.Op.TXN, m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_KEEP_ALIVE}
-)
+    int(op)
+    for op in (
+        m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE, m.Op.TXN, m.Op.LEASE_GRANT, m.Op.LEASE_REVOKE, m.Op.LEASE_KEEP_ALIVE,
+    )
+)  # fmt: skip
 """What goes in groups of many: it is answered at once where it is done."""
 _RANGE: Final = int(m.Op.RANGE)
 _LEASE_GRANT: Final = int(m.Op.LEASE_GRANT)
@@ -119,6 +122,16 @@ class _Asked:
         self.gid = 0
 
 
+class _Together:
+    """The requests of a group that is being gathered, and their bytes."""
+
+    __slots__ = ("requests", "size")
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[int, int, Any]] = []
+        self.size = 0
+
+
 class Asking:
     """See the module. Driven by one thread."""
 
@@ -155,6 +168,8 @@ class Asking:
         """The newest that was told of."""
         self._term_led = 0  # the term it leads in
         self._limits = limits
+        self._request_bytes_max, self._requests_max = limits.request_bytes_max, limits.message_requests_max
+        self._asked_max, self._bytes_max = limits.in_flight_groups_max, limits.in_flight_bytes_max
         self._member_id = member_id
         self._incarnation = incarnation
         self._post = post
@@ -164,8 +179,7 @@ class Asking:
         self._groups: dict[int, tuple[int, ...]] = {}  # gid -> ids
         self._last_gid = m.ETCD_DOOR
         self._started: set[int] = set()  # of those in chunks, the ones that have begun to flow
-        self._gathered: dict[_Gathering, list[tuple[int, int, Any]]] = {}  # the requests of this turn
-        self._gathered_sizes: dict[_Gathering, int] = {}
+        self._gathered: dict[_Gathering, _Together] = {}  # the requests of this turn
         self._single: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups of one
         self._leaderless: list[int] = []  # those to be asked again when somebody leads
         self._deadlines = Deadlines(request_timeout_ms)
@@ -265,12 +279,12 @@ class Asking:
         self._ask(asked, now)
 
     def _ask(self, asked: _Asked, now: int) -> int:
-        limits, way, size = self._limits, asked.way, asked.size
-        if way == WRITE and size > limits.request_bytes_max:
+        way, size = asked.way, asked.size
+        if way == WRITE and size > self._request_bytes_max:
             raise errors.RequestTooLarge
         if self._stop_by is not None:
             raise errors.Stopped
-        if len(self._asked) >= limits.in_flight_groups_max or self._bytes + size > limits.in_flight_bytes_max:
+        if len(self._asked) >= self._asked_max or self._bytes + size > self._bytes_max:
             raise errors.TooManyRequests
         share = asked.share
         if share is not self._house:
@@ -339,16 +353,19 @@ class Asking:
             self._gather((way, asked.caller), (id_, op, fields), asked.size)
 
     def _gather(self, key: _Gathering, request: tuple[int, int, Any], size: int) -> None:
-        gathered = self._gathered.setdefault(key, [])
-        total = self._gathered_sizes.get(key, 0) + size
-        if gathered and (len(gathered) >= self._limits.message_requests_max or total > self._limits.request_bytes_max):
+        together = self._gathered.get(key)
+        if together is not None and (
+            len(together.requests) >= self._requests_max or together.size + size > self._request_bytes_max
+        ):
             self._close_group(key)
-            gathered, total = self._gathered.setdefault(key, []), size
-        gathered.append(request)
-        self._gathered_sizes[key] = total
+            together = None
+        if together is None:
+            together = self._gathered[key] = _Together()
+        together.requests.append(request)
+        together.size += size
 
     def _close_group(self, key: _Gathering) -> None:
-        requests = self._gathered.pop(key)
+        requests = self._gathered.pop(key).requests
         gid = self._number(tuple(request[0] for request in requests))
         way, caller = key
         self._single.setdefault(way, []).append((gid, _payload(requests, caller)))
@@ -365,7 +382,6 @@ class Asking:
             self._audit.flush(self._now)
         for key in list(self._gathered):
             self._close_group(key)
-        self._gathered_sizes.clear()
         if not self._single:
             return
         leaving, self._single = self._single, {}
@@ -445,7 +461,7 @@ class Asking:
         deposed = self.leader != 0 and (term, leader) != (self._term_led, self.leader)
         self._term_led = term
         self.term = max(self.term, term)
-        self.leader = leader
+        self.leader = self._frames.leader = leader
         if deposed:
             waiting = set(self._leaderless)  # those the leader of before never had
             self._settle_all(

@@ -165,16 +165,16 @@ class Line:
         calls = self.calls
         tally = self._tally
         for event in events:
-            kind = event.__class__
-            call = event.call
             if tally is not None:
                 _count(tally, event)
-            if kind is grpc.Called:
-                assert isinstance(event, grpc.Called)
-                served = self._desk.called(self, call, event.message, now)
+            if isinstance(event, grpc.Called):
+                served = self._desk.called(self, event.call, event.message, now)
                 if served is not None:
-                    calls[call] = served
-            elif kind is grpc.Opened:
+                    calls[event.call] = served
+                continue
+            kind = event.__class__
+            call = event.call
+            if kind is grpc.Opened:
                 served = self._desk.opened(self, call, now)
                 if served is not None:
                     calls[call] = served

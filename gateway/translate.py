@@ -248,15 +248,44 @@ def _range(body: Any, header: pb.ResponseHeader | None) -> pb.RangeResponse:
     return pb.RangeResponse(header=header, kvs=map(_kv, kvs), more=more, count=count)
 
 
-def _ranged(body: Any) -> pb.RangeResponse:
-    """As `_range`, without a header. Field by field, which is quicker than by keywords."""
-    found = pb.RangeResponse()
-    kvs, found.more, found.count = body
-    add = found.kvs.add
-    for fields in kvs:
-        kv = add()
-        kv.key, kv.create_revision, kv.mod_revision, kv.version, kv.value, kv.lease = fields
-    return found
+def _packed_range(body: Any) -> bytes:
+    """As `_range`, without a header."""
+    kvs, more, count = body
+    parts = _packed_kvs(kvs)
+    if more:
+        parts.append(b"\x18\x01")
+    if count:
+        parts += (b"\x20", _varint(count))
+    return b"".join(parts)
+
+
+def _packed_kvs(kvs: Iterable[Any]) -> list[bytes]:
+    """Key values as field 2 of an answer, as protobuf would write them, and quicker."""
+    parts: list[bytes] = []
+    for key, create_revision, mod_revision, version, value, lease in kvs:
+        kv = b"".join(
+            (
+                b"\x0a", _varint(len(key)), key, b"\x10", _varint(create_revision),
+                b"\x18", _varint(mod_revision), b"\x20", _varint(version),
+                *((b"\x2a", _varint(len(value)), value) if value else ()),
+                *((b"\x30", _varint(lease)) if lease else ()),
+            )
+        )  # fmt: skip
+        parts += (b"\x12", _varint(len(kv)), kv)
+    return parts
+
+
+_BYTES: Final = [bytes((number,)) for number in range(256)]
+
+
+def _varint(number: int) -> bytes:
+    """Of an int64: seven bits a byte, the lowest first."""
+    rest = number if number >= 0 else number + (1 << 64)
+    before = b""
+    while rest >= _MORE:
+        before += _BYTES[rest & 0x7F | _MORE]
+        rest >>= 7
+    return before + _BYTES[rest] if before else _BYTES[rest]
 
 
 def _put(body: Any, header: pb.ResponseHeader | None) -> pb.PutResponse:
@@ -416,7 +445,7 @@ class Answering:
         self._cluster_id = cluster_id
         self._member_id = member_id
         self._last = pb.ResponseHeader(cluster_id=cluster_id, member_id=member_id)
-        self._packed_for = (-1, -1)
+        self._packed_revision = self._packed_term = -1
         self._packed = b""
         self.term = 0
 
@@ -429,20 +458,20 @@ class Answering:
         if op == _PUT_OP and not (body and body[0]):
             return self._packed_header(revision)
         if op == _RANGE_OP:
-            return self._packed_header(revision) + _ranged(body).SerializeToString()
+            return self._packed_header(revision) + _packed_range(body)
         kind, make = _WRITING[op]
         header = None if kind == _NONE else self.header(revision if kind == _FULL else 0)
         return make(body, header).SerializeToString()
 
     def _packed_header(self, revision: int) -> bytes:
         """As field 1 of an answer. The answers of a turn often are of one revision."""
-        if self._packed_for != (revision, self.term):
+        if self._packed_revision != revision or self._packed_term != self.term:
             self._last.revision, self._last.raft_term = revision, self.term
             header = self._last.SerializeToString()  # of at most 44 bytes
             self._packed = bytes((_KEY_TAG, len(header))) + header
-            self._packed_for = (revision, self.term)
+            self._packed_revision, self._packed_term = revision, self.term
         return self._packed
 
     def chunk(self, body: Any) -> bytes:
         """A part of a range's answer, that stands before the rest: the messages' bytes joined are one message."""
-        return pb.RangeResponse(kvs=map(_kv, body[0])).SerializeToString()
+        return b"".join(_packed_kvs(body[0]))

@@ -169,6 +169,8 @@ def _range(fields: tuple[Any, ...], _limits: Limits) -> int:
 
 
 def _range_alone(fields: tuple[Any, ...], limits: Limits) -> int:
+    if len(fields) == 2 and type(fields[0]) is bytes and fields[0] and fields[1] == b"":
+        return LINEARIZABLE  # as etcd's clients read one key: nearly all there are
     way = _range(fields, limits)
     many = len(fields) > 1 and fields[1] and not (len(fields) > 8 and fields[8])  # more than one key, not only counted
     return way | STREAMED if many else way

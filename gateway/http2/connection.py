@@ -102,6 +102,9 @@ class Connection:
         """What the peer did wrong, once it did."""
         self._handler = handler
         self._limits = limits
+        self._streams_max, self._stream_window_bytes = limits.streams_max, limits.stream_window_bytes
+        self._queued_bytes_max = limits.queued_bytes_max
+        self._give_back_at = limits.connection_window_bytes // 2
         self._finished = False
         self._frames = FrameReader(limits, now)
         self._reader = RequestReader(limits, aside)
@@ -162,7 +165,7 @@ class Connection:
         except ConnectionFault as end:
             self._fail(end)
             return
-        if self._taken >= self._limits.connection_window_bytes // 2:
+        if self._taken >= self._give_back_at:
             self.outflow.frame(words.window_update(0, self._taken))
             self._receive_window += self._taken
             self._taken = 0
@@ -288,11 +291,10 @@ class Connection:
             _remember(self._skipped, self._last_id + 1, stream_id - 1)
         self._last_id = stream_id
         request, aside = self._reader.request(block)
-        limits = self._limits
         if (
-            len(self.streams) >= limits.streams_max
+            len(self.streams) >= self._streams_max
             or stream_id > self._refuse_beyond
-            or self.outflow.queued > limits.queued_bytes_max // 2
+            or self.outflow.queued > self._queued_bytes_max // 2
         ):
             raise StreamFault(ErrorCode.REFUSED_STREAM, "no room for another stream")
         if end and request.content_length:
@@ -301,7 +303,7 @@ class Connection:
         stream = Stream(
             stream_id,
             HALF_CLOSED_REMOTE if end else OPEN,  # as the table says of IDLE
-            limits.stream_window_bytes,
+            self._stream_window_bytes,
             self.outflow.initial_window,
             request.content_length,
         )

@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from zkv.gateway.http2.header_blocks import encode
 
@@ -56,28 +56,40 @@ class GrpcFault(Exception):
         self.text = text
 
 
-class Method(NamedTuple):
+class Method:
     """One that is served. `tag` is its server's own: what the method means."""
 
-    client_streams: bool = False
-    server_streams: bool = False
-    tag: Any = None
+    __slots__ = ("client_streams", "server_streams", "tag")
+
+    def __init__(self, *, client_streams: bool = False, server_streams: bool = False, tag: Any = None) -> None:
+        self.client_streams = client_streams
+        self.server_streams = server_streams
+        self.tag = tag
 
 
 Methods = dict[bytes, Method]
 """By path: b"/etcdserverpb.KV/Put"."""
 
 
-class Head(NamedTuple):
+class Head:
     """What a request's head says of its call, but for the timeout; `refusal` if there will be none."""
 
-    method: Method | None
-    encoding: bytes
-    """Of its compressed messages: b"" or b"gzip"."""
-    metadata: tuple[tuple[bytes, bytes], ...]
-    """All that is not gRPC's or HTTP's own; values of names in -bin are decoded."""
-    refusal: bytes | None
-    """The header block to answer with at once."""
+    __slots__ = ("encoding", "metadata", "method", "refusal")
+
+    def __init__(
+        self,
+        method: Method | None,
+        encoding: bytes,
+        metadata: tuple[tuple[bytes, bytes], ...],
+        refusal: bytes | None,
+    ) -> None:
+        self.method = method
+        self.encoding = encoding
+        """Of its compressed messages: b"" or b"gzip"."""
+        self.metadata = metadata
+        """All that is not gRPC's or HTTP's own; values of names in -bin are decoded."""
+        self.refusal = refusal
+        """The header block to answer with at once."""
 
 
 _PLAIN: Final = re.compile(rb"[^\x20-\x24\x26-\x7e]")

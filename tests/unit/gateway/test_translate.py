@@ -194,6 +194,28 @@ def test_inside_of_a_txn_headers_tell_where_an_operation_stood() -> None:
     assert not answer.succeeded
 
 
+naturals = st.integers(0, (1 << 63) - 1)
+revisions = st.integers(1, (1 << 63) - 1)
+kvs = st.tuples(
+    st.binary(min_size=1, max_size=300), revisions, revisions, revisions, st.binary(max_size=300),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+)  # fmt: skip
+
+
+@given(st.lists(kvs, max_size=3), st.booleans(), naturals, naturals)
+def test_a_ranges_answer_is_what_protobuf_would_write(
+    found: list[tuple[Any, ...]], more: bool, count: int, revision: int
+) -> None:
+    """It is put together by hand, for it is what most calls are answered."""
+    answering = translate.Answering(1, 2)
+    written_by_hand = answering.write(m.Op.RANGE, revision, (tuple(found), more, count))
+    fields = ("key", "create_revision", "mod_revision", "version", "value", "lease")
+    answer = pb.RangeResponse(header=answering.header(revision), more=more, count=count)
+    for kv in found:
+        answer.kvs.add(**dict(zip(fields, kv, strict=True)))
+    assert written_by_hand == answer.SerializeToString()
+
+
 def test_parts_of_a_range_joined_are_the_whole() -> None:
     """Chunk by chunk, then the last with header, count and more."""
     answering = translate.Answering(1, 2)

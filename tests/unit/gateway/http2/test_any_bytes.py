@@ -86,6 +86,10 @@ def answered(connection: grpc.GrpcConnection, events: list[grpc.Event]) -> None:
             connection.reply(event.call, b"end")
 
 
+def _said(event: grpc.Event) -> tuple[Any, ...]:
+    return (event.message,) if isinstance(event, grpc.Called) else event[1:]
+
+
 def played(pieces: list[bytes]) -> tuple[list[tuple[Any, ...]], bytes]:
     """What a server hears, and all it says, when the bytes come in these pieces."""
     plain = Recorder()
@@ -94,7 +98,7 @@ def played(pieces: list[bytes]) -> tuple[list[tuple[Any, ...]], bytes]:
     said = b""
     for piece in pieces:
         events = connection.receive(piece, 0)
-        heard += [(type(event).__name__, event.call.stream.id, *event[1:]) for event in events]
+        heard += [(type(event).__name__, event.call.stream.id, *_said(event)) for event in events]
         answered(connection, events)
         check(connection)
         said += connection.to_send()
