@@ -35,7 +35,7 @@ from zkv.errors import (
 )
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
-from zkv.wire.groups import suits
+from zkv.wire.groups import is_one_key, suits
 from zkv.wire.shapes import INT64_MAX, INT64_MIN, Shape, shape_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def _misfit(fields: tuple[Any, ...], shape: Shape, what: str) -> None:
 
 # --- fields --------------------------------------------------------------------------------------
 
+_SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _RANGE_DEFAULTS = (0, 0, 0, 0, False, False, False, 0, 0, 0, 0)
 _NO_OPTIONS = m.Put(b"", b"")[2:]
 # What follows key and range_end in a range that asks for nothing special, and its way: nearly all there are.
@@ -169,14 +170,16 @@ def _range(fields: tuple[Any, ...], _limits: Limits) -> int:
 
 
 def _range_alone(fields: tuple[Any, ...], limits: Limits) -> int:
-    if len(fields) == 2 and type(fields[0]) is bytes and fields[0] and fields[1] == b"":
-        return LINEARIZABLE  # as etcd's clients read one key: nearly all there are
+    if is_one_key(fields) and fields[0]:  # nearly all there are
+        return LOCAL if len(fields) > _SERIALIZABLE and fields[_SERIALIZABLE] else LINEARIZABLE
     way = _range(fields, limits)
     many = len(fields) > 1 and fields[1] and not (len(fields) > 8 and fields[8])  # more than one key, not only counted
     return way | STREAMED if many else way
 
 
 def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
+    if len(fields) == 2 and type(fields[0]) is type(fields[1]) is bytes and fields[0]:
+        return WRITE
     if tuple(map(type, fields)) not in _PUT.types:
         _misfit(fields, _PUT, "put")
     if not fields[0]:

@@ -20,11 +20,9 @@ _OP_PUT: Final = int(m.Op.PUT)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_TXN: Final = int(m.Op.TXN)
 _PUT_FIELDS: Final = len(m.Put._fields)
-_RANGES: Final = (unpack(pack(m.Range(b"")[1:])), unpack(pack(m.Range(b"", serializable=True)[1:])))
-_ONE_KEY: Final = [tuple([fields[:count] for fields in _RANGES]) for count in range(len(m.Range._fields))]
-"""What follows the key in a range of one key as it is now, by how much does: what stands at the end may be left off. No
-sets: what comes need not be hashable."""
-_ONE_KEY_TYPES: Final = [tuple(map(type, (b"", *fields))) for fields, _ in _ONE_KEY]
+_ONE_KEY: Final[tuple[Any, ...]] = unpack(pack(m.Range(b"")))
+"""A range of one key as it is now. What stands at its end may be left off."""
+_SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _CALLER: Final = (str, int)
 
 
@@ -70,7 +68,7 @@ def judged(payload: bytes) -> Group:
         if op == _OP_PUT and _is_plain(fields):
             asked.append(request)
             keys.append(fields[0])
-        elif op == _OP_RANGE and _is_one_key(fields):
+        elif op == _OP_RANGE and is_one_key(fields):
             asked.append(request)
         else:
             record = judged_request(op, fields)
@@ -106,14 +104,19 @@ def _is_plain(fields: tuple[Any, ...]) -> bool:
     )
 
 
-def _is_one_key(fields: tuple[Any, ...]) -> bool:
-    """A range of one key, as it is now."""
-    count = len(fields) - 1
-    return (
-        0 <= count < len(_ONE_KEY)
-        and fields[1:] in _ONE_KEY[count]
-        and tuple(map(type, fields)) == _ONE_KEY_TYPES[count]  # False is 0, but no number
-    )
+def is_one_key(fields: tuple[Any, ...]) -> bool:
+    """A range of one key as it is now, of this member's own state or not.
+
+    Fields are told apart as objects: each of the few values that they may have here is one, with its type (False is 0,
+    but no number). Should one be so in value only, it is taken for another range, which is as right, and slower.
+    """
+    count = len(fields)
+    if not 0 < count <= len(_ONE_KEY) or type(fields[0]) is not bytes:
+        return False
+    for at in range(1, count):
+        if fields[at] is not _ONE_KEY[at] and not (at == _SERIALIZABLE and fields[at] is True):
+            return False
+    return True
 
 
 def judged_request(op: int, fields: tuple[Any, ...]) -> Any:
@@ -159,7 +162,7 @@ def _branch(requests: tuple[Any, ...], depth: int) -> tuple[tuple[int, m.TxnRequ
             raise Misfit
         if op == _OP_PUT and _is_plain(fields):
             made.append((op, tuple.__new__(m.Put, fields) if len(fields) == _PUT_FIELDS else m.Put(*fields)))
-        elif op == _OP_RANGE and _is_one_key(fields):
+        elif op == _OP_RANGE and is_one_key(fields):
             made.append((op, m.Range(*fields)))
         elif op == _OP_TXN:
             made.append((op, _txn(fields, depth + 1)))
