@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import zmq
 
-from zkv.actors.peers import ask, connecting, listening, shared_keys
+from zkv.actors.peers import ask, connecting, listening, said_in, shared_keys
 from zkv.errors import ConfigError, CorruptionError
 from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
@@ -123,7 +123,7 @@ def _ask(config: NodeConfig, others: Sequence[str]) -> JoinAnswer | None:
             ask(peer, Join(tuple(sorted(own))))
         if door.poll(ASK_MS):
             with contextlib.suppress(CorruptionError):
-                answer = codec.decode(door.recv_multipart()[-1])
+                answer = said_in(door.recv())
                 if isinstance(answer, JoinAnswer):
                     return answer
     return None

@@ -1,8 +1,9 @@
 """The connections between the members: one PULL socket that all peers push into, one PUSH socket per peer.
 
 Raft tolerates loss, so a peer that is down or slow simply misses messages: `send` never blocks and queues only
-onto completed connections (ZMQ_IMMEDIATE). Every message is two frames, a fixed header (who, to whom, in
-which cluster) and the encoded message. What is not for this member of this cluster is dropped; the log says so once.
+onto completed connections (ZMQ_IMMEDIATE). Every message is one frame: a fixed header (who, to whom, in which
+cluster), and behind it the encoded message. What is not for this member of this cluster is dropped; the log says so
+once.
 
 With `curve://` (or `https://`) peer urls the listening socket lets in only the CURVE keys it knows (`PeerCurve`).
 Either all members share one key pair. Or each process makes its own, and the ushers of the members introduce them to
@@ -16,11 +17,13 @@ import contextlib
 import struct
 from collections import Counter
 from collections.abc import Callable, Container  # noqa: TC003 - compiled, a NamedTuple looks at the types of its fields
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 import zmq
+from zmq import backend
 
 from zkv import identity
 from zkv.errors import CorruptionError
@@ -39,9 +42,9 @@ if TYPE_CHECKING:
     from zkv.wire.messages import Member
 
 _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
-_PROTOCOL = b"zkv1"
+_PROTOCOL = b"zkv2"
 _NOBODY = (0, 0, 0)
-_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_NOBLOCK = int(zmq.NOBLOCK)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 HANDSHAKE_MS = 5_000
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
@@ -115,7 +118,22 @@ def connecting(
 def ask(socket: zmq.Socket[bytes], question: Join) -> None:
     """From a server that does not know yet who it is, nor of which cluster."""
     with contextlib.suppress(zmq.Again):
-        socket.send_multipart((_HEADER.pack(_PROTOCOL, *_NOBODY), codec.encode(question)), zmq.NOBLOCK)
+        socket.send(_HEADER.pack(_PROTOCOL, *_NOBODY) + codec.encode(question), zmq.NOBLOCK)
+
+
+def said_in(frame: bytes) -> NamedTuple:
+    """The message behind the header. Raises CorruptionError."""
+    return codec.decode(memoryview(frame)[_HEADER.size :])
+
+
+class _Link:
+    """To a member at `urls`. `header`: of every message to it; `send`: pyzmq's, without the layer for what is more."""
+
+    def __init__(self, urls: tuple[str, ...], socket: zmq.Socket[bytes], header: bytes) -> None:
+        self.urls = urls
+        self.socket = socket
+        self.header = header
+        self.send: Callable[[bytes, int], object] = partial(backend.Socket.send, socket)
 
 
 class PeerLinks:
@@ -140,7 +158,7 @@ class PeerLinks:
         self._message_bytes_max = message_bytes_max
         self._log = structlog.get_logger().bind(actor="raft")
         self._wanted: dict[int, tuple[str, ...]] = {}  # all other members
-        self._links: dict[int, tuple[tuple[str, ...], zmq.Socket[bytes]]] = {}
+        self._links: dict[int, _Link] = {}
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
         self._counts: Counter[tuple[str, int]] = Counter()  # (what, member): bytes, and messages that found no way
@@ -157,8 +175,8 @@ class PeerLinks:
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
         wanted = {member.id: member.peer_urls for member in members if member.id != self._member_id}
-        for member_id in [known for known, (urls, _) in self._links.items() if wanted.get(known) != urls]:
-            self._mailbox.forget(self._links.pop(member_id)[1])
+        for member_id in [known for known, link in self._links.items() if wanted.get(known) != link.urls]:
+            self._mailbox.forget(self._links.pop(member_id).socket)
         self._wanted = wanted
         if self._acquaintances is not None:
             firsts = [urls[0] for urls in wanted.values() if urls]
@@ -177,7 +195,8 @@ class PeerLinks:
         if socket is None:
             return False
         self._mailbox.watch_connection(f"{member_id}", socket)
-        self._links[member_id] = (urls, socket)
+        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
+        self._links[member_id] = _Link(urls, socket, header)
         return True
 
     def lost(self, member_id: int) -> None:
@@ -186,7 +205,7 @@ class PeerLinks:
         self._counts["disconnected", member_id] += 1
         self._beaten_at.pop(member_id, None)
         if self._acquaintances is not None and link is not None:
-            self._acquaintances.lost(link[0][0])
+            self._acquaintances.lost(link.urls[0])
 
     def from_usher(self, message: object) -> None:
         """What it says of keys, of others' and of our own."""
@@ -194,8 +213,8 @@ class PeerLinks:
         url = self._acquaintances.heard(message)
         if url is None:
             return
-        for member_id in [known for known, (urls, _) in self._links.items() if urls[0] == url]:
-            self._mailbox.forget(self._links.pop(member_id)[1])
+        for member_id in [known for known, link in self._links.items() if link.urls[0] == url]:
+            self._mailbox.forget(self._links.pop(member_id).socket)
         for member_id, urls in self._wanted.items():
             if urls and urls[0] == url:
                 self._link(member_id)
@@ -208,7 +227,7 @@ class PeerLinks:
         self._dismissed_at[member.id] = now
         link = self._links.pop(member.id, None)
         if link is not None:
-            self._mailbox.forget(link[1])
+            self._mailbox.forget(link.socket)
         if member.peer_urls and self._connect(member.id, member.peer_urls, immediate=False):
             self.send(member.id, Dismissed())
 
@@ -217,15 +236,13 @@ class PeerLinks:
         link = self._links.get(member_id)
         if link is None:
             return False
-        header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
-        payload = codec.encode(message)
+        frame = link.header + codec.encode(message)
         try:
-            link[1].send(header, _MORE)
-            link[1].send(payload, _NOBLOCK)
+            link.send(frame, _NOBLOCK)
         except zmq.Again:
             self._counts["sent failures", member_id] += 1
             return False
-        self._counts["sent bytes", member_id] += len(payload)
+        self._counts["sent bytes", member_id] += len(frame)
         if type(message) is Message and message.kind == MessageKind.HEARTBEAT:
             self._beaten_at.setdefault(member_id, monotonic_ns())
         return True
@@ -256,31 +273,31 @@ class PeerLinks:
                 self._refuse(0, 0, "is not believed any more")
                 return None
         try:
-            header, payload = frames
-            protocol, cluster_id, sender, receiver = _HEADER.unpack(header)
+            (frame,) = frames
+            protocol, cluster_id, sender, receiver = _HEADER.unpack_from(frame)
         except (ValueError, struct.error):
             self._refuse(0, 0, "not a zkv peer")
             return None
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
         elif (cluster_id, sender, receiver) == _NOBODY:
-            return self._opened(sender, payload, Join)
+            return self._opened(sender, frame, Join)
         elif cluster_id != self._cluster_id:
             self._refuse(sender, cluster_id, "is of another cluster")
         elif receiver != self._member_id:
             self._refuse(sender, receiver, "takes this member for another")
         else:
-            return self._opened(sender, payload)
+            return self._opened(sender, frame)
         return None
 
-    def _opened(self, sender: int, payload: bytes, only: type | None = None) -> PeerMessage | None:
+    def _opened(self, sender: int, frame: bytes, only: type | None = None) -> PeerMessage | None:
         try:
-            message = codec.decode(payload)
+            message = said_in(frame)
         except CorruptionError as error:
             self._refuse(sender, 0, str(error))
             return None
         if sender in self._links:
-            self._counts["received bytes", sender] += len(payload)
+            self._counts["received bytes", sender] += len(frame)
             if type(message) is Message and message.kind == MessageKind.HEARTBEAT_ANSWER:
                 self._answered(sender)
         return PeerMessage(sender, message) if only is None or type(message) is only else None

@@ -1,0 +1,110 @@
+"""The members' links over real sockets: what arrives, and what is dropped."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, ask, said_in
+from zkv.mailbox import Control, Mailbox
+from zkv.testing import free_ports
+from zkv.wire import messages as m
+from zkv.wire.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLUSTER = 7
+BEAT = m.Message(m.MessageKind.HEARTBEAT, 2, 1, 3, context=9)
+
+
+class House:
+    """One member's mailbox, with its links; there are members 1 and 2."""
+
+    def __init__(self, rundir: str, member: int, urls: dict[int, str], *, cluster: int = CLUSTER) -> None:
+        self.mailbox = Mailbox(rundir, f"raft{member}", ())
+        self.links = PeerLinks(
+            self.mailbox, member_id=member, cluster_id=cluster, curve=None, message_bytes_max=1 << 20
+        )
+        self._ends = socket.socketpair()
+        self._control = Control(self._ends[0])
+        self.links.set_members([m.Member(id_, "", (url,), (), is_learner=False) for id_, url in urls.items()])
+        self.links.listen([urls[member]])
+
+    def heard(self) -> list[PeerMessage | None]:
+        """What came next at its door."""
+        came: list[PeerMessage | None] = []
+        while not came:
+            for source, frames in self.mailbox.wait(10_000, self._control):
+                assert source == DOOR, "nobody is lost"
+                assert isinstance(frames, list)
+                came.append(self.links.receive(frames))
+        return came
+
+    def close(self) -> None:
+        self.mailbox.close()
+        for end in self._ends:
+            end.close()
+
+
+@pytest.fixture
+def urls() -> dict[int, str]:
+    return {member: f"tcp://127.0.0.1:{port}" for member, port in enumerate(free_ports(2), 1)}
+
+
+@pytest.fixture
+def second(tmp_path: Path, urls: dict[int, str]) -> Iterator[House]:
+    house = House(str(tmp_path), 2, urls)
+    yield house
+    house.close()
+
+
+def send(house: House, message: m.Message) -> None:
+    while not house.links.send(message.to, message):  # not connected yet
+        pass
+
+
+def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int, str], second: House) -> None:
+    """The other's body too, which is not opened on the way."""
+    first = House(str(tmp_path), 1, urls)
+    entry = m.Entry(4, 3, m.EntryKind.BATCH, 1, bytes(range(256)) * 100)
+    append = m.Message(m.MessageKind.APPEND, 2, 1, 3, 3, 3, 2, (entry,))
+    try:
+        send(first, BEAT)
+        assert second.heard() == [PeerMessage(1, BEAT)]
+        send(first, append)
+        assert second.heard() == [PeerMessage(1, append)]
+        assert not first.links.send(5, BEAT), "there is no such member"
+    finally:
+        first.close()
+
+
+def test_one_of_another_cluster_is_not_heard(tmp_path: Path, urls: dict[int, str], second: House) -> None:
+    """Two clusters may be told each other's urls by mistake."""
+    first = House(str(tmp_path), 1, urls, cluster=8)
+    try:
+        send(first, BEAT)
+        assert second.heard() == [None]
+    finally:
+        first.close()
+
+
+def test_what_is_no_peers_message_is_dropped(second: House) -> None:
+    """Of two frames, too short, of another protocol, for somebody else, or not a message."""
+    sent: list[bytes] = []
+
+    class Peer:
+        def send(self, frame: bytes, _: int) -> None:
+            sent.append(frame)
+
+    ask(Peer(), m.Join(("tcp://a",)))  # type: ignore[arg-type] # stands for a socket
+    (question,) = sent
+    assert said_in(question) == m.Join(("tcp://a",))
+    assert second.links.receive([question]) == PeerMessage(0, m.Join(("tcp://a",)))
+    header = question[: -len(encode(m.Join(("tcp://a",))))]
+    wrong = [b"", header[:5], b"http" + header[4:], header, header + encode(BEAT), header[:-1] + b"\5" + encode(BEAT)]
+    assert [second.links.receive([frame]) for frame in wrong] == [None] * len(wrong)
+    assert second.links.receive([header, encode(BEAT)]) is None
