@@ -78,8 +78,11 @@ class Directory:
         try:
             yield
         except OSError as error:
-            where = self._path if isinstance(name, int) else self.where(name)
-            raise DiskError(f"{deed} {where}: {os.strerror(error.errno or 0)}") from error
+            raise self._refusal(deed, name, error) from error
+
+    def _refusal(self, deed: str, name: str | int, error: OSError) -> DiskError:
+        where = self._path if isinstance(name, int) else self.where(name)
+        return DiskError(f"{deed} {where}: {os.strerror(error.errno or 0)}")
 
     def names(self) -> list[str]:
         with self._trying("list", ""):
@@ -121,14 +124,18 @@ class Directory:
             return data
 
     def write(self, file: int, data: bytes, offset: int) -> None:
-        with self._trying("write to a file of", file):
+        try:
             written = os.pwrite(file, data, offset)
             while written < len(data):
                 written += os.pwrite(file, memoryview(data)[written:], offset + written)
+        except OSError as error:
+            raise self._refusal("write to a file of", file, error) from error
 
     def sync(self, file: int) -> None:
-        with self._trying("sync a file of", file):
+        try:
             os.fdatasync(file)
+        except OSError as error:
+            raise self._refusal("sync a file of", file, error) from error
 
     def rename(self, old: str, new: str) -> None:
         with self._trying("rename", old):
