@@ -93,7 +93,7 @@ class Shape:
         )
         self._fits = [(at, part.fits) for at, part in enumerate(parts) if part.fits is not None]
         made = [(at, part.made) for at, part in enumerate(parts) if part.made is not None]
-        self.read = _reader(cls, self.types, self._fits, made)
+        self.read = _reader(cls, len(parts), self.types, self._fits, made)
 
     def is_within(self, fields: tuple[Any, ...]) -> bool:
         """Of fields whose types are right: are they in their bounds? (Those of records within it are not looked at.)"""
@@ -106,8 +106,14 @@ class Shape:
         return True
 
 
-def _reader(cls: Any, types: frozenset[tuple[type, ...]], fits: _AtFields, made: _AtFields) -> Callable[[Any], Any]:
-    """What is done for nearly every message, and so without a look at `self`."""
+def _reader(
+    cls: Any, whole: int, types: frozenset[tuple[type, ...]], fits: _AtFields, made: _AtFields
+) -> Callable[[Any], Any]:
+    """What is done for nearly every message, and so without a look at `self`.
+
+    A NamedTuple's own way to a new one is a function of the interpreter's, which takes three times as long.
+    """
+    new = tuple.__new__
 
     def read(fields: Any) -> Any:
         if type(fields) is not tuple or tuple(map(type, fields)) not in types:
@@ -118,13 +124,13 @@ def _reader(cls: Any, types: frozenset[tuple[type, ...]], fits: _AtFields, made:
                 break
             if not fit(fields[at]):
                 raise Misfit
-        if not made:
-            return cls(*fields)
-        read = list(fields)
-        for at, make in made:
-            if at < count:
-                read[at] = make(read[at])
-        return cls(*read)
+        if made:
+            read = list(fields)
+            for at, make in made:
+                if at < count:
+                    read[at] = make(read[at])
+            fields = read
+        return new(cls, fields) if count == whole else cls(*fields)
 
     return read
 
