@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: with ZKV_COMPILE=1 the modules of `COMPILED` become machine code, by mypyc.
+"""What pyproject.toml cannot say: with ZKV_COMPILE=1 the modules of `CLIENT` and `NODE` become machine code, by mypyc.
 
     pip install -r requirements/compile.txt         (and a C compiler, with Python's headers)
     ZKV_COMPILE=1 pip wheel --no-deps --no-build-isolation .
@@ -19,9 +19,16 @@ from typing import Any
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
-COMPILED = {
+CLIENT = {
+    "zkv/wire": "codec shapes",
+    "zkv/client": "answers endpoints fields lanes ledger session stream ticket",
+    "zkv/ctl": "bench_engine bench_lines",
+}
+"""What each request and answer passes in a client, and how they lie on the wire. A library of its own: who imports one
+module loads the library that it is in, and a command lives for a moment."""
+NODE = {
     "zkv": "courier gauges loop_mailbox mailbox zmtp",
-    "zkv/wire": "codec groups shapes",
+    "zkv/wire": "groups",
     "zkv/core": "*",
     "zkv/core/mvcc": "*",
     "zkv/core/raft": "*",
@@ -64,10 +71,10 @@ class BuildInParallel(build_ext):  # type: ignore[misc] # setuptools tells no ty
             super().build_extensions()
 
 
-def modules() -> list[str]:
+def modules(library: dict[str, str]) -> list[str]:
     """The files to compile."""
     here = os.path.dirname(os.path.abspath(__file__))
-    patterns = [f"{folder}/{name}.py" for folder, names in COMPILED.items() for name in names.split()]
+    patterns = [f"{folder}/{name}.py" for folder, names in library.items() for name in names.split()]
     paths = {path for pattern in patterns for path in glob.glob(pattern, root_dir=here)} - INTERPRETED
     return sorted(path for path in paths if not path.endswith("__init__.py"))
 
@@ -81,9 +88,16 @@ def options() -> dict[str, Any]:
         raise SystemExit(
             "zkv is compiled by mypyc: install requirements/compile.txt, and build without isolation"
         ) from None
-    extensions = mypycify(
-        modules(), opt_level="1", debug_level="0", multi_file=True, group_name="zkv", target_dir="build/c"
+    extensions: Any = mypycify(
+        modules(CLIENT) + modules(NODE),
+        opt_level="1",
+        debug_level="0",
+        multi_file=True,
+        separate=[(modules(CLIENT), "zkv_client"), (modules(NODE), "zkv_node")],
+        target_dir="build/c",
     )
+    for extension in extensions:
+        extension.extra_compile_args.append("-fcommon")  # mypyc defines a library's table in each file that uses it
     return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildInParallel}}
 
 

@@ -173,6 +173,12 @@ def test_what_is_compiled_does_the_same_as_what_is_not(name: str) -> None:
             assert not kept, f"{where}: what is to be lazy is a function with yields"
 
 
+def test_a_client_loads_no_machine_code_of_a_node() -> None:
+    """Whoever imports one compiled module loads the library that it is in; a command lives for a moment."""
+    used = {other for name in compiled_modules("CLIENT") for other in imports(name)}
+    assert used.isdisjoint(compiled_modules("NODE"))
+
+
 def test_what_is_imported_is_locked() -> None:
     """requirements/run.txt pins, with hashes, what pyproject.toml depends on; dev.txt pins the same versions."""
     run, dev = (_pins(ROOT / "requirements" / name) for name in ("run.txt", "dev.txt"))

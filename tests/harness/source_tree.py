@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE_ZKV = ("actors", "gateway", "ctl")  # folders at the top that are packages of zkv (pyproject.toml maps them)
+LIBRARIES = ("CLIENT", "NODE")  # of machine code, as setup.py names them
 SKIPPED = {".git", ".venv", "build", "dist", "__pycache__"}
 MODULE_NAME = re.compile(r"((?:zkv|tests)(?:\.\w+)+)(?::\w+)?")  # with what is meant in it, or without
 
@@ -24,9 +25,10 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def compiled_modules() -> list[str]:
-    """Those that `make compiled` makes machine code of, by their names."""
-    paths: list[str] = runpy.run_path(str(ROOT / "setup.py"))["modules"]()
+def compiled_modules(*libraries: str) -> list[str]:
+    """Those that `make compiled` makes machine code of, by their names; of all its libraries, or of these."""
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    paths: list[str] = [path for name in libraries or LIBRARIES for path in setup["modules"](setup[name])]
     return [path.removesuffix(".py").replace("/", ".") for path in paths]
 
 

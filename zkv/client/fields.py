@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from zkv.wire import messages as m
 
@@ -13,7 +13,8 @@ ONE_KEY: Final = m.Range(b"")[1:]
 PLAIN_RANGE: Final = m.Range(b"")[7:]
 
 
-def fields_of(op: int, request: m.Request) -> tuple[object, ...]:
+def fields_of(op: int, request: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Of a request that may hold anything: what it may not, the member tells."""
     if op == PUT:
         return request[:2] if request[2:] == PLAIN_PUT else request
     if op == RANGE:

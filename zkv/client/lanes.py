@@ -6,6 +6,7 @@ So a gateway can pass on a client's message as it came; a mixed one it would hav
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any, Final
 
 from zkv.wire import messages as m
 
@@ -25,64 +26,72 @@ class Lane(IntEnum):
     """Keep-alives: to the leader's lease actor, past the log."""
 
 
+WRITE: Final = int(Lane.WRITE)
+READ: Final = int(Lane.READ)
+LOCAL: Final = int(Lane.LOCAL)
+STAMPED: Final = int(Lane.STAMPED)
+ALONE: Final = int(Lane.ALONE)
+LEASE: Final = int(Lane.LEASE)
+
 OP_OF: dict[type, int] = {cls: int(op) for op, cls in m.REQUEST_CLASSES.items()}
 LANE_OF: dict[type, int] = {
-    m.Put: int(Lane.WRITE),
-    m.DeleteRange: int(Lane.WRITE),
-    m.Compact: int(Lane.WRITE),
-    m.LeaseGrant: int(Lane.WRITE),
-    m.LeaseRevoke: int(Lane.WRITE),
-    m.MemberAdd: int(Lane.WRITE),
-    m.MemberRemove: int(Lane.WRITE),
-    m.MemberUpdate: int(Lane.WRITE),
-    m.MemberPromote: int(Lane.WRITE),
-    m.MoveLeader: int(Lane.WRITE),
-    m.LeaseKeepAlive: int(Lane.LEASE),
-    m.LeaseTimeToLive: int(Lane.READ),
-    m.LeaseList: int(Lane.READ),
-    m.HashKV: int(Lane.LOCAL),
-    m.Snapshot: int(Lane.ALONE),
-    m.Log: int(Lane.ALONE),
-    m.Defragment: int(Lane.ALONE),
-    m.Status: int(Lane.STAMPED),
-    m.Look: int(Lane.ALONE),
-    m.Authenticate: int(Lane.ALONE),
-    m.AuthStatus: int(Lane.READ),
-    m.UserGet: int(Lane.READ),
-    m.UserList: int(Lane.READ),
-    m.RoleGet: int(Lane.READ),
-    m.RoleList: int(Lane.READ),
-    m.AuthEnable: int(Lane.WRITE),
-    m.AuthDisable: int(Lane.WRITE),
-    m.UserAdd: int(Lane.WRITE),
-    m.UserDelete: int(Lane.WRITE),
-    m.UserChangePassword: int(Lane.WRITE),
-    m.UserGrantRole: int(Lane.WRITE),
-    m.UserRevokeRole: int(Lane.WRITE),
-    m.RoleAdd: int(Lane.WRITE),
-    m.RoleDelete: int(Lane.WRITE),
-    m.RoleGrantPermission: int(Lane.WRITE),
-    m.RoleRevokePermission: int(Lane.WRITE),
-    m.QuotaSet: int(Lane.WRITE),
-    m.QuotaDelete: int(Lane.WRITE),
-    m.QuotaGet: int(Lane.READ),
-    m.QuotaList: int(Lane.READ),
+    m.Put: WRITE,
+    m.DeleteRange: WRITE,
+    m.Compact: WRITE,
+    m.LeaseGrant: WRITE,
+    m.LeaseRevoke: WRITE,
+    m.MemberAdd: WRITE,
+    m.MemberRemove: WRITE,
+    m.MemberUpdate: WRITE,
+    m.MemberPromote: WRITE,
+    m.MoveLeader: WRITE,
+    m.LeaseKeepAlive: LEASE,
+    m.LeaseTimeToLive: READ,
+    m.LeaseList: READ,
+    m.HashKV: LOCAL,
+    m.Snapshot: ALONE,
+    m.Log: ALONE,
+    m.Defragment: ALONE,
+    m.Status: STAMPED,
+    m.Look: ALONE,
+    m.Authenticate: ALONE,
+    m.AuthStatus: READ,
+    m.UserGet: READ,
+    m.UserList: READ,
+    m.RoleGet: READ,
+    m.RoleList: READ,
+    m.AuthEnable: WRITE,
+    m.AuthDisable: WRITE,
+    m.UserAdd: WRITE,
+    m.UserDelete: WRITE,
+    m.UserChangePassword: WRITE,
+    m.UserGrantRole: WRITE,
+    m.UserRevokeRole: WRITE,
+    m.RoleAdd: WRITE,
+    m.RoleDelete: WRITE,
+    m.RoleGrantPermission: WRITE,
+    m.RoleRevokePermission: WRITE,
+    m.QuotaSet: WRITE,
+    m.QuotaDelete: WRITE,
+    m.QuotaGet: READ,
+    m.QuotaList: READ,
 }
 """For those whose class says it all."""
 
 
 def lane_of(request: m.Request) -> int:
+    asked: Any = request  # whose fields may hold anything: what they may not, the member tells
     match request:
         case m.Range():
-            if request.range_end and not request.count_only:
-                return Lane.ALONE
-            return Lane.LOCAL if request.serializable else Lane.READ
+            if asked.range_end and not asked.count_only:
+                return ALONE
+            return LOCAL if asked.serializable else READ
         case m.Alarm():
-            return Lane.READ if request.action == m.AlarmAction.GET else Lane.WRITE
+            return READ if asked.action == m.AlarmAction.GET else WRITE
         case m.MemberList():
-            return Lane.READ if request.linearizable else Lane.LOCAL
+            return READ if asked.linearizable else LOCAL
         case m.Txn():
-            return Lane.WRITE if writes(request) else Lane.READ
+            return WRITE if writes(request) else READ
         case _:
             return LANE_OF[type(request)]
 

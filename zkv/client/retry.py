@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from zkv.errors import LeaderChanged, RetryableError, StreamLost, Unavailable, ZkvError
+from zkv.errors import ConfigError, LeaderChanged, RetryableError, StreamLost, Unavailable, ZkvError
 
 if TYPE_CHECKING:
     from random import Random
@@ -34,6 +34,12 @@ class RetryPolicy(NamedTuple):
     hanging member sooner, more spares a slow one double work."""
     suspect_ms: int = 1000
     """For this long after a failure an endpoint is only taken when no other one is connected."""
+
+    def checked(self) -> Self:
+        """Itself, if its times are what they are to be. Raises ConfigError."""
+        if any(type(time) is not int for time in self[2:]):
+            raise ConfigError("the times of a RetryPolicy are whole milliseconds")
+        return self
 
     def covers(self, error: ZkvError) -> bool:
         return isinstance(error, self.errors)

@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv.client.answers import parse
 from zkv.client.endpoints import Endpoints
-from zkv.client.fields import fields_of
-from zkv.client.lanes import LANE_OF, OP_OF, Lane, lane_of
+from zkv.client.fields import PUT, fields_of
+from zkv.client.lanes import ALONE, LANE_OF, OP_OF, WRITE, Lane, lane_of
 from zkv.client.ledger import Ledger, session_name
 from zkv.client.retry import RETRY_AFTER_MS_MAX, RetryPolicy
 from zkv.client.stream import StoreStream, Stream
@@ -90,8 +90,6 @@ RANGE: Final = int(m.Op.RANGE)
 SNAPSHOT: Final = int(m.Op.SNAPSHOT)
 CHUNKED: Final = frozenset((RANGE, SNAPSHOT))
 """Ops whose answers may come in chunks."""
-WRITE: Final = int(Lane.WRITE)
-ALONE: Final = int(Lane.ALONE)
 REQUESTS: Final = int(m.ClientKind.REQUESTS)
 CREDIT: Final = int(m.ClientKind.CREDIT)
 CANCEL: Final = int(m.ClientKind.CANCEL)
@@ -127,7 +125,7 @@ class Session:
         login: Login | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.retry = retry or RetryPolicy()
+        self.retry = (retry or RetryPolicy()).checked()
         self._rng = Random(seed)  # noqa: S311 (chance comes in with the seed)
         self._endpoints = Endpoints(endpoints, self._rng, self.retry.suspect_ms)
         self._ledger = Ledger(session_name(0, chance[-8:]), now)
@@ -374,8 +372,9 @@ class Session:
             ticket = queue.popleft()
             if ticket.state is QUEUED:
                 tickets.append(ticket)
-                if isinstance(ticket.request, m.Put):  # what may be large; `_send` looks at the exact size
-                    size += len(ticket.request.value)
+                if ticket.op == PUT:  # what may be large; `_send` looks at the exact size
+                    put: Any = ticket.request
+                    size += len(put.value)
         return tickets
 
     def _send(

@@ -100,6 +100,37 @@ def test_a_request_that_no_message_can_hold_fails_alone(lease: Any) -> None:
     assert wire.put().error is None
 
 
+ODD: Any = "odd"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        m.Range(b"k", serializable=ODD),
+        m.Range(b"k", b"l", ODD),
+        m.Range(b"k", ODD, count_only=ODD),
+        m.Put(ODD, ODD),
+        m.Put(b"k", b"v", 0, ODD),
+        m.Alarm(ODD),
+        m.MemberList(ODD),
+        m.LeaseKeepAlive(ODD),
+    ],
+)
+def test_what_a_request_may_not_hold_is_told_by_the_member(request_: m.Request) -> None:
+    """Only what no message can hold is refused here."""
+    wire = Wire()
+    tickets = [wire.put(), wire.session.submit(request_, wire.now + 5000)]
+    assert sum(len(requests.requests) for _, requests in wire.sent()) == 2
+    assert not any(ticket.done for ticket in tickets)
+
+
+def test_a_policy_has_whole_milliseconds() -> None:
+    """Others are refused before anything is asked."""
+    half: Any = 0.5
+    with pytest.raises(errors.ConfigError, match="whole milliseconds"):
+        Wire(retry=RetryPolicy(silence_ms=half))
+
+
 def test_answers_come_back_to_their_tickets() -> None:
     """Each ticket gets its own answer and revision, in whatever order they come, and the header of the member."""
     wire = Wire()
