@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 NO_GATEWAY: Final = 0
 """The incarnation under which it proposes and reads: no gateway waits for these answers."""
+_OK: Final = int(errors.Code.OK)
+_NOT_FOUND: Final = int(LeaseNotFound.code)
+_VERSION: Final = m.PROTOCOL_VERSION
 _REFUSALS: Final = {DEPOSED: LeaderChanged.code, FULL: TooManyRequests.code}
 
 
@@ -163,7 +166,7 @@ class LeaseActor:
 
     def _answer(self) -> None:
         """Tell gateways what is settled, all of one gateway in one message."""
-        lessor = self.lessor
+        lessor, revision = self.lessor, self.lessor.revision
         settled, lessor.askers.settled = lessor.askers.settled, []
         for (group, id_, lease), ttl in settled:
             if ttl in _REFUSALS:
@@ -172,14 +175,11 @@ class LeaseActor:
                     self._refused.setdefault(refused, []).append(group.gid)
                 group.left = 0
                 continue
-            code, body = (
-                (LeaseNotFound.code, ()) if ttl == GONE else (errors.Code.OK, m.LeaseKeepAliveAnswer(lease, ttl))
-            )
-            group.parts.append((id_, int(code), lessor.revision, body))
+            # an Answers and a LeaseKeepAliveAnswer each, as the tuples they are packed as
+            group.parts.append((id_, _NOT_FOUND, revision, ()) if ttl == GONE else (id_, _OK, revision, (lease, ttl)))
             group.left -= 1
             if group.left == 0:
-                head = (m.PROTOCOL_VERSION, self._cluster_id, group.member, lessor.term)
-                payload = codec.pack(m.Answers(*head, tuple(group.parts)))
+                payload = codec.pack((_VERSION, self._cluster_id, group.member, lessor.term, group.parts, 0, ()))
                 self._answers.setdefault((group.member, group.incarnation), []).append((group.gid, payload, True))
         for (member, incarnation), answers in self._answers.items():
             self._tell(member, m.GatewayAnswers(incarnation, tuple(answers)))

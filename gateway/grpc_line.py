@@ -165,13 +165,15 @@ class Line:
         calls = self.calls
         tally = self._tally
         for event in events:
-            if tally is not None:
-                _count(tally, event)
             if isinstance(event, grpc.Called):
+                if tally is not None:
+                    tally.called(event.call)
                 served = self._desk.called(self, event.call, event.message, now)
                 if served is not None:
                     calls[event.call] = served
                 continue
+            if tally is not None:
+                _count(tally, event)
             kind = event.__class__
             call = event.call
             if kind is grpc.Opened:
@@ -197,8 +199,7 @@ class Line:
     def reply(self, call: Call, message: bytes) -> None:
         self.calls.pop(call, None)
         if self._tally is not None and not call.stream.closing:
-            self._tally.sent(call)
-            self._tally.handled(call, 0)
+            self._tally.replied(call)
         self.connection.reply(call, message)
         self._desk.dirty.add(self)
 
@@ -218,9 +219,6 @@ class Line:
 
 def _count(tally: CallTally, event: Event) -> None:
     match event:
-        case grpc.Called(call=call):
-            tally.started(call)
-            tally.received(call)
         case grpc.Opened(call=call):
             tally.started(call)
         case grpc.Received(call=call):

@@ -17,6 +17,17 @@ _CODES: Final = {int(status): status.name.title().replace("_", "") for status in
 CANCELED: Final = int(Status.CANCELLED)
 
 
+class _Counts:
+    """Of the calls of one method. `failed`: by status."""
+
+    __slots__ = ("failed", "label", "ok", "received", "sent", "started")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.started = self.received = self.sent = self.ok = 0
+        self.failed: Counter[int] = Counter()
+
+
 class CallTally:
     """One increment for each thing that happens to a call of a method that is served.
 
@@ -24,34 +35,52 @@ class CallTally:
     """
 
     def __init__(self, methods: Methods) -> None:
-        self._labels = {path: _label(path, method) for path, method in methods.items()}
-        self._started = Counter(dict.fromkeys(methods, 0))
-        self._received: Counter[bytes] = Counter()
-        self._sent: Counter[bytes] = Counter()
-        self._handled = Counter({(path, 0): 0 for path in methods})
+        self._counts = {path: _Counts(_label(path, method)) for path, method in methods.items()}
 
     def started(self, call: Call) -> None:
-        self._started[call.request.path] += 1
+        self._counts[call.request.path].started += 1
 
     def received(self, call: Call) -> None:
-        self._received[call.request.path] += 1
+        self._counts[call.request.path].received += 1
+
+    def called(self, call: Call) -> None:
+        """It has started, and all that there is of it was received."""
+        counts = self._counts[call.request.path]
+        counts.started += 1
+        counts.received += 1
 
     def sent(self, call: Call) -> None:
-        self._sent[call.request.path] += 1
+        self._counts[call.request.path].sent += 1
 
     def handled(self, call: Call, status: int) -> None:
-        self._handled[call.request.path, status] += 1
+        counts = self._counts[call.request.path]
+        if status:
+            counts.failed[status] += 1
+        else:
+            counts.ok += 1
+
+    def replied(self, call: Call) -> None:
+        """All of its answer was sent, and that is handled."""
+        counts = self._counts[call.request.path]
+        counts.sent += 1
+        counts.ok += 1
 
     def gauges(self) -> list[Value]:
         """Labels: type, service and method, and the code of what was handled."""
         values: list[Value] = []
-        labels = self._labels
-        for name, counts in (("started", self._started), ("received", self._received), ("sent", self._sent)):
-            values += [(f"calls {name}", labels[path], count) for path, count in counts.items()]
-        values += [
-            ("calls handled", f"{_CODES.get(code, 'Unknown')}|{labels[path]}", count)
-            for (path, code), count in self._handled.items()
-        ]
+        for counts in self._counts.values():
+            label = counts.label
+            values.append(("calls started", label, counts.started))
+            values += [
+                (name, label, count)
+                for name, count in (("calls received", counts.received), ("calls sent", counts.sent))
+                if count
+            ]
+            values.append(("calls handled", f"{_CODES[0]}|{label}", counts.ok))
+            values += [
+                ("calls handled", f"{_CODES.get(status, 'Unknown')}|{label}", count)
+                for status, count in counts.failed.items()
+            ]
         return values
 
 

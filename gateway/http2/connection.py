@@ -153,15 +153,18 @@ class Connection:
             return
         self._now = self.outflow.now = self._heard = now
         self._asked_at = None
+        frames = self._frames
         try:
-            for kind, flags, stream_id, payload in self._frames.read(data, now):
+            frames.feed(data, now)
+            while frames.next():
+                kind = frames.kind
                 if kind > WINDOW_UPDATE:  # 4.1: unknown ones are ignored
                     self._chatter_cost(1)
                     continue
                 try:
-                    _ON_FRAME[kind](self, flags, stream_id, payload)
+                    _ON_FRAME[kind](self, frames.flags, frames.stream_id, frames.payload)
                 except StreamFault as fault:
-                    self._fail_stream(stream_id, fault)
+                    self._fail_stream(frames.stream_id, fault)
         except ConnectionFault as end:
             self._fail(end)
             return

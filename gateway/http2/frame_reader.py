@@ -28,8 +28,6 @@ from zkv.gateway.http2.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from zkv.gateway.http2.limits import Http2Limits
 
 _PREFACE: Final = 0
@@ -50,10 +48,20 @@ class _Block(NamedTuple):
 
 
 class FrameReader:
-    """Of one connection. After a ConnectionFault it is not to be used again."""
+    """Of one connection: `feed` it what was read, then go from frame to frame, to the end.
+
+    After a ConnectionFault it is not to be used again.
+    """
 
     def __init__(self, limits: Http2Limits, now: int) -> None:
+        self.kind = self.flags = self.stream_id = 0
+        self.payload = b""
+        """Of the frame that `next` has found. That of HEADERS is the whole block, without padding and priority."""
+        self._data = b""
+        self._position = 0
+        self._now = now
         self._limits = limits
+        self._frame_bytes_max = limits.frame_bytes_max
         self._phase = _PREFACE
         self._pending = bytearray()  # the start of a frame ...
         self._needed = len(PREFACE)  # ... and how long it is, as far as is known
@@ -66,12 +74,9 @@ class FrameReader:
         """Preface and SETTINGS were there."""
         return self._phase == _FRAMES
 
-    def read(self, data: bytes, now: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """(type, flags, stream id, payload) of each frame that is whole, to be gone through to the end.
-
-        Of HEADERS the payload is the whole block, without padding and priority. CONTINUATION never comes out. Raises
-        ConnectionFault, after the frames before the one at fault.
-        """
+    def feed(self, data: bytes, now: int) -> None:
+        """What was read. Raises ConnectionFault."""
+        self._now = now
         pending = self._pending
         if pending:
             # Gathered until the frame is whole, so that one that drips in costs its bytes, not their square.
@@ -80,37 +85,43 @@ class FrameReader:
                 return
             data = bytes(pending)
             pending.clear()
-        position = 0
-        end = len(data)
+        self._data = data
+        self._position = 0
         if self._phase == _PREFACE:
-            if not data.startswith(PREFACE[:end]):
+            if not data.startswith(PREFACE[: len(data)]):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not HTTP/2")
-            if end >= len(PREFACE):
-                position = len(PREFACE)
+            if len(data) >= len(PREFACE):
+                self._position = len(PREFACE)
                 self._phase = _GREETING
-        needed = FRAME_HEADER_BYTES if self._phase != _PREFACE else len(PREFACE)
-        frame_bytes_max = self._limits.frame_bytes_max
-        while end - position >= needed:
-            upper, lower, kind, flags, stream_id = _unpack_header(data, position)
-            size = upper << 8 | lower
-            if size > frame_bytes_max:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS said")
+
+    def next(self) -> bool:
+        """Is there another frame that is whole? CONTINUATION is never found. Raises ConnectionFault."""
+        data = self._data
+        end = len(data)
+        while end:
+            position = self._position
+            needed = FRAME_HEADER_BYTES if self._phase != _PREFACE else len(PREFACE)
+            if end - position >= needed:
+                upper, lower, kind, flags, stream_id = _unpack_header(data, position)
+                size = upper << 8 | lower
+                if size > self._frame_bytes_max:
+                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS said")
+                needed = FRAME_HEADER_BYTES + size
+            if end - position < needed:
+                self._keep(needed)
+                return False
             start = position + FRAME_HEADER_BYTES
-            stop = start + size
-            if stop > end:
-                needed = stop - position
-                break
-            position = stop
+            self._position = position + needed
+            payload = data[start : position + needed]
             stream_id &= STREAM_ID_MAX  # but for the reserved bit
             if self._phase == _GREETING:
                 if kind != SETTINGS or flags & ACK:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
                 self._phase = _FRAMES
-            payload = data[start:stop]
             if kind == HEADERS and (flags & (PADDED | PRIORITIZED) or not flags & END_HEADERS):
                 payload = _bare(flags, payload)
                 if not flags & END_HEADERS and self._block is None:
-                    self._block = _Block(stream_id, flags, bytearray(payload), now)
+                    self._block = _Block(stream_id, flags, bytearray(payload), self._now)
                     continue
             if self._block is not None:
                 self._continue(kind, stream_id, payload)
@@ -121,11 +132,18 @@ class FrameReader:
                 self._continuations = 0
             elif kind == CONTINUATION:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-            yield kind, flags, stream_id, payload
+            self.kind, self.flags, self.stream_id, self.payload = kind, flags, stream_id, payload
+            return True
+        return False
+
+    def _keep(self, needed: int) -> None:
+        """What is not whole, of which so many bytes are needed."""
         self._needed = needed
-        if position < end:
-            pending += memoryview(data)[position:]
-            self._pending_since = now
+        if self._position < len(self._data):
+            self._pending += memoryview(self._data)[self._position :]
+            self._pending_since = self._now
+        self._data = self.payload = b""
+        self._position = 0
 
     def check_times(self, now: int) -> None:
         """Raises ConnectionFault when a frame, or a block, was begun too long ago."""
