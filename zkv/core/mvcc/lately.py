@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from zkv.core.mvcc.engine import Reader
 
-KEPT_BYTES_MAX: Final = 8 << 20
-"""Of all answers together."""
-BODY_BYTES_MAX: Final = 16 << 10
+KEPT_BYTES_MAX: Final = 1 << 20
+"""Of all answers together: some thousand keys. With eight times as much, keys that are never asked for again would cost
+more, for what is kept of them pushes all else out of a core's cache."""
+BODY_BYTES_MAX: Final = 8 << 10
 """An answer larger than this is not kept: packing it costs little, beside sending it."""
 _OVERHEAD_BYTES: Final = 256
 """What keeping an answer takes beside its bytes, about."""
