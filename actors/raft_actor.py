@@ -144,7 +144,7 @@ class RaftActor:
         self._reconciler = Reconciler()
         self._desk = MemberDesk(cluster_id, config, post)
         self._log_desk = LogDesk(config.member, cluster_id, log, post)
-        self._watched = False  # events are waited for here
+        self._awaited = False  # somebody waits here for what is committed, says storage
         self._forwarded_at = -AWAITED_MS
         self._commit = 0  # committed, and on our own disk
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
@@ -319,7 +319,7 @@ class RaftActor:
             self._storage_begins(at, now)
         self._feed.at(at.applied, at.durable, now)
         self._feed.is_full = at.full
-        self._watched = at.watched
+        self._awaited = at.awaited
         if self._core is not None and (keep_from := self._feed.keep_from(self._commit)) > self._log.first_index:
             self._core.compact(keep_from)
 
@@ -484,7 +484,7 @@ class RaftActor:
 
     def _turn(self, core: Raft, now: int) -> None:
         """Let out what the core has to say; what rests on the disk after one sync for all of it."""
-        core.patient = not self._watched and now - self._forwarded_at > AWAITED_MS
+        core.patient = not self._awaited and now - self._forwarded_at > AWAITED_MS
         ready = core.ready()
         self._let_out(core, ready, now)
         self._sync_owed = ready.must_sync

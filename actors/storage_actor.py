@@ -172,8 +172,8 @@ class StorageActor:
     def _begin(self) -> None:
         """Tell raft where the store stands: it will be fed from there."""
         machine, full = self._machine, self._full_until is not None
-        watched = machine.store.want_events
-        at = m.StorageAt(machine.applied, self._durable, feed=True, base=machine.place, full=full, watched=watched)
+        awaited = self._is_awaited
+        at = m.StorageAt(machine.applied, self._durable, feed=True, base=machine.place, full=full, awaited=awaited)
         self._must_begin = not (self._auditor.is_starting or self._post("raft", at))
         self._tell_members()
 
@@ -364,11 +364,18 @@ class StorageActor:
         """Tell raft and watch how far the store has come. Raft feeds no more than a window: it must come to know."""
         self._unsaid_bytes = 0
         machine, full = self._machine, self._full_until is not None
-        at = m.StorageAt(machine.applied, self._durable, full=full, watched=machine.store.want_events)
+        at = m.StorageAt(machine.applied, self._durable, full=full, awaited=self._is_awaited)
         told = self._post("raft", at)
         self._say_at = None if told else now + SAY_MS
         if self._feed.is_due:
             self._feed.say()
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Does anybody count on it that what is committed arrives here at once? Who watches; who shows a token that
+        another member gave: until it is applied here it is nobody's.
+        """
+        return self._machine.store.want_events or self._machine.users.enabled
 
     def _apply(self, entries: list[m.Entry], term: int, now: int) -> None:
         machine = self._machine

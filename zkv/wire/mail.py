@@ -81,7 +81,8 @@ class StorageAt(NamedTuple):
 
     `base` (sent with `feed`) is the place the store has reached, as a snapshot's: what raft's log starts
     from where it ends before `applied`, as after a crash between installing a snapshot and noting it in the log.
-    `full`: there is no room on the disk: send nothing, until told again. `watched`: events are waited for.
+    `full`: there is no room on the disk: send nothing, until told again. `awaited`: what is
+    committed is waited for here, by watchers, or by who was given a token by another member.
     """
 
     applied: int
@@ -89,7 +90,7 @@ class StorageAt(NamedTuple):
     feed: bool = False
     base: SnapshotMeta | None = None
     full: bool = False
-    watched: bool = False
+    awaited: bool = False
 
 
 class MembersAre(NamedTuple):

@@ -201,7 +201,7 @@ def test_a_follower_says_whether_somebody_waits_for_what_is_committed(follower: 
 
     follower.now += AWAITED_MS + 1
     assert context(1) == PATIENT
-    follower.hear(m.StorageAt(0, 0, watched=True))
+    follower.hear(m.StorageAt(0, 0, awaited=True))
     assert context(2) == 0
     follower.hear(m.StorageAt(0, 0))
     assert context(3) == PATIENT

@@ -300,11 +300,19 @@ def test_a_physical_compaction_is_answered_when_it_has_come_to_its_end(house: Ho
 
 
 def test_raft_hears_at_once_whether_anybody_watches(house: House) -> None:
-    """So that the leader lets nobody here wait for what is committed."""
+    """So that the leader lets no watcher here wait for what is committed."""
     house.posted.clear()
     for events in (True, False):
         house.hear(m.WatchNeeds(events=events, prev_kv=False))
-        assert [at.watched for at in house.take("raft", m.StorageAt)] == [events]
+        assert [at.awaited for at in house.take("raft", m.StorageAt)] == [events]
+
+
+def test_where_users_are_asked_who_they_are_somebody_always_waits(house: House) -> None:
+    """Who was given a token by one member shows it to the next at once."""
+    house.write(m.UserAdd("root", hashed=b"hash"), m.UserGrantRole("root", "root"), m.AuthEnable())
+    house.posted.clear()
+    house.hear(after_ms=SAY_MS)
+    assert [at.awaited for at in house.take("raft", m.StorageAt)] == [True]
 
 
 def test_what_is_applied_is_durable_when_its_flush_is_done(house: House) -> None:
