@@ -8,7 +8,7 @@ import inspect
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
@@ -18,6 +18,7 @@ from tests.unit.client.fake_cluster import FakeCluster
 from zkv import errors
 from zkv.client.async_client import AsyncClient
 from zkv.client.client import Client
+from zkv.client.retry import RetryPolicy
 from zkv.identity import write_keys
 
 if TYPE_CHECKING:
@@ -194,6 +195,13 @@ def test_curve_endpoints_need_the_servers_key_and_speak_to_no_other(tmp_path: Pa
 def test_an_endpoint_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(errors.ConfigError):
         Client(endpoint)
+
+
+def test_a_policy_has_whole_milliseconds(endpoints: list[str]) -> None:
+    """Others are refused before anything is connected."""
+    half: Any = 0.5
+    with pytest.raises(errors.ConfigError, match="whole milliseconds"):
+        Client(endpoints, retry=RetryPolicy(silence_ms=half))
 
 
 def test_the_async_client_puts_gets_and_streams(gateways: list[FakeGateway], endpoints: list[str]) -> None:

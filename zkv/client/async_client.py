@@ -85,6 +85,7 @@ class AsyncClient(
         limits: Limits | None = None,
     ) -> None:
         self.timeout = timeout
+        policy = retry.checked() if retry is not None else None
         self._loop = asyncio.get_running_loop()
         given = [fspath(file or "") for file in (cacert, cert, key)]
         files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
@@ -96,7 +97,7 @@ class AsyncClient(
             int.from_bytes(os.urandom(32)),
             now=now_ms(),
             limits=limits,
-            retry=retry,
+            retry=policy,
             login=Login(user, password) if user else None,
         )
         self._session.reasons = self._transport.reasons

@@ -107,6 +107,7 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
         limits: Limits | None = None,
     ) -> None:
         self.timeout = timeout
+        policy = retry.checked() if retry is not None else None
         given = [fspath(file or "") for file in (cacert, cert, key)]
         files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
         wanted = [endpoints] if isinstance(endpoints, str) else endpoints
@@ -117,7 +118,7 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
             int.from_bytes(os.urandom(32)),
             now=now_ms(),
             limits=limits,
-            retry=retry,
+            retry=policy,
             login=Login(user, password) if user else None,
         )
         self._session.reasons = self._transport.reasons

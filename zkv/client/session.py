@@ -125,7 +125,7 @@ class Session:
         login: Login | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.retry = (retry or RetryPolicy()).checked()
+        self.retry = retry or RetryPolicy()
         self._rng = Random(seed)  # noqa: S311 (chance comes in with the seed)
         self._endpoints = Endpoints(endpoints, self._rng, self.retry.suspect_ms)
         self._ledger = Ledger(session_name(0, chance[-8:]), now)

@@ -124,13 +124,6 @@ def test_what_a_request_may_not_hold_is_told_by_the_member(request_: m.Request) 
     assert not any(ticket.done for ticket in tickets)
 
 
-def test_a_policy_has_whole_milliseconds() -> None:
-    """Others are refused before anything is asked."""
-    half: Any = 0.5
-    with pytest.raises(errors.ConfigError, match="whole milliseconds"):
-        Wire(retry=RetryPolicy(silence_ms=half))
-
-
 def test_answers_come_back_to_their_tickets() -> None:
     """Each ticket gets its own answer and revision, in whatever order they come, and the header of the member."""
     wire = Wire()
