@@ -219,7 +219,10 @@ class WatchOut(NamedTuple):
 
 
 class LeaseRequests(NamedTuple):
-    """gateway -> lease, and from there to the leader's lease actor: keep-alives. `frame` is a packed Frame."""
+    """gateway -> the leader's lease actor, by Relay where that is another member's: keep-alives.
+
+    `frame` is a packed Frame.
+    """
 
     frame: bytes
 
@@ -242,7 +245,7 @@ class LeaseNews(NamedTuple):
 
 
 class Relay(NamedTuple):
-    """lease -> raft, then raft -> raft: an encoded message for another member's `actor` (lease, gateway or grpc)."""
+    """gateway, lease, storage -> raft, then raft -> raft: an encoded message for another member's `actor`."""
 
     member: int
     actor: str
