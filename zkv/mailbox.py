@@ -61,7 +61,7 @@ LOOK_MS = 5_000
 """So long after the bell was rung somebody is taken to look on."""
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
 # Plain integers: the constants of pyzmq are enums, and each `&` of one makes another.
-_EVENTS, _POLLIN, _NOBLOCK, _RCVMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK), int(zmq.RCVMORE)
+_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
@@ -131,15 +131,26 @@ def _has_more(socket: zmq.Socket[bytes]) -> bool:
     return bool(cast("int", socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
+def _receive(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
+    """The frames of a message. Each as an object that knows whether there are more: to ask the socket costs as much."""
+    frame = socket.recv(flags, copy=False)
+    frames: list[Any] = [frame.bytes]
+    while frame.more:
+        frame = socket.recv(flags, copy=False)
+        frames.append(frame.bytes)
+    return frames
+
+
 def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
     """The frames of a message, and whose key its connection has shown."""
-    first = socket.recv(flags)
-    frames: list[Any] = [first]
-    last: zmq.Frame | None = None
-    while socket.rcvmore:
-        last = socket.recv(flags, copy=False)
-        frames.append(last.bytes)
-    frames.append(last.get("User-Id") if last is not None else "")
+    frame = socket.recv(flags, copy=False)
+    frames: list[Any] = [frame.bytes]
+    key: Any = ""
+    while frame.more:
+        frame = socket.recv(flags, copy=False)
+        frames.append(frame.bytes)
+        key = frame.get("User-Id")
+    frames.append(key)
     return frames
 
 
@@ -147,14 +158,16 @@ def _receive_introduced(
     socket: zmq.Socket[bytes], known: Container[bytes], told: Callable[[bytes, str], None], flags: int
 ) -> list[Any]:
     """The frames of a message; of a connection that is not `known`, its address is told first."""
-    first = socket.recv(flags)
+    frame = socket.recv(flags, copy=False)
+    first = frame.bytes
     frames: list[Any] = [first]
     if first in known:
-        while socket.getsockopt(_RCVMORE):
-            frames.append(socket.recv(flags))
+        while frame.more:
+            frame = socket.recv(flags, copy=False)
+            frames.append(frame.bytes)
         return frames
     address: Any = ""
-    while socket.getsockopt(_RCVMORE):
+    while frame.more:
         frame = socket.recv(flags, copy=False)
         frames.append(frame.bytes)
         with contextlib.suppress(zmq.ZMQError):  # who speaks ZMTP 1 or 2 has none
@@ -387,7 +400,7 @@ class Mailbox:
 
     def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
         name = self._doors[socket]
-        receive, last = socket.recv_multipart, -1
+        receive, last = partial(_receive, socket), -1
         if socket in self._certified:
             receive, last = partial(_receive_certified, socket), -2
         elif socket in self._known:
