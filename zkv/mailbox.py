@@ -145,12 +145,10 @@ def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
     """The frames of a message, and whose key its connection has shown."""
     frame = socket.recv(flags, copy=False)
     frames: list[Any] = [frame.bytes]
-    key: Any = ""
     while frame.more:
         frame = socket.recv(flags, copy=False)
         frames.append(frame.bytes)
-        key = frame.get("User-Id")
-    frames.append(key)
+    frames.append(frame.get("User-Id"))
     return frames
 
 
