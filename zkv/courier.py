@@ -255,7 +255,8 @@ class Outbox:
     def _send(self, end: socket.socket) -> None:
         """Until all is gone. Raises OSError: EAGAIN when the kernel takes no more."""
         while self._begun is not None:
-            left = self._begun[end.send(self._begun) :]
+            sent = end.send(self._begun)  # by itself: where this is compiled, what bounds a slice may be done twice
+            left = self._begun[sent:]
             self._begun = left or None
         waiting = self._waiting
         while waiting:
