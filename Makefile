@@ -23,8 +23,9 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker
 # A copy of zkv whose hot modules are machine code (setup.py). `make run` and `make bench` run it with COMPILED=1.
 COPY := build/compiled
 COMPILED ?=
-COMPILED_TESTS ?= unit/wire unit/core unit/client unit/actors unit/gateway unit/ctl/test_bench.py integration/test_node.py \
-	integration/test_clients.py integration/test_benchmark.py integration/test_etcd_hostile.py \
+COMPILED_TESTS ?= unit/wire unit/core unit/client unit/actors unit/gateway unit/ctl/test_bench.py unit/test_courier.py \
+	unit/test_zmtp.py integration/test_node.py integration/test_clients.py integration/test_benchmark.py \
+	integration/test_etcd_api.py integration/test_etcd_hostile.py \
 	conformance/test_same_answers_as_etcd.py
 SOURCES = setup.py pyproject.toml $(shell find zkv actors gateway ctl -follow -name '*.py')
 AS = $(if $(COMPILED),PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COPY))

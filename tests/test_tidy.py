@@ -156,6 +156,8 @@ def test_no_file_names_the_machine_it_was_written_on() -> None:
     assert not named
 
 
+PURE = ("len(", "max(", "min(")
+"""What a slice may be bounded by."""
 LAZY = {"chain", "enumerate", "filter", "islice", "iter", "map", "merge", "zip"}
 
 
@@ -171,6 +173,10 @@ def test_what_is_compiled_does_the_same_as_what_is_not(name: str) -> None:
             called = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
             kept = isinstance(node, ast.Return | ast.Assign | ast.AnnAssign | ast.Yield) or called in LAZY
             assert not kept, f"{where}: what is to be lazy is a function with yields"
+        if isinstance(node, ast.Slice):
+            asked = [child for child in ast.walk(node) if isinstance(child, ast.Call | ast.NamedExpr)]
+            doers = [ast.unparse(call) for call in asked if not ast.unparse(call).startswith(PURE)]
+            assert not doers, f"{where}: what bounds a slice may be done twice"
 
 
 def test_a_client_loads_no_machine_code_of_a_node() -> None:
