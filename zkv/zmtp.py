@@ -50,7 +50,7 @@ class Reader:
         """
         rest = self._rest
         if rest:
-            rest += data
+            rest.extend(data)
             if len(rest) < self._needed:
                 return []
             data, self._rest = memoryview(rest), bytearray()
