@@ -25,12 +25,15 @@ HASTE_MS = 1_000
 """With each time that a compaction has lasted so long, the rests are a millisecond shorter."""
 PATIENCE_MS = 3_000
 """Who waits for the end of one is to see it within this, if it can be; commands, as etcd's, wait for five seconds."""
+LOOK_MS = 1_000
+"""How far a step comes differs with what is there: nothing is made of it before some dozens have been done."""
 
 
 class _Waited:
     """Since when somebody has waited, and what has been done since."""
 
     def __init__(self, now: int, revision: int) -> None:
+        self._look_at = now + LOOK_MS
         self._until = now + PATIENCE_MS
         self._revision = revision
         self._steps = 0
@@ -38,6 +41,8 @@ class _Waited:
     def rest(self, machine: StateMachine, now: int, took_ms: int) -> int:
         """After another step: as long as the steps that are left may rest, if each comes as far as those before."""
         self._steps += 1
+        if now < self._look_at:
+            return REST_MS
         at = machine.compaction.revision
         steps_left = (machine.store.compacted - at) * self._steps // max(1, at - self._revision)
         return max(0, (self._until - now) // max(1, steps_left) - took_ms)

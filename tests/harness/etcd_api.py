@@ -19,7 +19,7 @@ UNARY: dict[str, tuple[str, Any, Any]] = {
         "KV": ("Range", "Put", "DeleteRange", "Txn", "Compact"),
         "Lease": ("LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "LeaseLeases"),
         "Cluster": ("MemberList",),
-        "Maintenance": ("Status", "HashKV", "MoveLeader", "Alarm"),
+        "Maintenance": ("Status", "HashKV", "MoveLeader", "Alarm", "Defragment"),
         "Auth": ("Authenticate",),
     }.items()
     for name in names
