@@ -319,7 +319,9 @@ class Leases:
                 self._check_gone(lease)
 
     def _ends(self, lease: int) -> None:
-        known, now = self.known[lease], self._world.now
+        known, now = self.known.get(lease), self._world.now
+        if known is None:
+            raise BrokenLease(f"lease {lease} ended at {now}, and never began")
         if known.ended is None:
             known.ended = now
             if now < known.promised and not known.revoked:
