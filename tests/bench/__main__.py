@@ -3,7 +3,8 @@
 Each round starts three fresh nodes of the one, puts the loads of `ROWS` on them, stops them, and does the same with
 the other; so neither finds the other's work in its way, and what drifts (other guests on the host, the disk's mood)
 meets both. All nodes and the load share this machine's cores. Both sync every write to disk on a quorum before
-they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. What drives etcd and why that is fair: etcd_load.py.
+they answer; zkv's clients speak CURVE, etcd's plain HTTP/2. Both put one key again and again, but for one row in which
+each of zkv's puts is of a new key (etcd_h2load.py). What drives etcd and why that is fair: etcd_load.py.
 zkv is driven by `zkv benchmark`, whose clients are etcd's: one outstanding request each. An event told counts once for
 each watcher on both sides; etcd says it to each, zkv to all of a connection at once. So watchers come twice: many to a
 connection, and, for zkv, each on its own.
@@ -54,7 +55,8 @@ class Row(NamedTuple):
 
 # The first load is as many puts as the bar for memory names; memory is looked at right after it.
 ROWS = (
-    Row(Load("put, 1000 clients / 100 connections", "put", 1000, 100, MEMORY_PUTS), 2.0),
+    Row(Load("put of fresh keys, 1000 / 100", "put", 1000, 100, MEMORY_PUTS, fresh_keys=True), 2.0),
+    Row(Load("put, 1000 clients / 100 connections", "put", 1000, 100, 100_000), 2.0),
     Row(Load("put, 100 clients / 10 connections", "put", 100, 10, 40_000), 1.7),
     Row(Load("put, 1 client, to the leader", "put", 1, 1, 3_000, target_leader=True), 1.2, latency=True),
     Row(Load("linearizable get, 1000 / 100", "l", 1000, 100, 150_000), 1.5),

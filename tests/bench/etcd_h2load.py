@@ -11,9 +11,9 @@ cannot drive, for it posts a body and waits for the end: those are etcd_frames.p
   per endpoint with its share of connections and requests. Only the time in which all of them were running counts:
   rate and latencies come from the answers within it, so that the tail of the last to finish does not weigh on etcd.
 - **Keys.** h2load posts one body only, so each h2load writes one key again and again, and reads that key: what etcd's
-  tool does too unless told otherwise (--key-space-size 1). etcd stores by revision, so its disk writes are the same
-  whichever key it is, and its in-memory index stays small: the kinder pattern, never the harder. zkv gets a fresh
-  key with every put; gets read one key on both sides.
+  tool does too unless told otherwise (--key-space-size 1), and what `zkv benchmark` does in the same rows. In the row
+  of fresh keys etcd is put the one key nonetheless, zkv a new one with every put. etcd stores by revision, so its disk
+  writes are the same whichever key it is, and its in-memory index stays small: the kinder pattern, never the harder.
 - **Answers.** gRPC tells failure in the trailers, which h2load does not read. So a put load is checked by the
   revision it has reached, and a get load by the bytes that came back.
 """

@@ -60,10 +60,10 @@ def run(cluster: EtcdCluster, load: Load, tool: Path | None = None) -> Measure:
 def _run_own(cluster: EtcdCluster, load: Load, tool: Path, endpoints: list[str]) -> Measure:
     """etcd's benchmark command, a program of its own that comes with etcd's source (tools/benchmark)."""
     fill = f"--val-size={VALUE_BYTES}"
-    space = ["--sequential-keys", f"--key-space-size={load.total}"]
+    keys = ["--sequential-keys", f"--key-space-size={load.total}"] if load.fresh_keys else []
     kind = {
-        "put": ["put", *space, fill, f"--total={load.total}"],
-        "txn-put": ["txn-put", *space[1:], fill, f"--total={load.total}"],
+        "put": ["put", *keys, fill, f"--total={load.total}"],
+        "txn-put": ["txn-put", fill, f"--total={load.total}"],
         "lease-keepalive": ["lease-keepalive", f"--total={load.total}"],
         "watch": [
             "watch", f"--streams={load.streams}", f"--watch-per-stream={load.per_stream}", f"--put-total={load.total}",

@@ -76,10 +76,10 @@ def _run_etcd_door(nodes: LocalCluster, load: Load) -> Measure:
 def words(load: Load) -> list[str]:
     """The kind of benchmark, and its flags."""
     total, fill = f"--total={load.total}", f"--val-size={VALUE_BYTES}"
-    space = f"--key-space-size={load.total}"
+    keys = ["--sequential-keys", f"--key-space-size={load.total}"] if load.fresh_keys else []
     return {
-        "put": ["put", "--sequential-keys", space, fill, total],
-        "txn-put": ["txn-put", space, fill, total],
+        "put": ["put", *keys, fill, total],
+        "txn-put": ["txn-put", fill, total],
         "lease-keepalive": ["lease-keepalive", total],
         "watch": [
             "watch", f"--streams={load.streams}", f"--watch-per-stream={load.per_stream}", f"--put-total={load.total}",
