@@ -37,7 +37,7 @@ class Load(NamedTuple):
     etcd_door: bool = False
     """zkv is asked through etcd's API too, by the same tool as etcd."""
     fresh_keys: bool = False
-    """No key is put twice, where what drives it can do that; else one again and again, as etcd's tool has it by default."""
+    """No key is put twice, where the driver can do that; else one again and again, as etcd's tool does by default."""
 
     @property
     def writes(self) -> bool:
