@@ -341,11 +341,11 @@ def _run(call: Call) -> int:
     name, count = kind_of(call.arguments)
     values = values_of(name, call.values)
     arguments = tuple(os.fsencode(argument) for argument in call.arguments[count:])
-    from zkv.ctl.bench_plan import collect_seldom
+    from zkv.ctl.bench_plan import collecting_seldom
     from zkv.ctl.bench_report import sections_as_json, sections_as_text
 
-    collect_seldom()
-    sections = KINDS[name].run(Job(name, values, arguments, call))
+    with collecting_seldom():
+        sections = KINDS[name].run(Job(name, values, arguments, call))
     if values.text("write-out") == "json":
         found = sections_as_json(sections)
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from zkv.client.transport import Curve
     from zkv.wire import messages as m
@@ -17,10 +18,18 @@ COLLECT_AFTER = 100_000
 which at Python's own 700 is a tenth of what a request costs."""
 
 
-def collect_seldom() -> None:
-    """The command line does without garbage collection; a load may run for hours."""
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """While a load runs: the command line does without garbage collection, and a load may run for hours."""
+    threshold, was_on = gc.get_threshold(), gc.isenabled()
     gc.set_threshold(COLLECT_AFTER, 50, 100)
     gc.enable()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        if not was_on:
+            gc.disable()
 
 
 class Workload:

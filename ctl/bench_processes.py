@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from zkv.ctl.bench_engine import Engine
-from zkv.ctl.bench_plan import collect_seldom
+from zkv.ctl.bench_plan import collecting_seldom
 from zkv.ctl.bench_report import Results
 from zkv.errors import ConnectionFailed, ZkvError
 
@@ -82,9 +82,9 @@ def _receive(pipe: Connection) -> object:
     return said
 
 
+@collecting_seldom()
 def _work(pipe: Connection, plan: Plan, workload: Workload) -> None:
     """What a process does: connect, say so, wait for the word, run, and hand over what it measured."""
-    collect_seldom()
     try:
         with Engine(plan, workload) as engine:
             pipe.send(None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zkv.client.ops import prefix_end
 from zkv.ctl.bench import plan_of
 from zkv.ctl.bench_engine import Engine
-from zkv.ctl.bench_plan import Workload, collect_seldom
+from zkv.ctl.bench_plan import Workload, collecting_seldom
 from zkv.ctl.bench_report import report
 from zkv.ctl.command import Call, Command
 from zkv.ctl.connection import answer_of
@@ -80,9 +80,9 @@ def _load_of(call: Call) -> str:
     return load
 
 
+@collecting_seldom()
 def _perf(call: Call) -> int:
     load = PERF[_load_of(call)]
-    collect_seldom()
     prefix = os.fsencode(call.values.text("prefix"))
     _refuse_keys(call, prefix, "'")
     plan = plan_of(
@@ -124,9 +124,9 @@ def _failures(results: Results) -> list[str]:
     return ["FAIL: too many errors", *(f"FAIL: ERROR({text}) -> {count}" for text, count in results.errors.items())]
 
 
+@collecting_seldom()
 def _datascale(call: Call) -> int:
     load = SCALE[_load_of(call)]
-    collect_seldom()
     prefix = os.fsencode(call.values.text("prefix"))
     _refuse_keys(call, prefix, "")
     before = _memory(call, "before")
