@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -32,15 +33,15 @@ def collecting_seldom() -> Iterator[None]:
             gc.disable()
 
 
-class Workload:
+class Workload(ABC):
     """What to ask. Each process of a load has its own copy."""
 
     parts: ClassVar[tuple[str, ...]] = ("",)
     """Kinds of requests that are reported apart, by name."""
 
+    @abstractmethod
     def __call__(self, index: int) -> m.Request:
         """The request number `index`, from 0."""
-        raise NotImplementedError
 
     def part_of(self, request: m.Request) -> int:  # noqa: ARG002 - one part unless said otherwise
         """Which of `parts` a request belongs to."""
@@ -50,7 +51,7 @@ class Workload:
         """What is asked first, for so many clients, and not measured."""
         return ()
 
-    def prepared(self, answers: Sequence[object]) -> None:
+    def prepared(self, answers: Sequence[object]) -> None:  # noqa: B027 - most ask nothing first
         """The answers to that."""
 
 

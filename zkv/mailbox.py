@@ -131,47 +131,39 @@ def _has_more(socket: zmq.Socket[bytes]) -> bool:
     return bool(cast("int", socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
-def _receive(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
-    """The frames of a message. Each as an object that knows whether there are more: to ask the socket costs as much."""
+def _frames(socket: zmq.Socket[bytes], flags: int) -> list[zmq.Frame]:
+    """Of a message. Each knows whether there are more; to ask the socket costs as much as to receive one."""
     frame = socket.recv(flags, copy=False)
-    frames: list[Any] = [frame.bytes]
+    frames = [frame]
     while frame.more:
         frame = socket.recv(flags, copy=False)
-        frames.append(frame.bytes)
+        frames.append(frame)
     return frames
+
+
+def _receive(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
+    """The frames of a message."""
+    return [frame.bytes for frame in _frames(socket, flags)]
 
 
 def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
     """The frames of a message, and whose key its connection has shown."""
-    frame = socket.recv(flags, copy=False)
-    frames: list[Any] = [frame.bytes]
-    while frame.more:
-        frame = socket.recv(flags, copy=False)
-        frames.append(frame.bytes)
-    frames.append(frame.get("User-Id"))
-    return frames
+    frames = _frames(socket, flags)
+    return [*[frame.bytes for frame in frames], frames[-1].get("User-Id")]
 
 
 def _receive_introduced(
     socket: zmq.Socket[bytes], known: Container[bytes], told: Callable[[bytes, str], None], flags: int
 ) -> list[Any]:
     """The frames of a message; of a connection that is not `known`, its address is told first."""
-    frame = socket.recv(flags, copy=False)
-    first = frame.bytes
-    frames: list[Any] = [first]
-    if first in known:
-        while frame.more:
-            frame = socket.recv(flags, copy=False)
-            frames.append(frame.bytes)
-        return frames
-    address: Any = ""
-    while frame.more:
-        frame = socket.recv(flags, copy=False)
-        frames.append(frame.bytes)
+    frames = _frames(socket, flags)
+    first = frames[0].bytes
+    if first not in known:
+        address: Any = ""
         with contextlib.suppress(zmq.ZMQError):  # who speaks ZMTP 1 or 2 has none
-            address = frame.get("Peer-Address")
-    told(first, address)
-    return frames
+            address = frames[-1].get("Peer-Address")
+        told(first, address)
+    return [frame.bytes for frame in frames]
 
 
 def monotonic_ms() -> int:
