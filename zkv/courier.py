@@ -113,7 +113,7 @@ class Inbox:
     def __init__(self, path: str, polls: select.epoll, opened: Callable[[memoryview], NamedTuple]) -> None:
         self._polls = polls
         self._opened = opened
-        self._connections: dict[int, tuple[socket.socket, zmtp.Reader]] = {}
+        self._connections: dict[int, tuple[socket.socket, zmtp.Mail]] = {}
         self._room = memoryview(bytearray(READ_BYTES))
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         with contextlib.suppress(FileNotFoundError):
@@ -161,7 +161,7 @@ class Inbox:
             end.send(zmtp.hello(b"PULL"))  # a new socket takes so little at once
         except OSError:
             return  # it is gone already
-        self._connections[end.fileno()] = (end, zmtp.Reader(b"PUSH"))
+        self._connections[end.fileno()] = (end, zmtp.Mail(b"PUSH"))
         self._polls.register(end.fileno(), select.EPOLLIN)
 
     def _drop(self, fd: int) -> None:
@@ -190,7 +190,7 @@ class Outbox:
         self._waiting_bytes = 0
         self._begun: memoryview | None = None  # what is left of a message that the kernel took a part of
         self._end: socket.socket | None = None
-        self._reader = zmtp.Reader(b"PULL")
+        self._reader = zmtp.Mail(b"PULL")
         self._events = 0
         self._retry_at = 0
         self.fd = -1
@@ -286,7 +286,7 @@ class Outbox:
             end.close()  # nobody listens there yet
             return
         self._end, self.fd = end, end.fileno()
-        self._reader = zmtp.Reader(b"PULL")
+        self._reader = zmtp.Mail(b"PULL")
         self._events = select.EPOLLIN
         self._polls.register(self.fd, self._events)
 
