@@ -20,7 +20,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 CLIENT = {
-    "zkv": "curve zmtp",
+    "zkv": "connection curve zmtp",
     "zkv/wire": "codec shapes",
     "zkv/client": "answers endpoints fields lanes ledger session stream ticket",
     "zkv/ctl": "bench_engine bench_lines",
@@ -28,7 +28,7 @@ CLIENT = {
 """What each request and answer passes in a client, and how they lie on the wire. A library of its own: who imports one
 module loads the library that it is in, and a command lives for a moment."""
 NODE = {
-    "zkv": "courier gauges loop_mailbox mailbox",
+    "zkv": "courier door gauges loop_mailbox mailbox",
     "zkv/wire": "groups",
     "zkv/core": "*",
     "zkv/core/mvcc": "*",

@@ -44,7 +44,7 @@ class Acquaintances:
             self._lost.add(url)
             self._tell(m.Acquaint(self._urls, (url,)))
 
-    def is_guest(self, key: str) -> bool:
+    def is_guest(self, key: bytes) -> bool:
         return self._guests.find(key, monotonic_ms()) is not None
 
     def heard(self, message: object) -> str | None:
@@ -54,10 +54,10 @@ class Acquaintances:
                 now = monotonic_ms()
                 self._guests.leave(now)
                 guest = Guest(common_name, address, now + lasts_ms)
-                is_in = self._guests.admit(identity.spelled(key).decode(), guest)
+                is_in = self._guests.admit(identity.spelled(key), guest)
                 self._tell(m.Admitted(ticket, is_in))
             case m.Dismiss(key):
-                self._guests.dismiss(identity.spelled(key).decode())
+                self._guests.dismiss(identity.spelled(key))
             case m.PeerKeyIs(url, key):
                 return self._key_is(url, identity.spelled(key) if key else b"")
             case m.Hello():

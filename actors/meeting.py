@@ -76,4 +76,4 @@ class Meeting:
 
     def _admit(self, introduced: Introduced, address: str, lasts_ms: int, told: Callable[[bool], None]) -> None:
         guest = Guest(introduced.identity.common_name, address, monotonic_ms() + lasts_ms)
-        told(self._guests.admit(identity.spelled(introduced.curve_key).decode(), guest))
+        told(self._guests.admit(identity.spelled(introduced.curve_key), guest))

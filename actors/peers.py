@@ -170,7 +170,7 @@ class PeerLinks:
         socket = listening(self._mailbox.context, urls, self._curve, self._message_bytes_max)
         secure = any(socket_endpoint(url).secure for url in urls)
         self._certified = secure and self._acquaintances is not None
-        self._mailbox.add_door(DOOR, socket, certified=self._certified)
+        self._mailbox.add_socket(DOOR, socket, certified=self._certified)
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
@@ -269,7 +269,7 @@ class PeerLinks:
         if self._certified:
             assert self._acquaintances is not None
             frames, key = frames[:-1], frames[-1]
-            if not self._acquaintances.is_guest(key):
+            if not self._acquaintances.is_guest(key.encode()):
                 self._refuse(0, 0, "is not believed any more")
                 return None
         try:

@@ -48,12 +48,12 @@ from zkv.gateway.leaving import Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
-from zkv.gateway.roster import Roster
+from zkv.gateway.roster import Nowhere, Roster
 from zkv.gateway.sampling import Sampler
 from zkv.gateway.shares import USER, Leases, Shares
 from zkv.gateway.slow import SlowRequests
 from zkv.gateway.tally import WRITES, Tally
-from zkv.gateway.threshold import USHER, Threshold, address, common_name
+from zkv.gateway.threshold import USHER, Threshold
 from zkv.gateway.validate import (
     GRANTING,
     LEASE,
@@ -68,7 +68,7 @@ from zkv.gateway.validate import (
 )
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
-from zkv.mailbox import ARRIVAL, Mailbox, Stop
+from zkv.mailbox import GONE, Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from zkv.actors.node import Node
     from zkv.config import Limits
     from zkv.gateway.logins import Told
+    from zkv.gateway.roster import Whereabouts
     from zkv.gateway.shares import Share
     from zkv.gateway.watches import WatchAnswer
     from zkv.gauges import Value
@@ -119,13 +120,13 @@ class NativeGateway:
         callers: Callers | None = None,
         bcrypt_cost: int = 10,
         audit: Audit | None = None,
-        known: dict[str, set[bytes]] | None = None,
+        doors: Whereabouts | None = None,
     ) -> None:
         self._audit = audit
         self._now = 0
         self._shares = Shares(limits, "gateway")
         self._leases = Leases(self._shares, limits, self._ask_about_leases)
-        self._roster = Roster(self._shares, self._is_there, {} if known is None else known, threshold)
+        self._roster = Roster(self._shares, doors or Nowhere(), threshold.guests if threshold is not None else None)
         self.finished = False
         self._kept_tally = Tally()
         self.counts: Counter[str] = Counter()
@@ -192,17 +193,17 @@ class NativeGateway:
     def handle(self, inbox: Sequence[tuple[str, object]], now: int) -> None:
         """Take in what came; the house's mail first, so that its answers make room for new requests.
 
-        `inbox` holds (door, [routing id, payload]) from clients (with their key behind it, at CERTIFIED_DOOR),
-        ("node", message) from raft, storage, watch and the usher, (ARRIVAL, (door, routing id, address)) before
-        the first message of a connection, and ("supervisor", Stop()).
+        `inbox` holds (door, (connection, payload)) from clients, with None for what was no single frame, ("node",
+        message) from raft, storage, watch and the usher, (GONE, (door, connection)), and ("supervisor", Stop()).
         """
         self._now = now
         requests: list[tuple[str, Any]] = []
         for source, message in inbox:
             if source in _DOORS:
                 requests.append((source, message))
-            elif source == ARRIVAL:
-                self._roster.heard(message, now)
+            elif source == GONE:
+                departed: Any = message
+                self._gone(departed)
             elif type(message) is m.GatewayAnswers:
                 self._answers(message, now)
             elif type(message) is m.WatchOut:
@@ -213,9 +214,8 @@ class NativeGateway:
                 self._callers.news(message, now)
             else:
                 self._mail(message)
-        for door, frames in requests:
-            self._message(door, frames, now)
-        self._roster.tend(now)
+        for door, (connection, payload) in requests:
+            self._message((door, connection), payload, now)
         self._passwords.tend()
         self._deadlines.set(self._last_gid, now)
         for way, groups in self._outgoing.items():
@@ -237,20 +237,16 @@ class NativeGateway:
 
     # --- from clients --------------------------------------------------------------------------------
 
-    def _message(self, door: str, frames: Sequence[bytes], now: int) -> None:
-        client: Client = door, frames[0]
-        if door == CERTIFIED_DOOR:
-            assert self._threshold is not None
-            client, frames = self._threshold.crossed(door, frames)
-            if not self._threshold.is_guest(client, now):
-                self._refuse(client, {0: errors.NotIntroduced()})
-                return
-        if len(frames) != 2:
+    def _message(self, client: Client, payload: bytes | None, now: int) -> None:
+        if not self._roster.is_welcome(client, now):
+            self._refuse(client, {0: errors.NotIntroduced()})
+            return
+        if payload is None:
             self._refuse(client, {0: errors.InvalidRequest("a message is one frame")})
             return
         share, turned_away = self._roster.who(client, now)
         self._watches.heard(client, now)
-        kind, groups, refused, fields, token = envelope.read(frames[1], self._limits)
+        kind, groups, refused, fields, token = envelope.read(payload, self._limits)
         if refused:
             self._refuse(client, refused)
         if turned_away is not None:
@@ -267,15 +263,15 @@ class NativeGateway:
         elif kind != m.ClientKind.REQUESTS:
             self._word(client, kind, fields)
 
-    def _is_there(self, client: Client) -> bool:
-        """A message that says nothing reaches it."""
-        return self._post(client, codec.pack(m.Answers(*self._head(), (), 0)))
+    def _gone(self, client: Client) -> None:
+        self._roster.gone(client)
+        self._watches.gone(client)
 
     def _ask(self, client: Client, groups: list[envelope.Group], token: str, now: int, share: Share) -> None:
         caller: m.Caller | None = None
         if self._callers.enabled or token:
             try:
-                caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
+                caller = self._callers.caller(Who(token, self._roster.common_name(client, now)), now)
             except errors.ZkvError as error:
                 stranger = [group for group in groups if not envelope.authenticates(group)]
                 self._refuse(client, dict.fromkeys([id_ for group in stranger for id_ in group.ids], error))
@@ -354,15 +350,15 @@ class NativeGateway:
                 fields = fields[:1]
             if self._callers.enabled or token:
                 try:
-                    caller = self._callers.caller(Who(token, common_name(self._threshold, client)), now)
+                    caller = self._callers.caller(Who(token, self._roster.common_name(client, now)), now)
                 except errors.ZkvError as error:
                     caller = error
         if isinstance(caller, tuple) and caller[0]:
             share = self._shares.of(USER, caller[0])
         subject = None
         if self._audit is not None and kind == m.ClientKind.WATCH:
-            user = caller[0] if isinstance(caller, tuple) else common_name(self._threshold, client)
-            subject = Subject(user, address(self._threshold, client))
+            user = caller[0] if isinstance(caller, tuple) else self._roster.common_name(client, self._now)
+            subject = Subject(user, self._roster.address(client))
         return self._watches.word(client, kind, fields, now, caller, subject=subject, share=share)
 
     def _unable(self, size: int) -> errors.ZkvError | None:
@@ -418,8 +414,8 @@ class NativeGateway:
 
     def _audited(self, client: Client, payload: bytes, caller: m.Caller | None) -> Audited:
         assert self._audit is not None
-        user = caller[0] if caller is not None else common_name(self._threshold, client)
-        return audited(self._audit, user, address(self._threshold, client), payload)
+        user = caller[0] if caller is not None else self._roster.common_name(client, self._now)
+        return audited(self._audit, user, self._roster.address(client), payload)
 
     def _set_out(
         self, client: Client, ids: tuple[int, ...], way: int, payload: bytes, *, now: int, share: Share
@@ -512,7 +508,7 @@ class NativeGateway:
                 assert self._threshold is not None
                 gone = self._threshold.heard(message)
                 if gone:
-                    self._watches.end_those(lambda client: client[2:] == (gone,), errors.NotIntroduced())
+                    self._watches.end_those(lambda client: self._roster.is_guest(client, gone), errors.NotIntroduced())
             case _:
                 raise AssertionError(f"unexpected mail {type(message).__name__}")
 
@@ -651,11 +647,11 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         endpoint = socket_endpoint(url)
         if endpoint.secure and threshold is not None:
             guests = threshold.guests if config.client_security.verifies else None
-            doors.listen_certified(endpoint.address, threshold.keys, guests)
+            doors.listen_certified(endpoint.host, endpoint.port, threshold.keys, guests)
         elif endpoint.secure:
-            doors.listen_curve(endpoint.address, config.curve_secret_key, config.curve_allow_dir)
+            doors.listen_curve(endpoint.host, endpoint.port, config.curve_secret_key, config.curve_allow_dir)
         else:
-            doors.listen_plain(endpoint.address)
+            doors.listen_plain(endpoint.host, endpoint.port)
     gateway = NativeGateway(
         limits=node.limits,
         member_id=node.member_id,
@@ -672,7 +668,7 @@ def start(node: Node, incarnation: int) -> tuple[NativeGateway, Mailbox]:
         callers=Callers(tokens_of(config.auth_token, config.auth_token_ttl)),
         bcrypt_cost=config.bcrypt_cost,
         audit=Audit(config.audit_log, "native") if config.audit_log else None,
-        known=doors.known,
+        doors=doors,
     )
     mailbox.on_look = gateway.look
     for neighbour in NEIGHBOURS:

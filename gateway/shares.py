@@ -58,7 +58,7 @@ class Share:
 
     __slots__ = (
         "at", "bytes", "connections", "credit", "granting", "leases", "look_at", "looking", "name", "passwords",
-        "rest_until", "streams", "warn_at", "watches",
+        "streams", "warn_at", "watches",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -73,8 +73,7 @@ class Share:
         self.leases: dict[int, None] = {}  # those longest not asked about come first
         self.looking = False
         self.look_at = 0
-        self.connections: dict[Hashable, None] = {}  # the oldest come first
-        self.rest_until = 0  # before that they are not looked at for one that is too many
+        self.connections: dict[Hashable, None] = {}
         self.warn_at = 0
 
     @property
@@ -176,30 +175,12 @@ class Shares:
         share.streams += 1
         return None
 
-    def connect(
-        self, share: Share, connection: Hashable, now: int, is_there: Callable[[Any], bool] | None = None
-    ) -> LimitExceeded | None:
-        """`is_there`: where nobody tells when one goes; near the limit the oldest are looked at."""
-        most = self._connections_max
-        if is_there is not None and 8 * len(share.connections) >= 7 * most:
-            self._look_at_connections(share, now, is_there)
-        if len(share.connections) >= most:
+    def connect(self, share: Share, connection: Hashable, now: int) -> LimitExceeded | None:
+        """`connection` counts until it is taken out of the share's."""
+        if len(share.connections) >= self._connections_max:
             return self.refused(share, "connections", RETRY_MS, now)
         share.connections[connection] = None
         return None
-
-    def _look_at_connections(self, share: Share, now: int, is_there: Callable[[Any], bool]) -> None:
-        """At a few of the oldest; at the limit at more, but not for everybody who knocks there."""
-        number = LOOKED_AT
-        if len(share.connections) >= self._connections_max:
-            if now < share.rest_until:
-                return
-            share.rest_until = now + REST_MS
-            number = LOOKED_AT_LIMIT
-        for other in _first(share.connections, number):
-            del share.connections[other]
-            if is_there(other):
-                share.connections[other] = None
 
     def refused(self, share: Share, limit: str, retry_ms: int, now: int) -> LimitExceeded:
         self.counts[limit] += 1
@@ -212,10 +193,6 @@ class Shares:
         return LimitExceeded(limit, retry_ms)
 
 
-LOOKED_AT: Final = 4
-LOOKED_AT_LIMIT: Final = 64
-"""Connections that are looked at for one that comes near the limit, and at it."""
-REST_MS: Final = 50
 LEASES_LOOKED_AT: Final = 512
 """Leases that are asked about at once."""
 

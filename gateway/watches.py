@@ -278,6 +278,12 @@ class Watches:
         for stream in [stream for stream in self._by_number.values() if which(stream.client)]:
             self._end(stream, error)
 
+    def gone(self, client: Client) -> None:
+        """It will not hear anything more."""
+        stream = self._by_client.get(client)
+        if stream is not None:
+            self._forget(stream)
+
     def leader_is(self, leader: int) -> None:
         if leader or self._leads:  # an election that fails begins another one, not another wait
             self._leaderless_since = None
@@ -336,7 +342,7 @@ class Watches:
     # --- ends ------------------------------------------------------------------------------------------
 
     def _forget(self, stream: _Stream) -> None:
-        """Its client has ended all its watches: nobody is to be told anything."""
+        """Its client has ended all its watches, or is gone: nobody is to be told anything."""
         self._end_at_actor(stream)
         del self._by_client[stream.client]
 

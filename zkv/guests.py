@@ -1,6 +1,6 @@
 """Whose CURVE keys are admitted at a socket, and who they are.
 
-A handshake asks whether a key is here (by the ZAP thread, `identity.py`), a message who it is from. An admission lasts
+A handshake asks whether a key is here (`curve.Server`), a message who it is from. An admission lasts
 a few minutes and is renewed by a new introduction, so that nobody stays for long of whom nothing more is heard; it ends
 at once when the usher says so.
 """
@@ -25,32 +25,32 @@ class Guest(NamedTuple):
 
 
 class Guests:
-    """By CURVE key, in Z85: as libzmq hands it on. One thread changes it; others may look."""
+    """By CURVE key, in Z85."""
 
     def __init__(self) -> None:
-        self._guests: dict[str, Guest] = {}
+        self._guests: dict[bytes, Guest] = {}
         self._leave_at = 0
 
     def __len__(self) -> int:
         return len(self._guests)
 
     def __contains__(self, key: object) -> bool:
-        """For a handshake: `key` in bytes."""
-        return isinstance(key, bytes) and self.find(key.decode(), time.monotonic_ns() // 1_000_000) is not None
+        """For a handshake."""
+        return isinstance(key, bytes) and self.find(key, time.monotonic_ns() // 1_000_000) is not None
 
-    def find(self, key: str, now: int) -> Guest | None:
+    def find(self, key: bytes, now: int) -> Guest | None:
         """Who that is, as long as it is admitted."""
         guest = self._guests.get(key)
         return guest if guest is not None and now < guest.until else None
 
-    def admit(self, key: str, guest: Guest) -> bool:
+    def admit(self, key: bytes, guest: Guest) -> bool:
         """False: there are too many."""
         if key not in self._guests and len(self._guests) >= GUESTS_MAX:
             return False
         self._guests[key] = guest
         return True
 
-    def dismiss(self, key: str) -> None:
+    def dismiss(self, key: bytes) -> None:
         self._guests.pop(key, None)
 
     def leave(self, now: int) -> None:

@@ -2,9 +2,9 @@
 
 Every actor process binds one PULL socket, its *inbox*, at `ipc://RUNDIR/NAME.sock`, and connects a PUSH socket to
 each neighbour it posts to (zmtp.py). An actor that meets the outside (the gateway its clients, raft its peers) adds
-*doors*: libzmq's sockets, whose messages are handed to it raw. The loop is the same for all:
+*doors* (door.py), whose messages are handed to it raw. The loop is the same for all:
 
-    poll -> drain every socket that has something, up to a bound -> actor.handle(what came, now) -> flush -> again
+    poll -> take what has come, up to a bound from each connection -> actor.handle(what came, now) -> flush -> again
 
 so that what gathered while one batch was handled makes up the next (DESIGN section 1). What an actor posts in one turn
 leaves at its end, or when it calls `flush`. `post` never blocks: it returns False when the neighbour's queue is full,
@@ -42,8 +42,9 @@ from zkv.wire import codec
 from zkv.wire.messages import Gauges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from zkv.door import Door
     from zkv.gauges import Value
 
 INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
@@ -51,8 +52,8 @@ DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
 DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 INSIGHT = "insight"
 """The process that tells of the others; a node may do without it."""
-ARRIVAL = "arrival"
-"""As such comes word of a connection that is not known, with the first message by it."""
+GONE = "gone"
+"""As such comes word of a connection at a door that has ended, a turn after its last message."""
 GATEWAY = "gateway"
 """The process that tells whoever looks."""
 REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
@@ -104,7 +105,7 @@ class PeerLost(NamedTuple):
 
 class Actor(Protocol):
     """What `run` drives. `handle` gets (source, message) pairs: "node" for decoded mail of other actors,
-    "supervisor" for Stop, a door's name for what came in there (its raw frames).
+    "supervisor" for Stop, a door's name for what came in there: (connection, bytes, or None for no single frame).
     """
 
     finished: bool
@@ -152,22 +153,15 @@ def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
     return [*[frame.bytes for frame in frames], frames[-1].get("User-Id")]
 
 
-def _receive_introduced(
-    socket: zmq.Socket[bytes], known: Container[bytes], told: Callable[[bytes, str], None], flags: int
-) -> list[Any]:
-    """The frames of a message; of a connection that is not `known`, its address is told first."""
-    frames = _frames(socket, flags)
-    first = frames[0].bytes
-    if first not in known:
-        address: Any = ""
-        with contextlib.suppress(zmq.ZMQError):  # who speaks ZMTP 1 or 2 has none
-            address = frames[-1].get("Peer-Address")
-        told(first, address)
-    return [frame.bytes for frame in frames]
-
-
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+class _Door:
+    def __init__(self, name: str, door: Door, tells_gone: bool) -> None:
+        self.name = name
+        self.door = door
+        self.tells_gone = tells_gone
 
 
 class Mailbox:
@@ -180,13 +174,13 @@ class Mailbox:
         self.context = zmq.Context()
         self.name = name
         self._courier = Courier(rundir, name, codec.decode)
-        self._polls = self._courier.polls
+        self.polls = self._courier.polls
+        """The epoll set of all that this process waits for."""
+        self._doors: list[_Door] = []
         self._outer: dict[int, zmq.Socket[bytes]] = {}  # doors and monitors, by the fd that tells of news there
-        self._routers: list[zmq.Socket[bytes]] = []  # what is sent there can take the news of what has come
         self._unread: list[zmq.Socket[bytes]] = []  # doors that were left before all was taken
-        self._doors: dict[zmq.Socket[bytes], str] = {}
+        self._sockets: dict[zmq.Socket[bytes], str] = {}
         self._certified: set[zmq.Socket[bytes]] = set()
-        self._known: dict[zmq.Socket[bytes], Container[bytes]] = {}
         self._connections: set[zmq.Socket[bytes]] = set()
         self._monitors: dict[zmq.Socket[bytes], str] = {}
         self._bell: tuple[int, int] | None = None
@@ -195,7 +189,7 @@ class Mailbox:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_bell_of(rundir, name))  # of who had this name before
         self._door_bell.bind(_bell_of(rundir, name))
-        self._polls.register(self.bell_fd, select.EPOLLIN)
+        self.polls.register(self.bell_fd, select.EPOLLIN)
         self.rung = False
         """At the door bell, since `tend_look` was called last."""
         self._look_until = 0
@@ -209,27 +203,21 @@ class Mailbox:
     def _connect(self, neighbour: str) -> None:
         self._courier.connect(neighbour, REPORTS_QUEUED_MAX if neighbour == INSIGHT else INBOX_MESSAGES_MAX)
 
-    def add_door(
-        self,
-        name: str,
-        socket: zmq.Socket[bytes],
-        *,
-        certified: bool = False,
-        known: Container[bytes] | None = None,
-    ) -> None:
-        """What arrives at `socket` comes to the actor as (name, list of frames).
+    def add_door(self, name: str, door: Door, *, tells_gone: bool = False) -> None:
+        """What arrives there comes to the actor as (name, (connection, message)).
 
-        Before what comes by a connection whose routing id is not among `known`, comes (ARRIVAL, (name, id, address)).
+        With `tells_gone`, that a connection has ended as (GONE, (name, connection)).
+        """
+        self._doors.append(_Door(name, door, tells_gone))
+
+    def add_socket(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
+        """What arrives at `socket` comes to the actor as (name, list of frames).
 
         `certified`: behind them comes, as text, the CURVE key that the handshake has shown (`identity.secure_server`).
         """
-        self._doors[socket] = name
+        self._sockets[socket] = name
         if certified:
             self._certified.add(socket)
-        if known is not None:
-            self._known[socket] = known
-        if socket.type == zmq.ROUTER:
-            self._routers.append(socket)
         self._attend(socket)
 
     def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
@@ -243,24 +231,21 @@ class Mailbox:
         """What has happened there is rung for at its descriptor, once, until it is looked at."""
         fd = cast("int", socket.getsockopt(zmq.FD))
         self._outer[fd] = socket
-        self._polls.register(fd, select.EPOLLIN)
+        self.polls.register(fd, select.EPOLLIN)
         self._unread.append(socket)  # it may have rung before
 
     def _leave(self, socket: zmq.Socket[bytes]) -> None:
         fd = cast("int", socket.getsockopt(zmq.FD))
         del self._outer[fd]
-        self._polls.unregister(fd)
+        self.polls.unregister(fd)
         if socket in self._unread:
             self._unread.remove(socket)
 
     def forget(self, socket: zmq.Socket[bytes]) -> None:
         """Close a door or an outgoing connection, and its monitor."""
-        if socket in self._doors:
-            del self._doors[socket]
+        if socket in self._sockets:
+            del self._sockets[socket]
             self._certified.discard(socket)
-            self._known.pop(socket, None)
-            if socket in self._routers:
-                self._routers.remove(socket)
             self._leave(socket)
         self._connections.discard(socket)
         monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
@@ -281,6 +266,8 @@ class Mailbox:
     def flush(self) -> None:
         """Let out what was posted: who is about to be busy, or to wait for a disk, does not let others wait for it."""
         self._courier.flush()
+        for known in self._doors:
+            known.door.flush()
 
     @property
     def seeks(self) -> bool:
@@ -335,7 +322,7 @@ class Mailbox:
         read, write = self._bell = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
-        self._polls.register(read, select.EPOLLIN)
+        self.polls.register(read, select.EPOLLIN)
 
         def ring() -> None:
             with contextlib.suppress(BlockingIOError):  # it is full: it rings already
@@ -345,35 +332,58 @@ class Mailbox:
 
     def wait(self, timeout_ms: int | None, control: Control) -> list[tuple[str, object]]:
         """Everything that came, up to a bound from each socket; empty after `timeout_ms`, or a little before."""
-        self._courier.flush()
+        self.flush()
         received: list[tuple[str, object]] = []
-        outer, self._unread = self._unread, []
-        for router in self._routers:
-            if router not in outer and _has_more(router):
-                outer.append(router)
-        if outer:
-            timeout_ms = 0
-        elif self._courier.is_down:
-            timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
-        for fd, _ in self._polls.poll(None if timeout_ms is None else timeout_ms / 1000):
-            if (mail := self._courier.hear(fd)) is not None:
-                received.extend([("node", message) for message in mail])
-            elif (socket := self._outer.get(fd)) is not None:
-                if socket not in outer:
-                    outer.append(socket)
-            elif fd == self.bell_fd:
-                self.hear_bell()
-            elif self._bell is not None and fd == self._bell[0]:
-                os.read(fd, 4096)
-                received.append(("bell", None))
+        for known in self._doors:
+            if known.door.gone:
+                gone = known.door.take_gone()
+                if known.tells_gone:
+                    received.extend([(GONE, (known.name, connection)) for connection in gone])
+        sockets, self._unread = self._unread, []
+        timeout_ms = 0 if received or sockets else self._due_in(timeout_ms)
+        for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000):
+            for known in self._doors:
+                if fd in known.door:
+                    name = known.name
+                    received.extend([(name, message) for message in known.door.hear(fd)])
+                    break
             else:
-                received.extend(control.read())
-        for socket in outer:
-            if socket in self._doors:
-                self._drain_door(socket, received)
+                if (mail := self._courier.hear(fd)) is not None:
+                    received.extend([("node", message) for message in mail])
+                elif (socket := self._outer.get(fd)) is not None:
+                    if socket not in sockets:
+                        sockets.append(socket)
+                elif fd == self.bell_fd:
+                    self.hear_bell()
+                elif self._bell is not None and fd == self._bell[0]:
+                    os.read(fd, 4096)
+                    received.append(("bell", None))
+                else:
+                    received.extend(control.read())
+        for socket in sockets:
+            if socket in self._sockets:
+                self._drain_socket(socket, received)
             else:
                 self._drain_monitor(socket, received)
+        if self._doors:
+            now = monotonic_ms()
+            for known in self._doors:
+                due = known.door.due
+                if due is not None and due <= now:
+                    known.door.tend(now)
         return received
+
+    def _due_in(self, timeout_ms: int | None) -> int | None:
+        """So long may be waited, where the owner would for `timeout_ms`."""
+        if self._courier.is_down:
+            timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
+        if self._doors:
+            now = monotonic_ms()
+            for known in self._doors:
+                due = known.door.due
+                if due is not None and (timeout_ms is None or due - now < timeout_ms):
+                    timeout_ms = max(0, due - now)
+        return timeout_ms
 
     def drive(self, actor: Actor, control: Control) -> None:
         """The loop, until the actor is finished."""
@@ -383,22 +393,16 @@ class Mailbox:
     @property
     def fd(self) -> int:
         """Readable when there is something to `wait` for, for an owner with a loop of its own; it adds no doors."""
-        return self._polls.fileno()
+        return self.polls.fileno()
 
     def watch_control(self, control: Control) -> None:
-        self._polls.register(control.fileno(), select.EPOLLIN)
+        self.polls.register(control.fileno(), select.EPOLLIN)
 
-    def _drain_door(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
-        name = self._doors[socket]
+    def _drain_socket(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
+        name = self._sockets[socket]
         receive, last = partial(_receive, socket), -1
         if socket in self._certified:
             receive, last = partial(_receive_certified, socket), -2
-        elif socket in self._known:
-
-            def told(connection: bytes, address: str) -> None:
-                received.append((ARRIVAL, (name, connection, address)))
-
-            receive = partial(_receive_introduced, socket, self._known[socket], told)
         size = 0
         try:
             for taken in range(DRAIN_MESSAGES):
@@ -427,11 +431,13 @@ class Mailbox:
         Mail that a neighbour does not take at once is dropped: nothing rests on it, and at the end of a node they are
         gone already.
         """
-        self._courier.flush()
+        self.flush()
+        for known in self._doors:
+            known.door.close(LINGER_MS)
         self._courier.close()
         for monitor in self._monitors:
             monitor.close(linger=0)
-        for outer in (*self._doors, *self._connections):
+        for outer in (*self._sockets, *self._connections):
             outer.close(linger=LINGER_MS)
         self._door_bell.close()
         self.context.term()

@@ -304,7 +304,7 @@ class SimulatedNode:
     def knock(self, letter: Letter) -> None:
         """A client's message; lost where nobody is at the door."""
         if "gateway" in self.actors:
-            self._take("gateway", (PLAIN_DOOR, [letter.sender, letter.content]))
+            self._take("gateway", (PLAIN_DOOR, (letter.sender, letter.content)))
 
     def lost(self, member: int) -> None:
         """The connection to a peer broke."""
@@ -314,7 +314,7 @@ class SimulatedNode:
     def knock_of(self, name: bytes, payload: bytes) -> bool:
         """A message over a connection; False where nobody is at the door."""
         if "gateway" in self.actors:
-            self._take("gateway", (PLAIN_DOOR, [name, payload]))
+            self._take("gateway", (PLAIN_DOOR, (name, payload)))
         return "gateway" in self.actors
 
     def _take(self, name: str, mail: tuple[str, object]) -> None:

@@ -87,7 +87,7 @@ class Node(WatchWorld):
         inbox: list[tuple[str, Any]] = [("node", letter) for letter in self.letters]
         self.letters = []
         for link in self.links.values():
-            inbox += [(PLAIN_DOOR, [link.name, payload]) for payload in link.up]
+            inbox += [(PLAIN_DOOR, (link.name, payload)) for payload in link.up]
             link.up.clear()
         self.gateway.handle(inbox, self.now)
 

@@ -149,14 +149,14 @@ class House:
         self.blocked = chance.random() < 0.1
         inbox: list[tuple[str, Any]] = [("node", each) for each in self.mail]
         self.mail = []
-        inbox += [(PLAIN_DOOR, [client, self.honest(client)]) for client in HONEST if chance.random() < 0.7]
+        inbox += [(PLAIN_DOOR, (client, self.honest(client))) for client in HONEST if chance.random() < 0.7]
         for _ in range(HOSTILE_PER_TURN):
             what = chance.random()
             if what < 0.6:
                 valid = hostile.requests(chance, chance.randrange(1, 50))
             else:
                 valid = hostile.word(chance, 50) if what < 0.7 else hostile.watch_word(chance, 50)
-            inbox.append((PLAIN_DOOR, [chance.choice(HOSTILE), hostile.mutated(chance, valid)]))
+            inbox.append((PLAIN_DOOR, (chance.choice(HOSTILE), hostile.mutated(chance, valid))))
         chance.shuffle(inbox)
         self.gateway.handle(inbox, self.now)
         groups, size = self.gateway.in_flight

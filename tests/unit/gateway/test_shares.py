@@ -9,8 +9,8 @@ import pytest
 from zkv import errors
 from zkv.gateway import shares as limits_of
 from zkv.gateway.doors import PLAIN_DOOR
-from zkv.gateway.roster import RECHECK_MS, Roster
-from zkv.gateway.shares import ADDRESS, LOOKED_AT_LIMIT, MESSAGE_BYTES, USER, Leases, Shares
+from zkv.gateway.roster import Roster
+from zkv.gateway.shares import ADDRESS, MESSAGE_BYTES, USER, Leases, Shares
 from zkv.limits import Limits
 
 if TYPE_CHECKING:
@@ -186,56 +186,40 @@ def test_nobody_who_can_tell_takes_no_lease_away() -> None:
 
 
 class Callers:
-    """Connections at a plain door, of which some are gone."""
+    """Connections at a plain door."""
 
     def __init__(self, most: int) -> None:
-        self.gone: set[bytes] = set()
-        self.looked = 0
-        self.known: dict[str, set[bytes]] = {PLAIN_DOOR: set()}
-        self.roster = Roster(shares(client_connections_max=most), self.is_there, self.known, None)
+        self.addresses: dict[Client, str] = {}
+        self.roster = Roster(shares(client_connections_max=most), self, None)
 
-    def is_there(self, client: Client) -> bool:
-        self.looked += 1
-        return client[1] not in self.gone
+    def key_of(self, client: Client) -> bytes:
+        return b""
 
-    def speaks(self, name: int, now: int, address: str = "10.0.0.7") -> str:
+    def address_of(self, client: Client) -> str:
+        return self.addresses[client]
+
+    def speaks(self, name: int, address: str = "10.0.0.7") -> str:
         """By whose share he is heard, or why not."""
-        routing_id = b"%d" % name
-        if routing_id not in self.known[PLAIN_DOOR]:
-            self.roster.heard((PLAIN_DOOR, routing_id, address), now)
-        share, error = self.roster.who((PLAIN_DOOR, routing_id), now)
-        self.roster.tend(now)
+        client = PLAIN_DOOR, b"%d" % name
+        self.addresses[client] = f"{address}:{name}"
+        share, error = self.roster.who(client, 0)
         return error.detail if error is not None else share.name
+
+    def goes(self, name: int) -> None:
+        self.roster.gone((PLAIN_DOOR, b"%d" % name))
 
 
 def test_connections_that_are_gone_make_room() -> None:
     callers = Callers(100)
     for name in range(100):
-        assert callers.speaks(name, 0) == "address 10.0.0.7"
-    callers.gone = {b"%d" % name for name in range(50)}
+        assert callers.speaks(name) == "address 10.0.0.7"
+    for name in range(50):
+        callers.goes(name)
+        callers.goes(name)
     for name in range(100, 150):
-        assert callers.speaks(name, 0) == "address 10.0.0.7"
-    assert callers.speaks(200, 0) == "connections"
-    assert callers.speaks(201, 0, address="10.0.0.8") == "address 10.0.0.8"
-    assert callers.speaks(60, 0) == "address 10.0.0.7", "who was there is there"
-
-
-def test_who_knocks_at_his_limit_again_and_again_costs_little() -> None:
-    """Others' connections are not looked at for each message of his."""
-    callers = Callers(1_000)
-    for name in range(1_000):
-        assert callers.speaks(name, 0) == "address 10.0.0.7"
-    callers.looked = 0
-    for knock in range(10_000):
-        assert callers.speaks(2_000 + knock, knock // 100) == "connections"
-    assert callers.looked <= 3 * LOOKED_AT_LIMIT
-    callers.gone = {b"7"}
-    assert any(callers.speaks(2_000, later) == "address 10.0.0.7" for later in range(200, 2_000))
-
-
-def test_a_routing_id_that_is_anothers_by_now_counts_for_him() -> None:
-    callers = Callers(100)
-    for now in (0, 1):
-        assert callers.speaks(1, now) == "address 10.0.0.7"
-    assert callers.speaks(1, RECHECK_MS, address="10.0.0.8") == "address 10.0.0.7", "so long it is believed"
-    assert callers.speaks(1, RECHECK_MS + 1, address="10.0.0.8") == "address 10.0.0.8"
+        assert callers.speaks(name) == "address 10.0.0.7"
+    assert callers.speaks(200) == "connections"
+    assert callers.speaks(201, "10.0.0.8") == "address 10.0.0.8"
+    assert callers.speaks(60) == "address 10.0.0.7", "who was there is there"
+    callers.goes(60)
+    assert callers.speaks(200) == "address 10.0.0.7", "who was refused is heard when there is room"

@@ -55,7 +55,7 @@ class Desk:
 
     def say(self, client: bytes, kind: int, *fields: Any) -> None:
         packed = codec.pack((m.PROTOCOL_VERSION, kind, *fields))
-        self.gateway.handle([(PLAIN_DOOR, [client, packed])], self.now)
+        self.gateway.handle([(PLAIN_DOOR, (client, packed))], self.now)
 
     def watch(self, client: bytes, *asked: Any) -> None:
         self.say(client, ClientKind.WATCH, asked)
