@@ -14,6 +14,7 @@ IN := $(VENV)/bin/python
 PIP := $(IN) -m pip install -qq --no-input --disable-pip-version-check
 SEED ?=
 FUZZ_S ?= 60
+FUZZED ?= http2 zmtp
 SEEDS ?= $(if $(SEED),1,1000)
 ARGS ?=
 # Much of the suite waits for real processes, so more than one file is run at a time: one more than there are processors.
@@ -38,7 +39,7 @@ help:
 	@echo 'make test-compiled           that copy: the tests of what is compiled, and a cluster of both kinds'
 	@echo 'make simulate SEEDS=100000   that many simulated clusters; SEED=17 plays that one again'
 	@echo 'make bench                   zkv against etcd 3.5.1 on this machine: both figures and their ratios'
-	@echo 'make fuzz FUZZ_S=600         the HTTP/2 core against inputs that reach ever new lines of it'
+	@echo 'make fuzz FUZZ_S=600         HTTP/2, then ZMTP and CURVE, against inputs that reach ever new lines of them'
 	@echo 'make lock                    resolve requirements/*.txt anew'
 	@echo 'make protobuf                generate gateway/pb from its .proto files'
 	@echo 'make clean                   remove .venv and every cache'
@@ -70,7 +71,7 @@ test-compiled: $(COPY)/.stamp
 
 fuzz: $(VENV)/dev.stamp $(VENV)/zkv.stamp requirements/fuzz.txt
 	@$(PIP) --require-hashes -r requirements/fuzz.txt || { echo 'atheris is not to be had for this Python here' >&2; exit 1; }
-	@exec $(IN) -m tests.fuzz.http2 -max_total_time=$(FUZZ_S) $(ARGS)
+	@for parser in $(FUZZED); do $(IN) -m tests.fuzz.$$parser -max_total_time=$(FUZZ_S) $(ARGS) || exit 1; done
 
 $(VENV)/run.stamp: requirements/run.txt
 	@test -n '$(PYTHON)' || { echo 'zkv needs Python 3.11 or newer: make PYTHON=/path/to/python3.x' >&2; exit 1; }
