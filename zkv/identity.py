@@ -1,8 +1,8 @@
 """CURVE: key files, and sockets that speak only to whom they should.
 
-A key pair is two files in pyzmq's certificate format (`zmq.auth`): NAME.key holds the public key and may be handed out,
-NAME.key_secret holds both and may not. A CURVE server proves itself to clients that know its public key; who may
-come in is said by an *allow list*, a container of public keys, or None for whoever knows the server's key.
+A key pair is two files in ZeroMQ's certificate format (`curve_keys.py`): NAME.key holds the public key and may be
+handed out, NAME.key_secret holds both and may not. A CURVE server proves itself to clients that know its public key;
+who may come in is said by an *allow list*, a container of public keys, or None for whoever knows the server's key.
 
 libzmq asks during each handshake, by the ZAP protocol (https://rfc.zeromq.org/spec/27/) over an inproc socket of the
 server's context. pyzmq's own handlers run on asyncio and must be stopped before their context can end; the one
@@ -14,7 +14,6 @@ Keys are Z85 text (40 bytes) throughout, as in the files. Secret keys are never 
 from __future__ import annotations
 
 import contextlib
-import struct
 import tempfile
 import threading
 from pathlib import Path
@@ -22,10 +21,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 import zmq
-import zmq.auth
 from zmq.utils import z85
 
-from zkv.curve_keys import KeyPair, new_keys, raw, spelled
+from zkv.curve_keys import KeyPair, key_file, new_keys, public_of, raw, read_key_file, spelled
 from zkv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ __all__ = [
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN = b"zkv"
-_CURVE_KEY_BYTES = 32
 
 
 def write_keys(directory: str, name: str) -> tuple[str, str]:
@@ -55,8 +52,11 @@ def write_keys(directory: str, name: str) -> tuple[str, str]:
         # Made aside, in a directory nobody else can look into, and linked into place: a secret file never
         # exists half written or with wider rights, and a link does not replace what is there.
         with tempfile.TemporaryDirectory(dir=directory, prefix=".new-key-") as aside:
-            made_public, made_secret = map(Path, zmq.auth.create_certificates(aside, name))
-            made_secret.chmod(0o600)
+            keys = new_keys()
+            made_public, made_secret = Path(aside, public.name), Path(aside, secret.name)
+            made_secret.touch(mode=0o600)
+            made_secret.write_text(key_file("a secret CURVE key: for its owner only", *keys))
+            made_public.write_text(key_file("a public CURVE key", keys.public))
             secret.hardlink_to(made_secret)
             try:
                 public.hardlink_to(made_public)
@@ -86,7 +86,7 @@ def load_secret(path: str) -> KeyPair:
     public, secret = _load(path)
     if secret is None:
         raise ConfigError(f"{path} holds no secret key")
-    if zmq.curve_public(secret) != public:
+    if public_of(secret) != public:
         raise ConfigError(f"the keys in {path} do not belong together")
     if Path(path).stat().st_mode & 0o077:
         structlog.get_logger().warning("secret key file is open to other users", path=path, want="mode 0600")
@@ -95,21 +95,11 @@ def load_secret(path: str) -> KeyPair:
 
 def _load(path: str) -> tuple[bytes, bytes | None]:
     try:
-        public, secret = zmq.auth.load_certificate(path)
+        return read_key_file(path)
     except OSError as error:
-        raise ConfigError(f"key file {path} cannot be read: {error.strerror or 'no such file'}") from None
-    except ValueError:
-        raise ConfigError(f"{path} is no key file") from None
-    if not _is_key(public) or not (secret is None or _is_key(secret)):
-        raise ConfigError(f"{path} holds a damaged key")
-    return public, secret
-
-
-def _is_key(key: bytes) -> bool:
-    try:
-        return len(z85.decode(key)) == _CURVE_KEY_BYTES
-    except (ValueError, KeyError, struct.error):
-        return False
+        raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}") from None
 
 
 # --- who may come in -----------------------------------------------------------------------------
