@@ -4,20 +4,19 @@ Its member id was made by the entry that added it, so nobody can compute it: the
 `--initial-cluster` names, and whoever knows a member with its peer urls answers. Peer sockets carry messages one way
 only; the answer comes to the listening one, by the connection that the members keep to that url anyway.
 
-This is asked before the node's processes are forked, and ZeroMQ must not have been used by a process that forks: so a
-short-lived child asks, and hands the answer back through a pipe.
+This is asked before the node's processes are forked, and takes threads, which a process that forks must not have had:
+so a short-lived child asks, and hands the answer back through a pipe.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
-import zmq
-
-from zkv.actors.peers import ask, connecting, listening, said_in, shared_keys
+from zkv.actors.peers import asking, connecting, listening, said_in, shared_keys
 from zkv.errors import ConfigError, CorruptionError
 from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
@@ -30,9 +29,12 @@ if TYPE_CHECKING:
     from zkv.actors.meeting import Meeting
     from zkv.actors.peers import PeerCurve
     from zkv.config import NodeConfig
+    from zkv.door import Door
+    from zkv.line import Line
     from zkv.wire.messages import Member
 
 ASK_MS = 500
+TURN_S = 0.05
 PATIENCE_MS = 30_000
 """How long peers are asked. Members come up in any order, and who was just added may ask before all know it."""
 ANSWER_BYTES_MAX = 1 << 20
@@ -100,7 +102,7 @@ def _child(config: NodeConfig, others: Sequence[str], writer: int) -> NoReturn:
 
 def _ask(config: NodeConfig, others: Sequence[str]) -> JoinAnswer | None:
     own = frozenset(config.initial_advertise_peer_urls)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    polls = select.epoll()
     meeting: Meeting | None = None
     curve: PeerCurve | None = None
     if config.peers_are_introduced:
@@ -110,20 +112,43 @@ def _ask(config: NodeConfig, others: Sequence[str]) -> JoinAnswer | None:
         curve = meeting.curve
     elif config.peer_curve_secret_key:
         curve = shared_keys(config.peer_curve_secret_key)
-    door = listening(context, config.listen_peer_urls, curve, ANSWER_BYTES_MAX)
-    peers: dict[str, zmq.Socket[bytes]] = {}
-    give_up = monotonic_ms() + PATIENCE_MS
-    while monotonic_ms() < give_up:
-        for url in others:
-            if url not in peers and meeting is not None and socket_endpoint(url).secure:
-                meeting.meet(url)
-            if url not in peers and (socket := connecting(context, url, curve, immediate=False)) is not None:
-                peers[url] = socket
-        for peer in peers.values():
-            ask(peer, Join(tuple(sorted(own))))
-        if door.poll(ASK_MS):
+    door = listening(polls, config.listen_peer_urls, curve, ANSWER_BYTES_MAX)
+    peers: dict[str, Line] = {}
+    question = asking(Join(tuple(sorted(own))))
+    now = monotonic_ms()
+    give_up, ask_at = now + PATIENCE_MS, now
+    while now < give_up:
+        if now >= ask_at:
+            ask_at = now + ASK_MS
+            for url in others:
+                if url not in peers and meeting is not None and socket_endpoint(url).secure:
+                    meeting.meet(url)
+                if url not in peers and (line := connecting(polls, url, curve, bytes_max=0, keeps=True)) is not None:
+                    peers[url] = line
+            for peer in peers.values():
+                peer.put(question)
+        for frame in _turn(polls, door, tuple(peers.values())):
             with contextlib.suppress(CorruptionError):
-                answer = said_in(door.recv())
+                answer = said_in(frame)
                 if isinstance(answer, JoinAnswer):
                     return answer
+        now = monotonic_ms()
     return None
+
+
+def _turn(polls: select.epoll, door: Door, lines: Sequence[Line]) -> list[bytes]:
+    """Let out what was put; returns what comes in meanwhile."""
+    came: list[bytes] = []
+    for line in lines:
+        line.flush()
+    for fd, _ in polls.poll(TURN_S):
+        if fd in door:
+            came += [frame for _, frame in door.hear(fd) if frame is not None]
+        for line in lines:
+            if fd in line:
+                line.hear(fd)
+    now = monotonic_ms()
+    door.tend(now)
+    for line in lines:
+        line.tend(now)
+    return came

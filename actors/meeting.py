@@ -65,9 +65,7 @@ class Meeting:
         reception = Reception(asyncio.get_running_loop(), lambda _host, _key: None)
         try:
             for url in self._config.introduced_peer_urls:
-                name = socket_endpoint(url).host
-                address = "127.0.0.1" if name == "localhost" else name
-                await reception.listen(address, introductions_port(url), host)
+                await reception.listen(socket_endpoint(url).socket_host, introductions_port(url), host)
         finally:
             self._listening.set()
         while True:

@@ -1,39 +1,37 @@
-"""The connections between the members: one PULL socket that all peers push into, one PUSH socket per peer.
+"""The connections between the members: one door (PULL) where all peers come in, one line (PUSH) to each peer.
 
-Raft tolerates loss, so a peer that is down or slow simply misses messages: `send` never blocks and queues only
-onto completed connections (ZMQ_IMMEDIATE). Every message is one frame: a fixed header (who, to whom, in which
-cluster), and behind it the encoded message. What is not for this member of this cluster is dropped; the log says so
-once.
+Raft tolerates loss, so a peer that is down or slow simply misses messages: `send` never blocks, and takes only what
+can leave at once or waits within bounds. Every message is one frame: a fixed header (who, to whom, in which cluster),
+and behind it the encoded message. What is not for this member of this cluster is dropped; the log says so once.
 
-With `curve://` (or `https://`) peer urls the listening socket lets in only the CURVE keys it knows (`PeerCurve`).
+With `curve://` (or `https://`) peer urls the door lets in only the CURVE keys it knows (`PeerCurve`).
 Either all members share one key pair. Or each process makes its own, and the ushers of the members introduce them to
-each other by certificates: then a link waits until its other end is known, is made anew when that has another key, and
+each other by certificates: then a line waits until its other end is known, is made anew when that has another key, and
 what comes in by a key that was dismissed is dropped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from collections import Counter
 from collections.abc import Callable, Container  # noqa: TC003 - compiled, a NamedTuple looks at the types of its fields
-from functools import partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-import zmq
-from zmq import backend
 
-from zkv import identity
+from zkv import curve, identity
+from zkv.door import Door
 from zkv.errors import CorruptionError
 from zkv.gauges import Histogram
+from zkv.line import SILENCE_MS, Line
 from zkv.mailbox import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire.messages import Dismissed, Join, Message, MessageKind
 
 if TYPE_CHECKING:
+    import select
     from collections.abc import Iterable, Sequence
 
     from zkv.actors.acquaintances import Acquaintances
@@ -44,9 +42,8 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _PROTOCOL = b"zkv2"
 _NOBODY = (0, 0, 0)
-_NOBLOCK = int(zmq.NOBLOCK)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
-HANDSHAKE_MS = 5_000
+TOLD_BYTES_MAX = 4096  # of what comes by a line: nobody says anything to who pushes
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
 DOOR = "peers"
 
@@ -70,55 +67,64 @@ def shared_keys(key_file: str) -> PeerCurve:
     return PeerCurve(keys, frozenset({keys.public}), lambda _: keys.public)
 
 
-def listening(
-    context: zmq.Context[zmq.Socket[bytes]], urls: Sequence[str], curve: PeerCurve | None, message_bytes_max: int
-) -> zmq.Socket[bytes]:
-    """A socket bound to `urls`. Raises zmq.ZMQError when a port is taken."""
-    socket = context.socket(zmq.PULL)
-    socket.maxmsgsize = message_bytes_max
-    socket.ipv6 = True
-    socket.handshake_ivl = HANDSHAKE_MS
+def listening(polls: select.epoll, urls: Sequence[str], peer_curve: PeerCurve | None, message_bytes_max: int) -> Door:
+    """A door at `urls`. Raises OSError when a port is taken."""
+    server: curve.Server | None = None
     if any(socket_endpoint(url).secure for url in urls):
-        assert curve is not None, "checked with the configuration"
-        identity.secure_server(socket, curve.keys, curve.allow)
+        assert peer_curve is not None, "checked with the configuration"
+        server = curve.Server(peer_curve.keys, peer_curve.allow)
+    door = Door(
+        b"PULL",
+        server,
+        polls,
+        message_bytes_max=message_bytes_max,
+        messages_max=SEND_QUEUE_MESSAGES,
+        bytes_max=TOLD_BYTES_MAX,
+    )
     for url in urls:
-        socket.bind(socket_endpoint(url).address)
-    return socket
+        endpoint = socket_endpoint(url)
+        door.listen(endpoint.socket_host, endpoint.port)
+    return door
 
 
 def connecting(
-    context: zmq.Context[zmq.Socket[bytes]], url: str, curve: PeerCurve | None, *, immediate: bool
-) -> zmq.Socket[bytes] | None:
-    """A socket towards a peer; unless `immediate`, what is sent before it is connected waits in its queue.
+    polls: select.epoll,
+    url: str,
+    peer_curve: PeerCurve | None,
+    *,
+    bytes_max: int,
+    silence_ms: int = SILENCE_MS,
+    keeps: bool = False,
+) -> Line | None:
+    """A line to a peer; if it `keeps`, what is sent before it is ready waits.
 
     None where nobody knows yet who is there.
     """
     endpoint = socket_endpoint(url)
-    server_key = None
+    client: curve.Client | None = None
     if endpoint.secure:
-        assert curve is not None, "checked with the configuration"
-        server_key = curve.key_of(url)
+        assert peer_curve is not None, "checked with the configuration"
+        server_key = peer_curve.key_of(url)
         if server_key is None:
             return None
-    socket = context.socket(zmq.PUSH)
-    socket.immediate = immediate
-    socket.sndhwm = SEND_QUEUE_MESSAGES
-    socket.linger = 100
-    socket.ipv6 = True
-    socket.reconnect_ivl = 50
-    socket.reconnect_ivl_max = 500
-    socket.heartbeat_ivl = 1000  # a peer that is gone without a word is noticed by ZMTP pings
-    socket.heartbeat_timeout = 3000
-    if curve is not None and server_key is not None:
-        identity.secure_client(socket, server_key, curve.keys)
-    socket.connect(endpoint.address)
-    return socket
+        client = curve.Client(peer_curve.keys, server_key)
+    return Line(
+        endpoint.socket_host,
+        endpoint.port,
+        b"PUSH",
+        client,
+        polls,
+        messages_max=SEND_QUEUE_MESSAGES,
+        bytes_max=bytes_max,
+        message_bytes_max=TOLD_BYTES_MAX,
+        silence_ms=silence_ms,
+        keeps=keeps,
+    )
 
 
-def ask(socket: zmq.Socket[bytes], question: Join) -> None:
-    """From a server that does not know yet who it is, nor of which cluster."""
-    with contextlib.suppress(zmq.Again):
-        socket.send(_HEADER.pack(_PROTOCOL, *_NOBODY) + codec.encode(question), zmq.NOBLOCK)
+def asking(question: Join) -> bytes:
+    """What a server says that does not know yet who it is, nor of which cluster."""
+    return _HEADER.pack(_PROTOCOL, *_NOBODY) + codec.encode(question)
 
 
 def said_in(frame: bytes) -> NamedTuple:
@@ -127,17 +133,20 @@ def said_in(frame: bytes) -> NamedTuple:
 
 
 class _Link:
-    """To a member at `urls`. `header`: of every message to it; `send`: pyzmq's, without the layer for what is more."""
+    """To a member at `urls`. `header`: of every message to it."""
 
-    def __init__(self, urls: tuple[str, ...], socket: zmq.Socket[bytes], header: bytes) -> None:
+    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes) -> None:
         self.urls = urls
-        self.socket = socket
+        self.line = line
         self.header = header
-        self.send: Callable[[bytes, int], object] = partial(backend.Socket.send, socket)
 
 
 class PeerLinks:
-    """Sockets to and from the other members of one cluster."""
+    """To and from the other members of one cluster.
+
+    `election_ms`: a member may be stuck on its disk for as long as it takes to elect another leader, and its silence
+    is not taken for a loss before.
+    """
 
     def __init__(
         self,
@@ -147,6 +156,7 @@ class PeerLinks:
         cluster_id: int,
         curve: PeerCurve | None,
         message_bytes_max: int,
+        election_ms: int = 0,
         acquaintances: Acquaintances | None = None,
     ) -> None:
         self._mailbox = mailbox
@@ -156,6 +166,8 @@ class PeerLinks:
         self._acquaintances = acquaintances
         self._certified = False  # who comes in has been introduced
         self._message_bytes_max = message_bytes_max
+        self._silence_ms = max(SILENCE_MS, election_ms)
+        self._door: Door | None = None
         self._log = structlog.get_logger().bind(actor="raft")
         self._wanted: dict[int, tuple[str, ...]] = {}  # all other members
         self._links: dict[int, _Link] = {}
@@ -166,17 +178,17 @@ class PeerLinks:
         self._round_trips: dict[int, Histogram] = {}
 
     def listen(self, urls: Sequence[str]) -> None:
-        """Raises zmq.ZMQError when a port is taken."""
-        socket = listening(self._mailbox.context, urls, self._curve, self._message_bytes_max)
+        """Raises OSError when a port is taken."""
+        self._door = listening(self._mailbox.polls, urls, self._curve, self._message_bytes_max)
         secure = any(socket_endpoint(url).secure for url in urls)
         self._certified = secure and self._acquaintances is not None
-        self._mailbox.add_socket(DOOR, socket, certified=self._certified)
+        self._mailbox.add_door(DOOR, self._door)
 
     def set_members(self, members: Iterable[Member]) -> None:
         """Connect to who is new or has moved, let go of who has left."""
         wanted = {member.id: member.peer_urls for member in members if member.id != self._member_id}
         for member_id in [known for known, link in self._links.items() if wanted.get(known) != link.urls]:
-            self._mailbox.forget(self._links.pop(member_id).socket)
+            self._mailbox.forget(self._links.pop(member_id).line)
         self._wanted = wanted
         if self._acquaintances is not None:
             firsts = [urls[0] for urls in wanted.values() if urls]
@@ -190,13 +202,20 @@ class PeerLinks:
         if member_id not in self._links and urls:
             self._connect(member_id, urls)
 
-    def _connect(self, member_id: int, urls: tuple[str, ...], *, immediate: bool = True) -> bool:
-        socket = connecting(self._mailbox.context, urls[0], self._curve, immediate=immediate)
-        if socket is None:
+    def _connect(self, member_id: int, urls: tuple[str, ...], *, keeps: bool = False) -> bool:
+        line = connecting(
+            self._mailbox.polls,
+            urls[0],
+            self._curve,
+            bytes_max=self._message_bytes_max,
+            silence_ms=self._silence_ms,
+            keeps=keeps,
+        )
+        if line is None:
             return False
-        self._mailbox.watch_connection(f"{member_id}", socket)
+        self._mailbox.add_line(f"{member_id}", line)
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
-        self._links[member_id] = _Link(urls, socket, header)
+        self._links[member_id] = _Link(urls, line, header)
         return True
 
     def lost(self, member_id: int) -> None:
@@ -214,7 +233,7 @@ class PeerLinks:
         if url is None:
             return
         for member_id in [known for known, link in self._links.items() if link.urls[0] == url]:
-            self._mailbox.forget(self._links.pop(member_id).socket)
+            self._mailbox.forget(self._links.pop(member_id).line)
         for member_id, urls in self._wanted.items():
             if urls and urls[0] == url:
                 self._link(member_id)
@@ -227,19 +246,20 @@ class PeerLinks:
         self._dismissed_at[member.id] = now
         link = self._links.pop(member.id, None)
         if link is not None:
-            self._mailbox.forget(link.socket)
-        if member.peer_urls and self._connect(member.id, member.peer_urls, immediate=False):
+            self._mailbox.forget(link.line)
+        if member.peer_urls and self._connect(member.id, member.peer_urls, keeps=True):
             self.send(member.id, Dismissed())
 
     def send(self, member_id: int, message: NamedTuple) -> bool:
-        """False when there is no connection to the member, or its queue is full: the message is dropped."""
+        """To leave by the end of the turn, or when the mailbox is flushed.
+
+        False when there is no connection to the member, or its queue is full: the message is dropped.
+        """
         link = self._links.get(member_id)
         if link is None:
             return False
         frame = link.header + codec.encode(message)
-        try:
-            link.send(frame, _NOBLOCK)
-        except zmq.Again:
+        if not link.line.put(frame):
             self._counts["sent failures", member_id] += 1
             return False
         self._counts["sent bytes", member_id] += len(frame)
@@ -264,20 +284,18 @@ class PeerLinks:
         ]
         return [("peers", "", len(self._links)), *counts, *pairs, *trips]
 
-    def receive(self, frames: Sequence[Any]) -> PeerMessage | None:
-        """What came in at the door, if it is a message for this member from a member of this cluster."""
+    def receive(self, connection: bytes, frame: bytes | None) -> PeerMessage | None:
+        """What came in at the door (`Door.hear`), if it is a message for this member from a member of this cluster."""
         if self._certified:
             assert self._acquaintances is not None
-            frames, key = frames[:-1], frames[-1]
-            if not self._acquaintances.is_guest(key.encode()):
+            assert self._door is not None
+            if not self._acquaintances.is_guest(self._door.key_of(connection)):
                 self._refuse(0, 0, "is not believed any more")
                 return None
-        try:
-            (frame,) = frames
-            protocol, cluster_id, sender, receiver = _HEADER.unpack_from(frame)
-        except (ValueError, struct.error):
+        if frame is None or len(frame) < _HEADER.size:
             self._refuse(0, 0, "not a zkv peer")
             return None
+        protocol, cluster_id, sender, receiver = _HEADER.unpack_from(frame)
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
         elif (cluster_id, sender, receiver) == _NOBODY:

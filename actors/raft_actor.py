@@ -64,7 +64,7 @@ from zkv.errors import (
     TooManyRequests,
     ZkvError,
 )
-from zkv.mailbox import Mailbox, PeerLost, Stop
+from zkv.mailbox import LOST, Mailbox, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
 from zkv.wire.groups import are_requests
@@ -83,7 +83,6 @@ AWAITED_MS = 1_000  # so long after a write went from here to the leader, somebo
 HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
 _JUDGES = {False: codec.is_frame, True: are_requests}  # of what is forwarded: the latter are looked into here
-
 _FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not about what chores look at
 
 
@@ -183,9 +182,9 @@ class RaftActor:
             elif source == DOOR:
                 assert isinstance(message, PeerMessage)
                 self._from_peer(message.sender, message.message, proposals, changes, now)
-            elif source == "monitor":
-                assert isinstance(message, PeerLost)
-                self._peer_lost(int(message.door), now)
+            elif source == LOST:
+                assert isinstance(message, str)
+                self._peer_lost(int(message), now)
             elif isinstance(message, Stop):
                 self._begin_stop(now)
         core = self._core
@@ -665,6 +664,7 @@ def start(node: Node, incarnation: int) -> tuple[AtTheDoor, Mailbox]:
         cluster_id=node.cluster_id,
         curve=curve,
         message_bytes_max=2 * node.limits.uncommitted_bytes_max,
+        election_ms=config.election_timeout,
         acquaintances=acquaintances,
     )
     actor = RaftActor(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zkv.actors.acquaintances import USHER
 from zkv.actors.peers import DOOR
+from zkv.mailbox import LOST
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class AtTheDoor:
         for source, item in inbox:
             message = item
             if source == DOOR:
-                message = self._links.receive(item)
+                message = self._links.receive(*item)
                 if message is None:
                     continue
-            elif source == "monitor":
-                self._links.lost(int(item.door))
+            elif source == LOST:
+                self._links.lost(int(item))
             elif type(item) in _USHERS_WORDS and (type(item) is not m.Hello or item.actor == USHER):
                 self._links.from_usher(item)
                 continue

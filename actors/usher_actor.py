@@ -300,14 +300,9 @@ def usher_for(node: Node, post: Callable[[str, object], bool]) -> Usher:
     ):
         if urls:
             hosts[name] = Host(purpose, wants, papers[side], admitting(name), cluster=cluster)
-        listeners += [(listening_at(url), introductions_port(url), name) for url in urls]
+        listeners += [(socket_endpoint(url).socket_host, introductions_port(url), name) for url in urls]
     usher = Usher(hosts, listeners, papers, cluster, post)
     return usher
-
-
-def listening_at(url: str) -> str:
-    host = socket_endpoint(url).host
-    return "127.0.0.1" if host == "localhost" else host
 
 
 def start(node: Node, incarnation: int) -> tuple[Usher, LoopMailbox]:

@@ -2,7 +2,8 @@
 
 Every actor process binds one PULL socket, its *inbox*, at `ipc://RUNDIR/NAME.sock`, and connects a PUSH socket to
 each neighbour it posts to (zmtp.py). An actor that meets the outside (the gateway its clients, raft its peers) adds
-*doors* (door.py), whose messages are handed to it raw. The loop is the same for all:
+*doors* (door.py), whose messages are handed to it raw, and *lines* (line.py) to where it wants to be heard. The loop is
+the same for all:
 
     poll -> take what has come, up to a bound from each connection -> actor.handle(what came, now) -> flush -> again
 
@@ -31,10 +32,9 @@ import socket
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
-import zmq
 
 from zkv.courier import RETRY_MS, Courier
 from zkv.errors import ConfigError, CorruptionError, ZkvError
@@ -46,14 +46,15 @@ if TYPE_CHECKING:
 
     from zkv.door import Door
     from zkv.gauges import Value
+    from zkv.line import Line
 
 INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
-DRAIN_MESSAGES = 1024  # taken from one socket before the others get their turn
-DRAIN_BYTES = 16 << 20  # and of a door, whose messages strangers size, about so much
 INSIGHT = "insight"
 """The process that tells of the others; a node may do without it."""
 GONE = "gone"
 """As such comes word of a connection at a door that has ended, a turn after its last message."""
+LOST = "lost"
+"""As such comes word of a connection by a line, with the line's name."""
 GATEWAY = "gateway"
 """The process that tells whoever looks."""
 REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
@@ -61,8 +62,6 @@ REPORT_MS = 1_000
 LOOK_MS = 5_000
 """So long after the bell was rung somebody is taken to look on."""
 EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
-# Plain integers: the constants of pyzmq are enums, and each `&` of one makes another.
-_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
 
 
@@ -96,13 +95,6 @@ class Turns:
         return tuple((name, "", number) for name, number in numbers.items())
 
 
-class PeerLost(NamedTuple):
-    """A connection that this process had opened is gone (the socket monitor saw it)."""
-
-    door: str
-    endpoint: str
-
-
 class Actor(Protocol):
     """What `run` drives. `handle` gets (source, message) pairs: "node" for decoded mail of other actors,
     "supervisor" for Stop, a door's name for what came in there: (connection, bytes, or None for no single frame).
@@ -127,32 +119,6 @@ def _bell_of(rundir: str, name: str) -> str:
     return f"{rundir}/{name}.bell"
 
 
-def _has_more(socket: zmq.Socket[bytes]) -> bool:
-    """Is another message waiting? Asked once after the first one: an Again costs four times as much to learn it."""
-    return bool(cast("int", socket.getsockopt(_EVENTS)) & _POLLIN)
-
-
-def _frames(socket: zmq.Socket[bytes], flags: int) -> list[zmq.Frame]:
-    """Of a message. Each knows whether there are more; to ask the socket costs as much as to receive one."""
-    frame = socket.recv(flags, copy=False)
-    frames = [frame]
-    while frame.more:
-        frame = socket.recv(flags, copy=False)
-        frames.append(frame)
-    return frames
-
-
-def _receive(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
-    """The frames of a message."""
-    return [frame.bytes for frame in _frames(socket, flags)]
-
-
-def _receive_certified(socket: zmq.Socket[bytes], flags: int) -> list[Any]:
-    """The frames of a message, and whose key its connection has shown."""
-    frames = _frames(socket, flags)
-    return [*[frame.bytes for frame in frames], frames[-1].get("User-Id")]
-
-
 def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
@@ -171,18 +137,13 @@ class Mailbox:
     """
 
     def __init__(self, rundir: str, name: str, neighbours: Sequence[str], *, reports: bool = False) -> None:
-        self.context = zmq.Context()
         self.name = name
         self._courier = Courier(rundir, name, codec.decode)
         self.polls = self._courier.polls
         """The epoll set of all that this process waits for."""
         self._doors: list[_Door] = []
-        self._outer: dict[int, zmq.Socket[bytes]] = {}  # doors and monitors, by the fd that tells of news there
-        self._unread: list[zmq.Socket[bytes]] = []  # doors that were left before all was taken
-        self._sockets: dict[zmq.Socket[bytes], str] = {}
-        self._certified: set[zmq.Socket[bytes]] = set()
-        self._connections: set[zmq.Socket[bytes]] = set()
-        self._monitors: dict[zmq.Socket[bytes], str] = {}
+        self._lines: dict[Line, str] = {}
+        self._lost: list[tuple[str, object]] = []  # word of that which waits for the next turn
         self._bell: tuple[int, int] | None = None
         self._rundir = rundir
         self._door_bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -210,50 +171,15 @@ class Mailbox:
         """
         self._doors.append(_Door(name, door, tells_gone))
 
-    def add_socket(self, name: str, socket: zmq.Socket[bytes], *, certified: bool = False) -> None:
-        """What arrives at `socket` comes to the actor as (name, list of frames).
+    def add_line(self, name: str, line: Line) -> None:
+        """What arrives there comes to the actor as (name, message); that its connection is lost, as (LOST, name)."""
+        self._lines[line] = name
+        line.on_lost = partial(self._lost.append, (LOST, name))
 
-        `certified`: behind them comes, as text, the CURVE key that the handshake has shown (`identity.secure_server`).
-        """
-        self._sockets[socket] = name
-        if certified:
-            self._certified.add(socket)
-        self._attend(socket)
-
-    def watch_connection(self, name: str, socket: zmq.Socket[bytes]) -> None:
-        """The loss of a connection of `socket` comes to the actor as ("monitor", PeerLost); closed with the mailbox."""
-        self._connections.add(socket)
-        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._monitors[monitor] = name
-        self._attend(monitor)
-
-    def _attend(self, socket: zmq.Socket[bytes]) -> None:
-        """What has happened there is rung for at its descriptor, once, until it is looked at."""
-        fd = cast("int", socket.getsockopt(zmq.FD))
-        self._outer[fd] = socket
-        self.polls.register(fd, select.EPOLLIN)
-        self._unread.append(socket)  # it may have rung before
-
-    def _leave(self, socket: zmq.Socket[bytes]) -> None:
-        fd = cast("int", socket.getsockopt(zmq.FD))
-        del self._outer[fd]
-        self.polls.unregister(fd)
-        if socket in self._unread:
-            self._unread.remove(socket)
-
-    def forget(self, socket: zmq.Socket[bytes]) -> None:
-        """Close a door or an outgoing connection, and its monitor."""
-        if socket in self._sockets:
-            del self._sockets[socket]
-            self._certified.discard(socket)
-            self._leave(socket)
-        self._connections.discard(socket)
-        monitor = socket.get_monitor_socket() if socket._monitor_socket is not None else None  # noqa: SLF001
-        if monitor is not None:
-            self._monitors.pop(monitor, None)
-            self._leave(monitor)
-            socket.disable_monitor()
-        socket.close(linger=0)
+    def forget(self, line: Line) -> None:
+        """Close a line; what it has not let out is dropped."""
+        del self._lines[line]
+        line.close()
 
     def post(self, neighbour: str, message: NamedTuple) -> bool:
         """Send to another actor of this node, by the end of this turn; False when its queue is full."""
@@ -265,6 +191,8 @@ class Mailbox:
 
     def flush(self) -> None:
         """Let out what was posted: who is about to be busy, or to wait for a disk, does not let others wait for it."""
+        for line in self._lines:
+            line.flush()
         self._courier.flush()
         for known in self._doors:
             known.door.flush()
@@ -339,51 +267,58 @@ class Mailbox:
                 gone = known.door.take_gone()
                 if known.tells_gone:
                     received.extend([(GONE, (known.name, connection)) for connection in gone])
-        sockets, self._unread = self._unread, []
-        timeout_ms = 0 if received or sockets else self._due_in(timeout_ms)
+        timeout_ms = 0 if received or self._lost else self._due_in(timeout_ms)
         for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000):
-            for known in self._doors:
-                if fd in known.door:
-                    name = known.name
-                    received.extend([(name, message) for message in known.door.hear(fd)])
-                    break
-            else:
-                if (mail := self._courier.hear(fd)) is not None:
-                    received.extend([("node", message) for message in mail])
-                elif (socket := self._outer.get(fd)) is not None:
-                    if socket not in sockets:
-                        sockets.append(socket)
-                elif fd == self.bell_fd:
-                    self.hear_bell()
-                elif self._bell is not None and fd == self._bell[0]:
-                    os.read(fd, 4096)
-                    received.append(("bell", None))
-                else:
-                    received.extend(control.read())
-        for socket in sockets:
-            if socket in self._sockets:
-                self._drain_socket(socket, received)
-            else:
-                self._drain_monitor(socket, received)
-        if self._doors:
-            now = monotonic_ms()
-            for known in self._doors:
-                due = known.door.due
-                if due is not None and due <= now:
-                    known.door.tend(now)
+            self._hear(fd, received, control)
+        if self._doors or self._lines:
+            self._tend(monotonic_ms())
+        if self._lost:
+            received.extend(self._lost)
+            self._lost.clear()
         return received
+
+    def _hear(self, fd: int, received: list[tuple[str, object]], control: Control) -> None:
+        for known in self._doors:
+            if fd in known.door:
+                name = known.name
+                received.extend([(name, message) for message in known.door.hear(fd)])
+                return
+        for line, line_name in self._lines.items():
+            if fd in line:
+                received.extend([(line_name, message) for message in line.hear(fd)])
+                return
+        if (mail := self._courier.hear(fd)) is not None:
+            received.extend([("node", message) for message in mail])
+        elif fd == self.bell_fd:
+            self.hear_bell()
+        elif self._bell is not None and fd == self._bell[0]:
+            os.read(fd, 4096)
+            received.append(("bell", None))
+        else:
+            received.extend(control.read())
 
     def _due_in(self, timeout_ms: int | None) -> int | None:
         """So long may be waited, where the owner would for `timeout_ms`."""
         if self._courier.is_down:
             timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
-        if self._doors:
-            now = monotonic_ms()
-            for known in self._doors:
-                due = known.door.due
-                if due is not None and (timeout_ms is None or due - now < timeout_ms):
-                    timeout_ms = max(0, due - now)
+        if not self._doors and not self._lines:
+            return timeout_ms
+        now = monotonic_ms()
+        for due in (*[known.door.due for known in self._doors], *[line.due for line in self._lines]):
+            if due is not None and (timeout_ms is None or due - now < timeout_ms):
+                timeout_ms = max(0, due - now)
         return timeout_ms
+
+    def _tend(self, now: int) -> None:
+        """After what has come was heard: else who has spoken meanwhile is taken to be silent."""
+        for known in self._doors:
+            due = known.door.due
+            if due is not None and due <= now:
+                known.door.tend(now)
+        for line in self._lines:
+            due = line.due
+            if due is not None and due <= now:
+                line.tend(now)
 
     def drive(self, actor: Actor, control: Control) -> None:
         """The loop, until the actor is finished."""
@@ -398,49 +333,19 @@ class Mailbox:
     def watch_control(self, control: Control) -> None:
         self.polls.register(control.fileno(), select.EPOLLIN)
 
-    def _drain_socket(self, socket: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
-        name = self._sockets[socket]
-        receive, last = partial(_receive, socket), -1
-        if socket in self._certified:
-            receive, last = partial(_receive_certified, socket), -2
-        size = 0
-        try:
-            for taken in range(DRAIN_MESSAGES):
-                frames = receive(_NOBLOCK)
-                received.append((name, frames))
-                size += len(frames[last])
-                if taken == 0 and not _has_more(socket):
-                    return
-                if size > DRAIN_BYTES:
-                    break
-        except zmq.Again:
-            return  # it may come at once: what was seen can be taken back with its connection
-        self._unread.append(socket)
-
-    def _drain_monitor(self, monitor: zmq.Socket[bytes], received: list[tuple[str, object]]) -> None:
-        try:
-            while True:
-                _, endpoint = monitor.recv_multipart(_NOBLOCK)
-                received.append(("monitor", PeerLost(self._monitors[monitor], endpoint.decode())))
-        except zmq.Again:
-            pass
-
     def close(self) -> None:
-        """Free every socket; what was sent through doors and to the outside has LINGER_MS to leave.
+        """Free every socket; what was sent through doors and lines has LINGER_MS to leave.
 
         Mail that a neighbour does not take at once is dropped: nothing rests on it, and at the end of a node they are
         gone already.
         """
         self.flush()
+        for line in self._lines:
+            line.close(LINGER_MS)
         for known in self._doors:
             known.door.close(LINGER_MS)
         self._courier.close()
-        for monitor in self._monitors:
-            monitor.close(linger=0)
-        for outer in (*self._sockets, *self._connections):
-            outer.close(linger=LINGER_MS)
         self._door_bell.close()
-        self.context.term()
 
 
 class Control:
@@ -490,7 +395,7 @@ def run(name: str, control: Control, start: Callable[[], tuple[Actor, Mailbox]])
         status = EXIT_FATAL
         log.critical("actor cannot go on", reason=str(error))
         control.tell(f"fatal {error}")
-    except (ZkvError, OSError, zmq.ZMQError) as error:
+    except (ZkvError, OSError) as error:
         log.error("actor failed", reason=f"{type(error).__name__}: {error}")  # noqa: TRY400
         control.tell(f"failed {type(error).__name__}: {error}")
     except Exception as error:  # a broken belief: say where, end, and let the supervisor begin anew

@@ -29,9 +29,14 @@ class SocketEndpoint(NamedTuple):
     secure: bool
 
     @property
+    def socket_host(self) -> str:
+        """For sockets: `localhost` is 127.0.0.1 there, whatever else it may be, so that both ends mean the same."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
     def address(self) -> str:
-        """As ZeroMQ takes it; `localhost` is spelled 127.0.0.1, since sockets are bound to addresses."""
-        host = "127.0.0.1" if self.host == "localhost" else self.host
+        """As ZeroMQ writes it."""
+        host = self.socket_host
         return f"tcp://[{host}]:{self.port}" if ":" in host else f"tcp://{host}:{self.port}"
 
 

@@ -20,7 +20,7 @@ from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.raft.raft import RaftConfig
 from zkv.gateway.doors import PLAIN_DOOR
 from zkv.gateway.native import NativeGateway
-from zkv.mailbox import PeerLost
+from zkv.mailbox import LOST
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -309,7 +309,7 @@ class SimulatedNode:
     def lost(self, member: int) -> None:
         """The connection to a peer broke."""
         if "raft" in self.actors:
-            self._take("raft", ("monitor", PeerLost(f"{member}", "")))
+            self._take("raft", (LOST, f"{member}"))
 
     def knock_of(self, name: bytes, payload: bytes) -> bool:
         """A message over a connection; False where nobody is at the door."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, ask, said_in
+from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, asking, said_in
 from zkv.mailbox import Control, Mailbox
 from zkv.testing import free_ports
 from zkv.wire import messages as m
@@ -29,20 +29,18 @@ class House:
         self.links = PeerLinks(
             self.mailbox, member_id=member, cluster_id=cluster, curve=None, message_bytes_max=1 << 20
         )
+        self.came: list[PeerMessage | None] = []
         self._ends = socket.socketpair()
         self._control = Control(self._ends[0])
         self.links.set_members([m.Member(id_, "", (url,), (), is_learner=False) for id_, url in urls.items()])
         self.links.listen([urls[member]])
 
-    def heard(self) -> list[PeerMessage | None]:
-        """What came next at its door."""
-        came: list[PeerMessage | None] = []
-        while not came:
-            for source, frames in self.mailbox.wait(10_000, self._control):
-                assert source == DOOR, "nobody is lost"
-                assert isinstance(frames, list)
-                came.append(self.links.receive(frames))
-        return came
+    def turn(self) -> None:
+        """Let out what was sent, and take what has come."""
+        for source, item in self.mailbox.wait(5, self._control):
+            assert source == DOOR, "nobody is lost"
+            assert isinstance(item, tuple)
+            self.came.append(self.links.receive(*item))
 
     def close(self) -> None:
         self.mailbox.close()
@@ -62,9 +60,14 @@ def second(tmp_path: Path, urls: dict[int, str]) -> Iterator[House]:
     house.close()
 
 
-def send(house: House, message: m.Message) -> None:
-    while not house.links.send(message.to, message):  # not connected yet
-        pass
+def heard_by(receiver: House, sender: House, message: m.Message) -> PeerMessage | None:
+    while not sender.links.send(message.to, message):  # it is not connected yet
+        sender.turn()
+        receiver.turn()
+    while not receiver.came:
+        sender.turn()
+        receiver.turn()
+    return receiver.came.pop()
 
 
 def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int, str], second: House) -> None:
@@ -73,10 +76,8 @@ def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int
     entry = m.Entry(4, 3, m.EntryKind.BATCH, 1, bytes(range(256)) * 100)
     append = m.Message(m.MessageKind.APPEND, 2, 1, 3, 3, 3, 2, (entry,))
     try:
-        send(first, BEAT)
-        assert second.heard() == [PeerMessage(1, BEAT)]
-        send(first, append)
-        assert second.heard() == [PeerMessage(1, append)]
+        assert heard_by(second, first, BEAT) == PeerMessage(1, BEAT)
+        assert heard_by(second, first, append) == PeerMessage(1, append)
         assert not first.links.send(5, BEAT), "there is no such member"
     finally:
         first.close()
@@ -86,25 +87,17 @@ def test_one_of_another_cluster_is_not_heard(tmp_path: Path, urls: dict[int, str
     """Two clusters may be told each other's urls by mistake."""
     first = House(str(tmp_path), 1, urls, cluster=8)
     try:
-        send(first, BEAT)
-        assert second.heard() == [None]
+        assert heard_by(second, first, BEAT) is None
     finally:
         first.close()
 
 
 def test_what_is_no_peers_message_is_dropped(second: House) -> None:
     """Of two frames, too short, of another protocol, for somebody else, or not a message."""
-    sent: list[bytes] = []
-
-    class Peer:
-        def send(self, frame: bytes, _: int) -> None:
-            sent.append(frame)
-
-    ask(Peer(), m.Join(("tcp://a",)))  # type: ignore[arg-type] # stands for a socket
-    (question,) = sent
+    question = asking(m.Join(("tcp://a",)))
     assert said_in(question) == m.Join(("tcp://a",))
-    assert second.links.receive([question]) == PeerMessage(0, m.Join(("tcp://a",)))
+    assert second.links.receive(b"1", question) == PeerMessage(0, m.Join(("tcp://a",)))
     header = question[: -len(encode(m.Join(("tcp://a",))))]
     wrong = [b"", header[:5], b"http" + header[4:], header, header + encode(BEAT), header[:-1] + b"\5" + encode(BEAT)]
-    assert [second.links.receive([frame]) for frame in wrong] == [None] * len(wrong)
-    assert second.links.receive([header, encode(BEAT)]) is None
+    assert [second.links.receive(b"1", frame) for frame in wrong] == [None] * len(wrong)
+    assert second.links.receive(b"1", None) is None, "it had two frames"
