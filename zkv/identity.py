@@ -1,12 +1,8 @@
-"""CURVE: key files, and sockets that speak only to whom they should.
+"""CURVE: key files, and who may come in.
 
 A key pair is two files in ZeroMQ's certificate format (`curve_keys.py`): NAME.key holds the public key and may be
 handed out, NAME.key_secret holds both and may not. A CURVE server proves itself to clients that know its public key;
 who may come in is said by an *allow list*, a container of public keys, or None for whoever knows the server's key.
-
-libzmq asks during each handshake, by the ZAP protocol (https://rfc.zeromq.org/spec/27/) over an inproc socket of the
-server's context. pyzmq's own handlers run on asyncio and must be stopped before their context can end; the one
-here is a thread that waits for a question and leaves with its context, and it logs nothing.
 
 Keys are Z85 text (40 bytes) throughout, as in the files. Secret keys are never logged, nor shown by `repr`.
 """
@@ -15,27 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
-import zmq
-from zmq.utils import z85
 
 from zkv.curve_keys import KeyPair, key_file, new_keys, public_of, raw, read_key_file, spelled
 from zkv.errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Container
-
 __all__ = [
-    "AllowList", "KeyPair", "load_public", "load_secret", "new_keys", "only_key_of", "raw", "secure_client",
-    "secure_server", "spelled", "write_keys",
+    "AllowList", "KeyPair", "load_public", "load_secret", "new_keys", "only_key_of", "raw", "spelled", "write_keys",
 ]  # fmt: skip
-
-_ZAP_ENDPOINT = "inproc://zeromq.zap.01"
-_ZAP_DOMAIN = b"zkv"
 
 
 def write_keys(directory: str, name: str) -> tuple[str, str]:
@@ -135,46 +120,3 @@ class AllowList:
 def only_key_of(path: str) -> frozenset[bytes]:
     """An allow list of one: for members that share a key pair."""
     return frozenset({load_public(path)})
-
-
-# --- sockets -------------------------------------------------------------------------------------
-
-
-def secure_server(socket: zmq.Socket[bytes], keys: KeyPair, allow: Container[bytes] | None) -> None:
-    """Make `socket` a CURVE server, before it is bound: clients not in `allow` are refused (None: let in all).
-
-    What comes from one that is on the list says so: its frames have the key as `User-Id`. One server with an allow list
-    per context.
-    """
-    if allow is not None:
-        _answer_zap(socket.context, allow)
-        socket.zap_domain = _ZAP_DOMAIN
-    socket.curve_publickey = keys.public
-    socket.curve_secretkey = keys.secret
-    socket.curve_server = True
-
-
-def secure_client(socket: zmq.Socket[bytes], server_public: bytes, keys: KeyPair) -> None:
-    """Make `socket` a CURVE client, before it connects: it talks only to who holds `server_public`'s secret."""
-    socket.curve_serverkey = server_public
-    socket.curve_publickey = keys.public
-    socket.curve_secretkey = keys.secret
-
-
-def _answer_zap(context: zmq.Context[zmq.Socket[bytes]], allow: Container[bytes]) -> None:
-    questions = context.socket(zmq.REP)
-    questions.linger = 0
-    questions.bind(_ZAP_ENDPOINT)
-    threading.Thread(target=_serve_zap, args=(questions, allow), name="zap", daemon=True).start()
-
-
-def _serve_zap(questions: zmq.Socket[bytes], allow: Container[bytes]) -> None:
-    """Answer until the context ends."""
-    with questions, contextlib.suppress(zmq.ContextTerminated):
-        while True:
-            # version, request id, domain, address, routing id, mechanism, credentials; all but the key are libzmq's own
-            question = questions.recv_multipart()
-            version, request_id = question[:2]
-            key = z85.encode(question[6]) if len(question) == 7 and question[5] == b"CURVE" else b""
-            answer = (b"200", b"OK", key) if key in allow else (b"400", b"Unknown key", b"")
-            questions.send_multipart((version, request_id, *answer, b""))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.harness.certificates import build, crl, usage
 from tests.harness.certificates import hosts as at_hosts
+from tests.harness.libzmq import secure_client
 from tests.harness.processes import wait_until
 from zkv import identity
 from zkv.authority import certificate_pem, key_pem, make_authority, make_leaf
@@ -147,7 +148,7 @@ def shakes_hands(port: int, server_key: bytes | None, own: identity.KeyPair | No
     monitor = guest.get_monitor_socket(FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
     try:
         if server_key is not None and own is not None:
-            identity.secure_client(guest, server_key, own)
+            secure_client(guest, server_key, own)
         guest.connect(f"tcp://127.0.0.1:{port}")
         assert monitor.poll(int(PATIENCE_S * 1000)), "neither in nor out"
         event: int = struct.unpack("=HI", monitor.recv_multipart()[0])[0]

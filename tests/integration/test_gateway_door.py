@@ -16,6 +16,7 @@ import pytest
 import zmq
 
 from tests.harness import hostile
+from tests.harness.libzmq import secure_client
 from zkv import errors, identity, mailbox
 from zkv.actors.node import Node
 from zkv.config import NodeConfig
@@ -75,7 +76,7 @@ class House:
         client.linger = 0
         client.rcvtimeo = client.sndtimeo = PATIENCE_MS
         if keys:
-            identity.secure_client(client, identity.load_public(keys[0]), identity.load_secret(keys[1]))
+            secure_client(client, identity.load_public(keys[0]), identity.load_secret(keys[1]))
         client.connect(f"tcp://127.0.0.1:{self.curve_port if keys else self.port}")
         self.clients.append(client)
         return client

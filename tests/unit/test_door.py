@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
+from tests.harness.libzmq import secure_client
 from zkv import curve, zmtp
 from zkv.curve_keys import KeyPair, new_keys
 from zkv.door import ACCEPTED_A_TURN, HANDSHAKES_MAX, LOOKED_AFTER_MS, SILENT_ROUNDS_MAX, STEPS_A_TURN, Door
@@ -63,11 +64,7 @@ class House:
         guest = self.stack.enter_context(self.context.socket(kind))
         guest.linger, guest.rcvtimeo, guest.ipv6 = 0, 10, True
         if keys is not None:
-            guest.curve_serverkey, guest.curve_publickey, guest.curve_secretkey = (
-                SERVER.public,
-                keys.public,
-                keys.secret,
-            )
+            secure_client(guest, SERVER.public, keys)
         guest.connect(f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}")
         return guest
 
