@@ -100,8 +100,8 @@ class Engine:
             for connection in self._connections:
                 connection.session.tick(now)
                 self._send(connection, now)
-            self._lines.poll(milliseconds(TICK_S))
-            for connection in self._drain(milliseconds(time.monotonic())):
+            come = self._lines.wait(milliseconds(TICK_S))
+            for connection in self._hand_on(come, milliseconds(time.monotonic())):
                 connection.session.news()
 
     def run(self, progress: Callable[[int], object]) -> list[Results]:
@@ -117,8 +117,8 @@ class Engine:
         tick = RATE_BURST_S / 2 if self.plan.rate else TICK_S
         tick_at = begin + tick
         while self._done < self._total:
-            self._lines.poll(max(1, milliseconds(tick_at - clock())))
-            touched = self._drain(milliseconds(clock()))
+            come = self._lines.wait(max(1, milliseconds(tick_at - clock())))
+            touched = self._hand_on(come, milliseconds(clock()))
             now = clock()
             self._take(touched, now, skew)
             if now >= tick_at:
@@ -137,11 +137,11 @@ class Engine:
         progress(self._done)
         return self.results
 
-    def _drain(self, now: int) -> list[Connection]:
-        """Hand what has come to its sessions, and tell which these were."""
+    def _hand_on(self, come: list[tuple[bytes, bytes]], now: int) -> list[Connection]:
+        """To the sessions: which these were."""
         touched: dict[bytes, Connection] = {}
         by_name = self._by_name
-        for name, data in self._lines.drain():
+        for name, data in come:
             connection = touched[name] = by_name[name]
             connection.session.received(0, data, now)
         return list(touched.values())

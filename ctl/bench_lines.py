@@ -1,53 +1,52 @@
-"""What the load generators stand on: many connections on one socket, and a rate kept.
+"""What the load generators stand on: many connections in one epoll set, and a rate kept.
 
-All connections hang on one ROUTER socket, one routing id each: polling a hundred sockets would cost more than the
-requests do.
+The load speaks the protocol itself, as members do (`zkv/line.py`): so a client's latency is the member's, and not that
+of a thread between the two.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final, Self
-
-import zmq
-from zmq.backend import Socket as PlainSocket
 
 from zkv.client.login import Login
 from zkv.client.session import Session
+from zkv.connection import READ_BYTES
 from zkv.errors import ConnectionFailed
+from zkv.line import Line
+from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
+from zkv.zmtp import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from zkv.client.transport import Curve
 
-DRAIN_MESSAGES = 256
-NOBLOCK: Final = int(zmq.NOBLOCK)
-SNDMORE: Final = int(zmq.SNDMORE)
+LINES_A_TURN: Final = 256
+TEND_MS: Final = 50
+UNBOUNDED: Final = 1 << 62
+"""What waits to leave is bounded by what the clients have outstanding."""
 
 
 class Lines:
-    """A context manager. Each line, named by its routing id, has a TCP stream and a CURVE handshake of its own.
+    """A context manager. Each line, known by its name, has a TCP stream and a CURVE handshake of its own.
 
-    `endpoints` with their scheme; `curves` for those that are curve://. Lines are dealt round robin over them.
+    `endpoints` with their scheme; `curves` for those that are curve://. Lines are dealt round robin over them. One that
+    breaks is tried for again; what was to leave by it waits.
     """
 
     def __init__(self, endpoints: Sequence[str], curves: Mapping[str, Curve]) -> None:
         self._endpoints = endpoints
         self._curves = curves
-        self._names: list[bytes] = []
-        self._context = zmq.Context()
-        self._context.max_sockets = 100_000  # libzmq counts sessions of its own among them
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by what the clients have outstanding
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._send = partial(PlainSocket.send, self._socket)  # zmq.Socket's own asks first for options of other sockets
+        self._polls = select.epoll()
+        self._room = memoryview(bytearray(READ_BYTES))
+        self._lines: dict[bytes, Line] = {}
+        self._by_fd: dict[int, tuple[bytes, Line]] = {}  # as they were last: a line changes its descriptor
+        self._tend_at = 0
 
     def __enter__(self) -> Self:
         return self
@@ -56,51 +55,71 @@ class Lines:
         self.close()
 
     def close(self, linger_ms: int = 0) -> None:
-        self._socket.close(linger=linger_ms)
-        self._context.term()
+        """What was sent has so long to leave."""
+        for line in self._lines.values():
+            line.close(linger_ms)
+        self._lines.clear()
+        self._polls.close()
 
     def connect(self, names: Sequence[bytes], dial_timeout: float) -> None:
         """Open lines, and wait until each has had an answer.
 
         Raises ConnectionFailed when one has had none within `dial_timeout` seconds.
         """
-        socket = self._socket
         ping = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.PING, *m.Ping(1)))
         dialled = {}
         for name in names:
-            endpoint = dialled[name] = self._endpoints[len(self._names) % len(self._endpoints)]
-            self._names.append(name)
-            if endpoint.startswith("curve://"):
-                curve = self._curves[endpoint]
-                socket.curve_serverkey = curve.server
-                socket.curve_publickey, socket.curve_secretkey = curve.public, curve.secret
-            socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
-            socket.connect("tcp://" + endpoint.partition("://")[2])
-            socket.send_multipart((name, ping))
+            endpoint = dialled[name] = self._endpoints[len(self._lines) % len(self._endpoints)]
+            self._lines[name] = self._line(endpoint)
+            self.send(name, ping)
         deadline = time.monotonic() + dial_timeout
         while dialled:
             left = deadline - time.monotonic()
-            if left <= 0 or not socket.poll(int(left * 1000) + 1):
+            if left <= 0:
                 raise ConnectionFailed(next(iter(dialled.values())))
-            name, _ = socket.recv_multipart()
-            dialled.pop(name, None)
+            for name, _ in self.wait(milliseconds(left) + 1):
+                dialled.pop(name, None)
+
+    def _line(self, endpoint: str) -> Line:
+        host, port, secure = socket_endpoint(endpoint)
+        return Line(
+            host,
+            port,
+            b"DEALER",
+            self._curves[endpoint].security if secure else None,
+            self._polls,
+            messages_max=UNBOUNDED,
+            bytes_max=UNBOUNDED,
+            message_bytes_max=MESSAGE_BYTES_MAX,
+            keeps=True,
+            room=self._room,
+        )
 
     def send(self, name: bytes, data: bytes) -> None:
-        self._send(name, SNDMORE)
-        self._send(data)
+        line = self._lines[name]
+        line.put(data)
+        line.flush()
 
-    def poll(self, milliseconds: int) -> None:
-        """Wait until something has come, so long at most."""
-        self._poller.poll(milliseconds)
-
-    def drain(self) -> list[tuple[bytes, bytes]]:
-        """(name of the line, message) for what has come, up to a bound."""
-        receive = self._socket.recv
+    def wait(self, timeout_ms: int) -> list[tuple[bytes, bytes]]:
+        """Until something has come, so long at most: (name of the line, message) each, up to a bound."""
         come: list[tuple[bytes, bytes]] = []
-        with contextlib.suppress(zmq.Again):
-            for _ in range(DRAIN_MESSAGES):
-                come.append((receive(NOBLOCK), receive()))  # noqa: PERF401 - what came before Again stays
+        for fd, _ in self._polls.poll(min(timeout_ms, TEND_MS) / 1000, LINES_A_TURN):
+            name, line = self._of(fd)
+            come += [(name, message) for message in line.hear(fd) if message is not None]
+        now = time.monotonic_ns() // 1_000_000
+        if now >= self._tend_at:
+            self._tend_at = now + TEND_MS
+            for line in self._lines.values():
+                if line.due is not None and now >= line.due:
+                    line.tend(now)
         return come
+
+    def _of(self, fd: int) -> tuple[bytes, Line]:
+        """Whose descriptor it is."""
+        found = self._by_fd.get(fd)
+        if found is None or fd not in found[1]:
+            found = self._by_fd[fd] = next(each for each in self._lines.items() if fd in each[1])
+        return found
 
 
 class Connection:

@@ -133,7 +133,7 @@ class Arrivals:
 
 
 class Watchers:
-    """Streams and connections on one socket; a context manager: entered, all are connected.
+    """Streams and connections; a context manager: entered, all are connected.
 
     Whoever drives it calls `turn` again and again.
     """
@@ -184,11 +184,11 @@ class Watchers:
         for connection in self.connections:
             for _, data in connection.session.outgoing(milliseconds(time.monotonic())):
                 lines.send(connection.name, data)
-        lines.poll(max(1, milliseconds(min(wake_s, TICK_S))))
+        come = lines.wait(max(1, milliseconds(min(wake_s, TICK_S))))
         now = time.monotonic()
         heard: dict[bytes, Stream] = {}
         spoken_to: dict[bytes, Connection] = {}
-        for name, data in lines.drain():
+        for name, data in come:
             self._heard_at = now
             if name in self._connections:
                 spoken_to[name] = self._connections[name]

@@ -106,9 +106,8 @@ def _ends_at_zkv(lines: NativeLines, leases: int, deadline: float) -> dict[int, 
     """When the event of each lease's key came."""
     ended: dict[int, float] = {}
     while len(ended) < leases and time.monotonic() < deadline:
-        lines.poll(100)
         taken = 0
-        for _, data in lines.drain():
+        for _, data in lines.wait(100):
             now = time.monotonic()
             taken += len(data)
             for _, kind, _, body in m.Answers(*unpack(data)).watches:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from zkv.curve_keys import new_keys, read_key_file
+from zkv.curve_keys import KeyPair, new_keys, read_key_file
 from zkv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import TypeAlias
 
+    from zkv import curve
     from zkv.client.introductions import Introductions
     from zkv.client.session import Session
 
@@ -64,6 +65,13 @@ class Curve(NamedTuple):
     server: bytes
     public: bytes
     secret: bytes
+
+    @property
+    def security(self) -> curve.Client:
+        """A line's (`zkv/line.py`)."""
+        from zkv import curve
+
+        return curve.Client(KeyPair(self.public, self.secret), self.server)
 
 
 def load_curve(server_key: KeyFile, client_key: KeyFile | None) -> Curve:
