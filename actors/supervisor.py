@@ -10,8 +10,8 @@
                 └─ insight    health and metrics, where --listen-metrics-urls or an etcd client url is given
 
 Actors are forked, not spawned: what is imported here is shared memory in all of them, and a dead one is
-back in milliseconds. For that this process stays free of threads and of ZeroMQ contexts; it
-talks with each actor over a socket pair (`mailbox.Control`) and learns of deaths by SIGCHLD.
+back in milliseconds. For that this process stays free of threads; it talks with
+each actor over a socket pair (`mailbox.Control`) and learns of deaths by SIGCHLD.
 
 An actor that dies is started again: at once if it had served for a while, for each moment without it is one in which
 leases do not end and clients wait; with growing pauses if it dies as soon as it lives. One that dies RESTARTS_MAX times
