@@ -28,7 +28,7 @@ COMPILED_TESTS ?= unit/wire unit/core unit/client unit/actors unit/gateway unit/
 	unit/test_zmtp.py integration/test_node.py integration/test_clients.py integration/test_benchmark.py \
 	integration/test_etcd_api.py integration/test_etcd_hostile.py \
 	conformance/test_same_answers_as_etcd.py
-SOURCES = setup.py pyproject.toml $(shell find zkv actors gateway ctl -follow -name '*.py')
+SOURCES = setup.py pyproject.toml $(wildcard actors/rocks_options/*) $(shell find zkv actors gateway ctl -follow -name '*.py')
 AS = $(if $(COMPILED),PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COPY))
 
 help:

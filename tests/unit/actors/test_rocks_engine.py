@@ -229,3 +229,12 @@ def test_no_more_is_in_use_than_there_is(tmp_path: Path) -> None:
     engine.flush()
     assert engine.size() >= engine.size_in_use()
     engine.close()
+
+
+def test_tables_go_to_the_disk_bit_by_bit(tmp_path: Path) -> None:
+    """RocksDB has taken what our file of options says, beside what is set."""
+    RocksEngine(tmp_path / "db").close()
+    (taken,) = (tmp_path / "db").glob("OPTIONS-*")
+    assert {"strict_bytes_per_sync=true", "bytes_per_sync=1048576", "paranoid_checks=true"} <= set(
+        taken.read_text().split()
+    )
