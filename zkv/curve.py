@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import hmac
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from nacl import _sodium as libsodium
 from nacl import bindings as nacl
 from nacl.exceptions import CryptoError
 
@@ -27,7 +28,12 @@ from zkv.curve_keys import KeyPair, raw, spelled
 if TYPE_CHECKING:
     from collections.abc import Container
 
+# Every message is a box, and nacl.bindings makes each by a page of interpreted Python: half of what a small one costs.
+_sodium: Any = libsodium.lib
+_pointer: Any = libsodium.ffi.from_buffer
+
 _KEY = 32
+_BOX_NONCE = 24
 _NONCE = 8
 _LONG_NONCE = 16
 _COOKIE = 96
@@ -94,7 +100,7 @@ class Channel:
     def seal(self, flags: int, payload: bytes) -> bytes:
         self._sent += 1
         number = self._sent.to_bytes(_NONCE, "big")
-        box = nacl.crypto_box_easy_afternm(bytes((flags,)) + payload, self._outward + number, self._shared)
+        box = _seal(bytes((flags,)) + payload, self._outward + number, self._shared)
         return _MESSAGE + number + box
 
     def open(self, body: bytes) -> tuple[int, bytes]:
@@ -159,7 +165,7 @@ class _ServerHandshake(Handshake):
         self._client_transient = transient
         self._cookie = os.urandom(_COOKIE)
         nonce = os.urandom(_LONG_NONCE)
-        box = nacl.crypto_box_easy_afternm(self._transient + self._cookie, b"WELCOME-" + nonce, shared)
+        box = _seal(self._transient + self._cookie, b"WELCOME-" + nonce, shared)
         return _WELCOME + nonce + box
 
     def _initiated(self, body: bytes) -> bytes:
@@ -184,7 +190,7 @@ class _ServerHandshake(Handshake):
         self.heard_about = opened[_KEY + _VOUCH :]
         heard = int.from_bytes(body[number_at:box_at], "big")
         number = self._numbered()
-        box = nacl.crypto_box_easy_afternm(self._about, b"CurveZMQREADY---" + number, shared)
+        box = _seal(self._about, b"CurveZMQREADY---" + number, shared)
         self.channel = Channel(shared, is_server=True, sent=self._sent, heard=heard)
         return _READY + number + box
 
@@ -198,7 +204,7 @@ class _ClientHandshake(Handshake):
     def opening(self) -> bytes:
         number = self._numbered()
         shared = _shared(self._client.server_public, self._transient_secret)
-        box = nacl.crypto_box_easy_afternm(_SIGNATURE, b"CurveZMQHELLO---" + number, shared)
+        box = _seal(_SIGNATURE, b"CurveZMQHELLO---" + number, shared)
         return _HELLO + _VERSION + bytes(72) + self._transient + number + box
 
     def hear(self, body: bytes) -> bytes:
@@ -215,7 +221,7 @@ class _ClientHandshake(Handshake):
         opened = _open(body[box_at:], b"WELCOME-" + body[nonce_at:box_at], shared)
         transient, cookie = opened[:_KEY], opened[_KEY:]
         nonce = os.urandom(_LONG_NONCE)
-        vouch = nonce + nacl.crypto_box_easy_afternm(
+        vouch = nonce + _seal(
             self._transient + self._client.server_public,
             b"VOUCH---" + nonce,
             _shared(transient, self._client.secret),
@@ -223,9 +229,7 @@ class _ClientHandshake(Handshake):
         self._shared = _shared(transient, self._transient_secret)
         number = self._numbered()
         told = self._client.public + vouch + self._about
-        return (
-            _INITIATE + cookie + number + nacl.crypto_box_easy_afternm(told, b"CurveZMQINITIATE" + number, self._shared)
-        )
+        return _INITIATE + cookie + number + _seal(told, b"CurveZMQINITIATE" + number, self._shared)
 
     def _finished(self, body: bytes) -> bytes:
         box_at = len(_READY) + _NONCE
@@ -251,8 +255,22 @@ def _shared(public: bytes, secret: bytes) -> bytes:
         raise NotCurve("a key that is none") from None
 
 
+def _seal(payload: bytes, nonce: bytes, shared: bytes) -> bytes:
+    """A box."""
+    assert len(nonce) + len(shared) == _BOX_NONCE + _KEY, "or libsodium reads what is beyond them"
+    size = len(payload)
+    box = bytearray(size + _MAC)
+    _sodium.crypto_box_easy_afternm(_pointer(box), payload, size, nonce, shared)
+    return bytes(box)
+
+
 def _open(box: bytes, nonce: bytes, shared: bytes) -> bytes:
-    try:
-        return nacl.crypto_box_open_easy_afternm(box, nonce, shared)
-    except (CryptoError, ValueError):
-        raise NotCurve("sealed by another key, or damaged") from None
+    """What is in it. Raises NotCurve."""
+    assert len(nonce) + len(shared) == _BOX_NONCE + _KEY, "or libsodium reads what is beyond them"
+    size = len(box) - _MAC
+    if size < 0:
+        raise NotCurve("a box that is none")
+    payload = bytearray(size)
+    if _sodium.crypto_box_open_easy_afternm(_pointer(payload), box, len(box), nonce, shared) != 0:
+        raise NotCurve("sealed by another key, or damaged")
+    return bytes(payload)
