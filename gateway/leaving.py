@@ -95,3 +95,10 @@ class Deadlines:
         while self._kept and self._kept[0][0] <= now:
             _, self._over = self._kept.popleft()
         return range(first, self._over + 1)
+
+
+def sooner(one: int | None, other: int | None) -> int | None:
+    """Of two moments; None is never."""
+    if one is None:
+        return other
+    return one if other is None or one < other else other

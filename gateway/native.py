@@ -44,7 +44,7 @@ from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.group import Group
-from zkv.gateway.leaving import Deadlines, Frames
+from zkv.gateway.leaving import Deadlines, Frames, sooner
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
@@ -230,10 +230,14 @@ class NativeGateway:
         self.finished = self._drain_by is not None and not self._groups
 
     def next_wakeup(self, now: int) -> int | None:
-        deadline = self._deadlines.next if self._groups else None
-        looked = now + PASSWORDS_MS if self._passwords.is_busy else None
-        wakeups = (deadline, self._drain_by, self._watches.next_wakeup(now), self._looking.next_wakeup(), looked)
-        return min((wakeup for wakeup in wakeups if wakeup is not None), default=None)
+        due = sooner(self._watches.next_wakeup(now), self._drain_by)
+        if self._groups:
+            due = sooner(due, self._deadlines.next)
+        if self._passwords.is_busy:
+            due = sooner(due, now + PASSWORDS_MS)
+        if self._looking.waits:
+            due = sooner(due, self._looking.next_wakeup())
+        return due
 
     # --- from clients --------------------------------------------------------------------------------
 

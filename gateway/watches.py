@@ -28,6 +28,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
+from zkv.gateway.leaving import sooner
 from zkv.gateway.validate import check_watch
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -312,12 +313,10 @@ class Watches:
                 self._words.clear()
 
     def next_wakeup(self, now: int) -> int | None:
-        wakeups = [self._checks[0][0]] if self._checks else []
+        due = self._checks[0][0] if self._checks else None
         if self._by_number and self._leaderless_since is not None:
-            wakeups.append(self._leaderless_since + self._leaderless_ms)
-        if self._words:
-            wakeups.append(now + RETRY_MS)
-        return min(wakeups, default=None)
+            due = sooner(due, self._leaderless_since + self._leaderless_ms)
+        return sooner(due, now + RETRY_MS) if self._words else due
 
     def _is_leaderless(self, now: int) -> bool:
         since = self._leaderless_since

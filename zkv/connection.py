@@ -61,6 +61,8 @@ class Connection:
         self.fd = stream.fileno()
         self.lost = ""
         """Why it is gone; "" while it is not."""
+        self.took = 0
+        """Bytes that `hear` found, the last time."""
         self.has_spoken = True
         """Something has come since its owner has set this to False: it is alive."""
         self._stream = stream
@@ -96,8 +98,9 @@ class Connection:
     def hear(self, bytes_max: int = READ_BYTES) -> list[bytes | None]:
         """Messages that so many bytes of what has come have completed; None for one that was no single frame."""
         messages: list[bytes | None] = []
+        self.took = 0
         try:
-            size = self._stream.recv_into(self._room, min(bytes_max, len(self._room)))
+            self.took = size = self._stream.recv_into(self._room, min(bytes_max, len(self._room)))
             if size:
                 self.has_spoken = True
                 messages = self._end.feed(self._room[:size])

@@ -9,7 +9,8 @@ What a stranger can make of it:
   for an honest one is done in milliseconds. So half-open ones, however many, hold up nobody for long.
 - A handshake with CURVE costs some 100 us a step. In one turn STEPS_A_TURN are taken, so that a flood of them leaves
   the actor time for whom it knows; who has to wait comes first in the next.
-- What one turn takes of all of them is some BYTES_A_TURN, the same share for each: nobody fills it for the others.
+- What one turn takes of a connection is a share that grows with what it sends, up to its part of BYTES_A_TURN, and
+  shrinks where that is more than MESSAGES_OF_ONE: for what a turn costs is messages. So nobody makes turns long.
 - With `heartbeats`, who says nothing is asked whether it is still there, and let go after three silent rounds.
 
 An id is never given twice: what it means does not change under whoever keeps it.
@@ -44,8 +45,11 @@ PAUSE_MS: Final = 50
 ACCEPTED_A_TURN: Final = 16
 STEPS_A_TURN: Final = 32
 BYTES_A_TURN: Final = 16 << 20
-SHARE_BYTES_MIN: Final = 16 << 10
-"""Taken from one connection in a turn, however many there are."""
+SHARE_BYTES: Final = 4 << 10
+"""Taken from a connection at first."""
+SHARE_BYTES_MIN: Final = 256
+MESSAGES_OF_ONE: Final = 64
+"""About so many of one connection in one turn."""
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -116,7 +120,12 @@ class Door:
                 return []  # it is told of again
             self._steps += 1
         connection = guest.connection
-        messages = connection.hear(max(SHARE_BYTES_MIN, BYTES_A_TURN // len(self._by_fd)))
+        share = min(guest.share, max(SHARE_BYTES, BYTES_A_TURN // len(self._by_fd)))
+        messages = connection.hear(share)
+        if len(messages) > MESSAGES_OF_ONE:
+            guest.share = max(SHARE_BYTES_MIN, share * MESSAGES_OF_ONE // len(messages))
+        elif connection.took == share < READ_BYTES:
+            guest.share = 2 * share
         if guest.is_arriving and connection.ready:
             guest.is_arriving = False
             del self._arriving[guest.id]
@@ -300,3 +309,4 @@ class _Guest:
         self.has_left = False
         self.is_posted = False  # something was sent that has not been flushed
         self.silent_rounds = 0
+        self.share = SHARE_BYTES  # of a turn's bytes

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from zkv.line import Line
 
 INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
+FDS_A_TURN = 128  # that are looked at; the kernel brings the others first in the next
 INSIGHT = "insight"
 """The process that tells of the others; a node may do without it."""
 GONE = "gone"
@@ -268,7 +269,7 @@ class Mailbox:
                 if known.tells_gone:
                     received.extend([(GONE, (known.name, connection)) for connection in gone])
         timeout_ms = 0 if received or self._lost else self._due_in(timeout_ms)
-        for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000):
+        for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000, FDS_A_TURN):
             self._hear(fd, received, control)
         if self._doors or self._lines:
             self._tend(monotonic_ms())

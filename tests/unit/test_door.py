@@ -15,7 +15,16 @@ import zmq
 from tests.harness.libzmq import secure_client
 from zkv import curve, zmtp
 from zkv.curve_keys import KeyPair, new_keys
-from zkv.door import ACCEPTED_A_TURN, HANDSHAKES_MAX, LOOKED_AFTER_MS, SILENT_ROUNDS_MAX, STEPS_A_TURN, Door
+from zkv.door import (
+    ACCEPTED_A_TURN,
+    HANDSHAKES_MAX,
+    LOOKED_AFTER_MS,
+    MESSAGES_OF_ONE,
+    SHARE_BYTES,
+    SILENT_ROUNDS_MAX,
+    STEPS_A_TURN,
+    Door,
+)  # fmt: skip
 from zkv.testing import free_ports
 
 if TYPE_CHECKING:
@@ -321,6 +330,20 @@ def test_who_waits_for_a_descriptor_comes_in_when_there_is_one(opened: Callable[
     assert due is not None
     house.door.tend(due)
     house.until(lambda: len(house.heard) == 3)
+
+
+def test_who_floods_makes_no_turn_long(opened: Callable[..., House]) -> None:
+    """Of the smallest messages there are only some are taken in a turn; and who sends large ones is not held up."""
+    house = opened()
+    house.knock(HELLO).sendall(b"\0\0" * 20_000)
+    house.knock(HELLO).sendall(b"\2" + (30_000).to_bytes(8, "big") + bytes(30_000))
+    turns = []
+    while len(house.heard) < 20_001:
+        turns.append(len(house.turn()))
+    assert max(turns) <= SHARE_BYTES // 2 + 1, "before it is known for one"
+    assert sorted(turns)[-4] <= 3 * MESSAGES_OF_ONE
+    large = [len(message or b"") for _, message in house.heard].index(30_000)
+    assert large < 5_000
 
 
 # --- heartbeats --------------------------------------------------------------------------------------------------
