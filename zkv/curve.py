@@ -257,7 +257,7 @@ def _shared(public: bytes, secret: bytes) -> bytes:
 
 def _seal(payload: bytes, nonce: bytes, shared: bytes) -> bytes:
     """A box."""
-    assert len(nonce) + len(shared) == _BOX_NONCE + _KEY, "or libsodium reads what is beyond them"
+    assert (len(nonce), len(shared)) == (_BOX_NONCE, _KEY), "or libsodium reads what is beyond them"
     size = len(payload)
     box = bytearray(size + _MAC)
     _sodium.crypto_box_easy_afternm(_pointer(box), payload, size, nonce, shared)
@@ -266,7 +266,7 @@ def _seal(payload: bytes, nonce: bytes, shared: bytes) -> bytes:
 
 def _open(box: bytes, nonce: bytes, shared: bytes) -> bytes:
     """What is in it. Raises NotCurve."""
-    assert len(nonce) + len(shared) == _BOX_NONCE + _KEY, "or libsodium reads what is beyond them"
+    assert (len(nonce), len(shared)) == (_BOX_NONCE, _KEY), "or libsodium reads what is beyond them"
     size = len(box) - _MAC
     if size < 0:
         raise NotCurve("a box that is none")
