@@ -188,11 +188,7 @@ class RaftActor:
             elif isinstance(message, Stop):
                 self._begin_stop(now)
         core = self._core
-        if core is None:
-            self._refuse([*proposals, *changes, *reads], NoLeader)
-            self.finished = self._stop_by is not None
-            return
-        if self._feed.stalled(now):
+        if core is None or self._feed.stalled(now):
             self._refuse([*proposals, *changes, *reads], NoLeader)
             self.finished = self._stop_by is not None
             return
@@ -504,6 +500,7 @@ class RaftActor:
                 return False
             ready = core.synced()
             self._let_out(core, ready, now)
+            self._flush()  # a leader waits for this answer, and nobody for what storage is fed next
             self._sync_owed = ready.must_sync
         if self._log_is_full:
             self._logger.info("there is space on the disk again")
