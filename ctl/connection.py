@@ -1,7 +1,7 @@
 """Where a command meets the cluster: a third shell round `zkv.client.session`, for a program that asks and ends.
 
 `zkv.Client` has a thread, so that many may call at once; a command asks from one thread and waits. So this is the same
-session and the same sockets with a plain loop, and the command hands on requests and answers as the wire has them,
+session and the same transport with a plain loop, and the command hands on requests and answers as the wire has them,
 which costs neither a thread nor the import of what it does not use.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
+from select import poll
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import zmq
-
+from zkv.client.clock import POLL_MS_MAX
 from zkv.client.session import Session
 from zkv.client.ticket import FOREVER, State
 from zkv.client.transport import Transport
@@ -58,15 +58,11 @@ class Connection:
         self._dial_ns = patience_ms * MILLISECOND_NS or values.number("dial-timeout")
         self._command_ms = patience_ms or values.number("command-timeout") // MILLISECOND_NS
         keys = (values.text("curve-server-key") or None, values.text("curve-key") or None)
-        self._transport = Transport(endpoints, *keys, certificates(values))
+        self._polls = poll()
+        self._transport = Transport(self._polls, endpoints, *keys, certificates(values))
         self._session = Session(
             len(endpoints), os.urandom(16), int.from_bytes(os.urandom(32), "big"), now=now_ms(), login=login
         )
-        self._poller = zmq.Poller()
-        for socket in (*self._transport.sockets, *self._transport.monitors):
-            self._poller.register(socket, zmq.POLLIN)
-        if self._transport.introductions_fd is not None:
-            self._poller.register(self._transport.introductions_fd, zmq.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -163,13 +159,18 @@ class Connection:
         for endpoint, data in session.outgoing(now):
             if not transport.send(endpoint, data):
                 session.disconnected(endpoint, now)
-        if not session.news():
-            wakeup = session.next_wakeup()
-            self._poller.poll(max(0, min(until, FOREVER if wakeup is None else wakeup) - now_ms()))
-        transport.attend()
+        transport.flush(session, now)
+        ready = self._polls.poll(0 if session.news() else self._patience_ms(until))
         now = now_ms()
-        for endpoint in range(len(self.endpoints)):
-            transport.drain(endpoint, session, now)
+        for fd, _ in ready:
+            transport.hear(fd, session, now)
+        transport.tend(session, now)
+
+    def _patience_ms(self, until: int) -> int:
+        """How long to sleep if nothing comes."""
+        wakeup, idle_ms = self._session.next_wakeup(), self._transport.idle_ms
+        until_ms = max(0, min(until, FOREVER if wakeup is None else wakeup) - now_ms())
+        return min(until_ms, POLL_MS_MAX if idle_ms is None else idle_ms)
 
 
 class NoConnection(DeadlineExceeded):

@@ -15,7 +15,6 @@ by it the client shows that it has the secret of the key it comes by.
 
 from __future__ import annotations
 
-import hmac
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -174,7 +173,7 @@ class _ServerHandshake(Handshake):
         box_at = number_at + _NONCE
         if len(body) < box_at + _KEY + _VOUCH + _MAC or not body.startswith(_INITIATE):
             raise NotCurve("no INITIATE")
-        if not hmac.compare_digest(body[cookie_at:number_at], self._cookie):
+        if not nacl.sodium_memcmp(body[cookie_at:number_at], self._cookie):
             raise NotCurve("another connection's cookie")
         shared = _shared(self._client_transient, self._transient_secret)
         opened = _open(body[box_at:], b"CurveZMQINITIATE" + body[number_at:box_at], shared)

@@ -1,10 +1,6 @@
-"""The asyncio client: `Client`'s calls as coroutines, over the same session and the same sockets.
+"""The asyncio client: `Client`'s calls as coroutines, over the same session and the same transport.
 
-The sockets' file descriptors hang on the event loop, without `zmq.asyncio`, which would cost more per message than all
-the rest. Two rules follow from what such a descriptor says (libzmq: zmq_getsockopt, ZMQ_FD): it is edge-triggered, so
-after it fires a socket is drained until it is empty; and a send may swallow the edge, so the same is done after a send.
-
-Calls made in one turn of the loop leave together at its end.
+The transport's descriptors hang on the event loop. Calls made in one turn of the loop leave together at its end.
 """
 
 from __future__ import annotations
@@ -12,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from os import fspath
+from select import POLLOUT
 from typing import TYPE_CHECKING, TypeVar
 
 from zkv.client import calls, ops
@@ -29,7 +26,7 @@ from zkv.client.transport import Files, Transport
 from zkv.client.users import AsyncUserAdministration
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
     from typing import Any, Self, SupportsIndex, Unpack
 
@@ -90,7 +87,8 @@ class AsyncClient(
         given = [fspath(file or "") for file in (cacert, cert, key)]
         files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
         wanted = [endpoints] if isinstance(endpoints, str) else endpoints
-        self._transport = Transport(wanted, server_key, client_key, files)
+        self._polls = _Polls(self._loop, self._hear)
+        self._transport = Transport(self._polls, wanted, server_key, client_key, files)
         self._session = Session(
             len(self.endpoints),
             os.urandom(16),
@@ -105,13 +103,7 @@ class AsyncClient(
         self._closed = False
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        for endpoint, sockets in enumerate(zip(self._transport.sockets, self._transport.monitors, strict=True)):
-            for socket in sockets:
-                self._loop.add_reader(socket.fileno(), self._drain, endpoint)
-            self._drain(endpoint)
-        introductions = self._transport.introductions_fd
-        if introductions is not None:
-            self._loop.add_reader(introductions, self._attend)
+        self._soon()
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -144,11 +136,6 @@ class AsyncClient(
             if handle is not None:
                 handle.cancel()
         self._turn = self._timer = None  # calls that come yet have to be told
-        for socket in (*self._transport.sockets, *self._transport.monitors):
-            self._loop.remove_reader(socket.fileno())
-        introductions = self._transport.introductions_fd
-        if introductions is not None:
-            self._loop.remove_reader(introductions)
         self._transport.close(self._session.outgoing(now_ms()))
 
     # --- keys ------------------------------------------------------------------------------------
@@ -334,32 +321,21 @@ class AsyncClient(
             return
         session = self._session
         now = now_ms()
+        self._transport.tend(session, now)
         self._keeper.tick(now, session)
         session.tick(now)
         while outgoing := session.outgoing(now):
             for endpoint, data in outgoing:
-                if self._transport.send(endpoint, data):
-                    self._drain(endpoint)
-                else:
+                if not self._transport.send(endpoint, data):
                     session.disconnected(endpoint, now)
+            self._transport.flush(session, now)
         self._release()
         self._set_timer(now)
 
-    def _drain(self, endpoint: int) -> None:
-        if self._transport.drain(endpoint, self._session, now_ms()):
-            # There may be more than one turn's worth, and the descriptor will not say so again.
-            self._loop.call_soon(self._drain_again, endpoint)
-            self._soon()
-
-    def _attend(self) -> None:
-        """Endpoints have been introduced. What connects them may swallow what their descriptors would say."""
-        self._transport.attend()
-        for endpoint in range(len(self.endpoints)):
-            self._drain(endpoint)
-
-    def _drain_again(self, endpoint: int) -> None:
-        if not self._closed:
-            self._drain(endpoint)
+    def _hear(self, fd: int) -> None:
+        self._transport.hear(fd, self._session, now_ms())
+        self._release()  # so that whoever waited goes first, and what it asks for next leaves with this turn
+        self._soon()
 
     def _release(self) -> None:
         for ticket in self._session.news():
@@ -374,14 +350,38 @@ class AsyncClient(
     def _set_timer(self, now: int) -> None:
         """Be called again when the session wants to be; a timer set too early does no harm, and is kept."""
         wakeup = earliest(self._session.next_wakeup(), self._keeper.next_wakeup())
-        if wakeup is None:
+        idle_ms = earliest(self._transport.idle_ms, None if wakeup is None else max(0, wakeup - now))
+        if idle_ms is None:
             return
-        at = self._loop.time() + max(0, wakeup - now) / 1000
+        at = self._loop.time() + idle_ms / 1000
         if self._timer is not None:
             if not self._timer.cancelled() and self._loop.time() < self._timer.when() <= at:
                 return
             self._timer.cancel()
         self._timer = self._loop.call_at(at, self._end_turn)
+
+
+class _Polls:
+    """What lines ask of an epoll set, asked of a loop. `heard` is called with each descriptor that has news."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, heard: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._heard = heard
+
+    def register(self, fd: int, events: int, /) -> None:
+        self._loop.add_reader(fd, self._heard, fd)
+        if events & POLLOUT:
+            self._loop.add_writer(fd, self._heard, fd)
+
+    def modify(self, fd: int, events: int, /) -> None:
+        if events & POLLOUT:
+            self._loop.add_writer(fd, self._heard, fd)
+        else:
+            self._loop.remove_writer(fd)
+
+    def unregister(self, fd: int, /) -> None:
+        self._loop.remove_reader(fd)
+        self._loop.remove_writer(fd)
 
 
 class AsyncKeyValues(Cursor):

@@ -1,9 +1,9 @@
 """The synchronous client: threads call, one thread of ours carries.
 
 A call puts its ticket into the session, under the one lock, and waits on a lock of its own. The I/O thread owns the
-sockets: it sends what has gathered, sleeps in poll, takes what has come, releases whoever's ticket is done. Calls
-made at once by many threads so leave in one message. The thread ends with `close`; should it die, all calls fail
-with ClientClosed rather than wait for ever.
+connections: it sends what has gathered, sleeps in poll, takes what has come, releases whoever's ticket is done. Calls
+made at once by many threads so leave in one message, and a signal in one of them leaves no message half sent. The
+thread ends with `close`; should it die, all calls fail with ClientClosed rather than wait for ever.
 
 The lock guards the session and the flag `_asleep`: whoever submits while the I/O thread sleeps (or is about to) wakes
 it by a byte in a pipe, once.
@@ -19,13 +19,12 @@ import threading
 import weakref
 from collections import deque
 from os import fspath
+from select import POLLIN, poll
 from typing import TYPE_CHECKING, TypeVar, cast
-
-import zmq
 
 from zkv.client import calls, ops
 from zkv.client.administration import Administration
-from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
+from zkv.client.clock import POLL_MS_MAX, TIMEOUT_S, deadline_ms, earliest, now_ms
 from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-POLL_MS_MAX = 60_000
 FORKED = "it was made before a fork, and stays with the parent: make another one in this process"
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -111,7 +109,8 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
         given = [fspath(file or "") for file in (cacert, cert, key)]
         files = Files(given[0], given[1], given[2], insecure_skip_tls_verify)
         wanted = [endpoints] if isinstance(endpoints, str) else endpoints
-        self._transport = Transport(wanted, server_key, client_key, files)
+        self._polls = poll()
+        self._transport = Transport(self._polls, wanted, server_key, client_key, files)
         self._session = Session(
             len(self.endpoints),
             os.urandom(16),
@@ -374,34 +373,24 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
             os.close(self._wake_reader)
 
     def _carry(self) -> None:
-        transport = self._transport
-        owners: dict[object, int] = {}
-        poller = zmq.Poller()
-        poller.register(self._wake_reader, zmq.POLLIN)
-        for endpoint, sockets in enumerate(zip(transport.sockets, transport.monitors, strict=True)):
-            for socket in sockets:
-                poller.register(socket, zmq.POLLIN)
-                owners[socket] = endpoint
-        introductions = transport.introductions_fd
-        if introductions is not None:
-            poller.register(introductions, zmq.POLLIN)
+        transport, session, polls = self._transport, self._session, self._polls
+        polls.register(self._wake_reader, POLLIN)
         while True:
             with self._lock:
                 if self._closing:
                     return
                 wait_ms = self._send()
                 self._asleep = True
-            ready = poller.poll(wait_ms)
+            ready = polls.poll(wait_ms)
             with self._lock:
                 self._asleep = False
                 now = now_ms()
-                for socket, _ in ready:
-                    if socket in owners:
-                        transport.drain(owners[socket], self._session, now)
-                    elif socket == introductions:
-                        transport.attend()
+                for fd, _ in ready:
+                    if fd == self._wake_reader:
+                        os.read(fd, 4096)
                     else:
-                        os.read(self._wake_reader, 4096)
+                        transport.hear(fd, session, now)
+                transport.tend(session, now)
 
     def _send(self) -> int:
         """Bring the session up to now and send what it has; how long (ms) it needs nobody."""
@@ -415,9 +404,11 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
             for endpoint, data in outgoing:
                 if not self._transport.send(endpoint, data):
                     session.disconnected(endpoint, now)
+            self._transport.flush(session, now)
         self._release()
         wakeup = earliest(session.next_wakeup(), self._keeper.next_wakeup())
-        return POLL_MS_MAX if wakeup is None else max(0, min(wakeup - now, POLL_MS_MAX))
+        idle_ms = earliest(self._transport.idle_ms, None if wakeup is None else max(0, wakeup - now))
+        return POLL_MS_MAX if idle_ms is None else min(idle_ms, POLL_MS_MAX)
 
 
 def _leave_all_to_parent() -> None:

@@ -14,6 +14,9 @@ from zkv.errors import InvalidRequest
 TIMEOUT_S = 5.0
 """The deadline of a call that brings none, in seconds (etcdctl's --command-timeout)."""
 
+POLL_MS_MAX = 60_000
+"""So long at most sleeps who waits for descriptors."""
+
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

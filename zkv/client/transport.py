@@ -1,49 +1,49 @@
-"""The sockets of a client: one ZeroMQ DEALER per endpoint, and a monitor beside each that tells when it is connected.
+"""The connections of a client: one line per endpoint (`zkv/line.py`), by which ZeroMQ's DEALER and CURVE are spoken.
 
 Where certificates are given, curve:// endpoints are first introduced to us, and we to them (`introductions.py`): their
-sockets connect, and connect again, only with a key that has just been.
+lines begin, and begin again, only with a key that has just been.
 
-What libzmq does here: connect and reconnect, CURVE, heartbeats (a peer that vanished without a word is noticed within
-HEARTBEAT_TIMEOUT_MS). With ZMQ_IMMEDIATE nothing is queued for an endpoint that is not connected, and what was
-queued is dropped when the connection is lost: the session, not the socket, decides what is sent again.
+A line connects, and connects again, by itself, and notices when who is there has vanished without a word. Nothing waits
+for an endpoint that is not connected, and what was on its way is lost with the connection: the session, not the line,
+decides what is sent again.
 
-Not thread-safe: whoever made it drives it.
+Whoever made it drives it, from one thread at a time:
+
+    send, flush     what the session has
+    hear            when one of the descriptors has something to say that were given to `polls`
+    tend            when `idle_ms` is over
 """
 
 from __future__ import annotations
 
-import contextlib
-import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from select import POLLIN
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import zmq
-
+from zkv import curve
+from zkv.connection import READ_BYTES
 from zkv.curve_keys import KeyPair, new_keys, read_key_file
 from zkv.errors import ConfigError
+from zkv.line import Line
+from zkv.urls import socket_endpoint
+from zkv.zmtp import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from os import PathLike
     from typing import TypeAlias
 
-    from zkv import curve
     from zkv.client.introductions import Introductions
     from zkv.client.session import Session
+    from zkv.connection import Polls
 
     KeyFile: TypeAlias = str | PathLike[str]
 
-RECONNECT_MS_MIN = 50
-RECONNECT_MS_MAX = 500
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 3000
-HANDSHAKE_MS = 5000
 FAREWELL_MS = 100
 """So long a member that does not read may hold up the end of a client that has something to say to it."""
-DRAIN_MESSAGES = 256
-"""Messages taken from one socket before the others, and the callers, have their turn."""
-
-_EVENT = struct.Struct("=HI")
+UNBOUNDED: Final = 1 << 62
+"""The session bounds what is in flight."""
 
 
 class Files(NamedTuple):
@@ -68,9 +68,7 @@ class Curve(NamedTuple):
 
     @property
     def security(self) -> curve.Client:
-        """A line's (`zkv/line.py`)."""
-        from zkv import curve
-
+        """A line's."""
         return curve.Client(KeyPair(self.public, self.secret), self.server)
 
 
@@ -111,12 +109,14 @@ def normalize(endpoint: str, default: str = "tcp") -> str:
 class Transport:
     def __init__(
         self,
+        polls: Polls,
         endpoints: Iterable[str],
         server_key: KeyFile | Mapping[str, KeyFile] | None = None,
         client_key: KeyFile | None = None,
         files: Files = Files(),  # noqa: B008 - it cannot be changed
     ) -> None:
         """Connect to all endpoints. `server_key`: one for all, or by endpoint; else `files`. Raises ConfigError."""
+        self._polls = polls
         self._scheme = "curve" if files.are_given else "tcp"
         self.endpoints = tuple(normalize(endpoint, self._scheme) for endpoint in endpoints)
         if not self.endpoints:
@@ -126,94 +126,42 @@ class Transport:
         self.refused: set[int] = set()
         """Of these, where one of both does not believe the other: to wait is of no use."""
         introduced: list[tuple[int, str]] = []
-        curves: list[Curve | None] = []
+        securities: dict[int, curve.Client | None] = {}
         for number, endpoint in enumerate(self.endpoints):
+            socket_endpoint(endpoint)  # is refused here where it is none
             if endpoint.startswith("curve://") and server_key is None and files.are_given:
                 introduced.append((number, endpoint))
-                curves.append(None)
             else:
-                curves.append(_curve_of(endpoint, server_key, client_key))
+                securities[number] = _security_of(endpoint, server_key, client_key)
         self._introductions: Introductions | None = None
         self._keys: dict[int, bytes] = {}  # of the introduced endpoints that are connected, or about to be
         if introduced:
             from zkv.client.introductions import Introductions
 
             self._introductions = Introductions(introduced, files)
-        self._context = zmq.Context()
-        self.sockets: list[zmq.Socket[bytes]] = []
-        self.monitors: list[zmq.Socket[bytes]] = []
-        try:
-            for number, (endpoint, curve) in enumerate(zip(self.endpoints, curves, strict=True)):
-                self._connect(endpoint, curve, introduced=(number, endpoint) in introduced)
-        except zmq.ZMQError as error:
-            self.close()
-            raise ConfigError(f"cannot connect to {endpoint}: {error}") from None
+            polls.register(self._introductions.reader, POLLIN)
+        self._room = memoryview(bytearray(READ_BYTES))
+        self._lines: dict[int, Line] = {}  # by the number of the endpoint
+        self._ready: set[int] = set()  # as the session knows it
+        self._lost: list[int] = []  # since the session was told
+        self._sent: set[Line] = set()  # since the last flush
+        for number, security in securities.items():
+            self._begin(number, security)
 
-    @property
-    def introductions_fd(self) -> int | None:
-        """Readable when `attend` has something to do; None: never."""
-        return None if self._introductions is None else self._introductions.reader
-
-    def attend(self) -> None:
-        """Connect to those who have been introduced."""
-        if self._introductions is None:
-            return
-        for news in self._introductions.take():
-            self.refused.discard(news.endpoint)
-            if not news.key:
-                self.reasons[news.endpoint] = news.reason
-                if news.refused:
-                    self.refused.add(news.endpoint)
-                continue
-            self.reasons.pop(news.endpoint, None)
-            if self._keys.get(news.endpoint) != news.key:
-                self._connect_introduced(news.endpoint, news.key)
-
-    def _connect_introduced(self, endpoint: int, key: bytes) -> None:
-        assert self._introductions is not None
-        socket = self.sockets[endpoint]
-        address = "tcp://" + self.endpoints[endpoint].partition("://")[2]
-        if endpoint in self._keys:  # to another one, which was not lost yet
-            with contextlib.suppress(zmq.ZMQError):
-                socket.disconnect(address)
-        self._keys[endpoint] = key
-        socket.curve_serverkey = key
-        socket.connect(address)
-
-    def _lost(self, endpoint: int) -> None:
-        """Of an introduced endpoint: whoever is there now is to be asked who he is."""
-        if self._introductions is not None and self._keys.pop(endpoint, None) is not None:
-            with contextlib.suppress(zmq.ZMQError):  # it is gone by itself
-                self.sockets[endpoint].disconnect("tcp://" + self.endpoints[endpoint].partition("://")[2])
-            self._introductions.again(endpoint)
-
-    def _connect(self, endpoint: str, curve: Curve | None, *, introduced: bool) -> None:
-        socket = self._context.socket(zmq.DEALER)
-        self.sockets.append(socket)
-        socket.linger = 0
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.SNDHWM, 0)  # the session bounds what is in flight
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS_MIN)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        if curve is not None:
-            socket.curve_serverkey = curve.server
-            socket.curve_publickey = curve.public
-            socket.curve_secretkey = curve.secret
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        if introduced:
-            assert self._introductions is not None
-            socket.curve_publickey = self._introductions.keys.public
-            socket.curve_secretkey = self._introductions.keys.secret
-            socket.setsockopt(zmq.RECONNECT_IVL, -1)
-            events |= zmq.EVENT_CLOSED  # nobody was there
-        self.monitors.append(socket.get_monitor_socket(events))
-        if not introduced:
-            socket.connect("tcp://" + endpoint.partition("://")[2])
+    def _begin(self, endpoint: int, security: curve.Client | None) -> None:
+        host, port, _ = socket_endpoint(self.endpoints[endpoint])
+        line = self._lines[endpoint] = Line(
+            host,
+            port,
+            b"DEALER",
+            security,
+            self._polls,
+            messages_max=UNBOUNDED,
+            bytes_max=UNBOUNDED,
+            message_bytes_max=MESSAGE_BYTES_MAX,
+            room=self._room,
+        )
+        line.on_lost = lambda: self._lost.append(endpoint)
 
     def index(self, endpoint: str) -> int:
         """Which of the endpoints this is. Raises ConfigError when it is none."""
@@ -223,57 +171,107 @@ class Transport:
             raise ConfigError(f"{endpoint} is none of this client's endpoints") from None
 
     def send(self, endpoint: int, data: bytes) -> bool:
-        """False when the connection is gone."""
-        try:
-            self.sockets[endpoint].send(data, zmq.NOBLOCK)
-        except zmq.Again:
+        """To leave with the next `flush`. False when the connection is gone."""
+        line = self._lines.get(endpoint)
+        if line is None or not line.put(data):
             return False
+        self._sent.add(line)
         return True
 
-    def drain(self, endpoint: int, session: Session, now: int) -> bool:
-        """Hand the session what has come from one endpoint; False: there was nothing.
+    def flush(self, session: Session, now: int) -> None:
+        """Let out what was sent."""
+        for line in self._sent:
+            line.flush()
+        self._sent.clear()
+        self._settle(session, now)
+
+    def hear(self, fd: int, session: Session, now: int) -> None:
+        """Hand the session what has come at a descriptor.
 
         Answers go before the news that the connection they came by is lost.
         """
-        socket = self.sockets[endpoint]
-        found = False
-        try:
-            for _ in range(DRAIN_MESSAGES):
-                session.received(endpoint, socket.recv(zmq.NOBLOCK), now)
-                found = True
-        except zmq.Again:
-            pass
-        monitor = self.monitors[endpoint]
-        while monitor.poll(0):
-            event, _ = _EVENT.unpack(monitor.recv_multipart()[0])
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                session.connected(endpoint, now)
-            else:
-                session.disconnected(endpoint, now)
-                self._lost(endpoint)
-            found = True
+        if self._introductions is not None and fd == self._introductions.reader:
+            self._attend(self._introductions, session, now)
+            return
+        for endpoint, line in self._lines.items():
+            if fd in line:
+                messages = line.hear(fd)
+                if line.ready and endpoint not in self._ready:
+                    self._ready.add(endpoint)
+                    session.connected(endpoint, now)
+                for message in messages:
+                    session.received(endpoint, message or b"", now)  # one of several frames is no answer, as nothing is
+                break
+        self._settle(session, now)
+
+    def tend(self, session: Session, now: int) -> None:
+        """Do what is due. To be called after what has come was heard: else who answered may be taken for gone."""
+        time = _monotonic_ms()
+        for line in self._lines.values():
+            due = line.due
+            if due is not None and time >= due:
+                line.tend(time)
+        self._settle(session, now)
+
+    @property
+    def idle_ms(self) -> int | None:
+        """For how long it needs nobody, if nothing comes; None: for ever."""
+        dues = [line.due for line in self._lines.values()]
+        due = min((due for due in dues if due is not None), default=None)
+        return None if due is None else max(0, due - _monotonic_ms())
+
+    def close(self, last_words: Iterable[tuple[int, bytes]] = ()) -> None:
+        """Say (endpoint, message) each, if it takes no time to speak of, and be gone."""
+        for endpoint, data in last_words:
+            self.send(endpoint, data)
+        for line in self._lines.values():
+            line.on_lost = None
+            line.close(FAREWELL_MS if line in self._sent else 0)
+        self._lines.clear()
+        if self._introductions is not None:
+            self._polls.unregister(self._introductions.reader)
+            self._introductions.close()
+
+    def _settle(self, session: Session, now: int) -> None:
+        """Tell the session what was lost, and have those introduced again who are to be."""
+        while self._lost:
+            endpoint = self._lost.pop()
+            self._ready.discard(endpoint)
+            session.disconnected(endpoint, now)
+            if self._introductions is not None and self._keys.pop(endpoint, None) is not None:
+                # Whoever is there now is to be asked who he is.
+                self._lines.pop(endpoint).close()
+                self._introductions.again(endpoint)
         if session.stranger_to:
             for stranger in session.stranger_to:
                 if self._introductions is not None and stranger in self._keys:
                     self._introductions.again(stranger)
             session.stranger_to.clear()
-        return found
 
-    def close(self, last_words: Iterable[tuple[int, bytes]] = ()) -> None:
-        """Say (endpoint, message) each, if it takes no time to speak of, and be gone."""
-        lingers = [0] * len(self.sockets)
-        for endpoint, data in last_words:
-            if self.send(endpoint, data):
-                lingers[endpoint] = FAREWELL_MS
-        if self._introductions is not None:
-            self._introductions.close()
-        for socket in self.sockets:
-            socket.disable_monitor()
-        for monitor in self.monitors:
-            monitor.close(linger=0)
-        for socket, linger in zip(self.sockets, lingers, strict=True):
-            socket.close(linger=linger)
-        self._context.term()
+    def _attend(self, introductions: Introductions, session: Session, now: int) -> None:
+        """Connect to those who have been introduced."""
+        for news in introductions.take():
+            endpoint = news.endpoint
+            self.refused.discard(endpoint)
+            if not news.key:
+                self.reasons[endpoint] = news.reason
+                if news.refused:
+                    self.refused.add(endpoint)
+                continue
+            self.reasons.pop(endpoint, None)
+            if self._keys.get(endpoint) == news.key:
+                continue
+            if endpoint in self._lines:  # to another one, which was not lost yet
+                self._lines.pop(endpoint).close()
+                self._ready.discard(endpoint)
+                session.disconnected(endpoint, now)
+            self._keys[endpoint] = news.key
+            self._begin(endpoint, curve.Client(introductions.keys, news.key))
+
+
+def _monotonic_ms() -> int:
+    """The lines' clock, which is not the session's (`clock.py`)."""
+    return monotonic_ns() // 1_000_000
 
 
 def curves_of(
@@ -296,9 +294,9 @@ def curves_of(
     return {secure[at]: Curve(key, own.public, own.secret) for at, key in introductions.wait(timeout).items()}
 
 
-def _curve_of(
+def _security_of(
     endpoint: str, server_key: KeyFile | Mapping[str, KeyFile] | None, client_key: KeyFile | None
-) -> Curve | None:
+) -> curve.Client | None:
     if endpoint.startswith("tcp://"):
         return None
     key = server_key
@@ -306,4 +304,4 @@ def _curve_of(
         key = {normalize(name): path for name, path in key.items()}.get(endpoint)
     if key is None:
         raise ConfigError(f"{endpoint} needs the file of a CA, or the server's public key")
-    return load_curve(key, client_key)
+    return load_curve(key, client_key).security
