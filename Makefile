@@ -25,8 +25,9 @@ SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker
 COPY := build/compiled
 COMPILED ?=
 COMPILED_TESTS ?= unit/wire unit/core unit/client unit/actors unit/gateway unit/ctl/test_bench.py unit/test_courier.py \
+	unit/test_connection.py unit/test_curve.py unit/test_door.py unit/test_line.py unit/test_zmtp_with_libzmq.py \
 	unit/test_zmtp.py integration/test_node.py integration/test_clients.py integration/test_benchmark.py \
-	integration/test_etcd_api.py integration/test_etcd_hostile.py \
+	integration/test_etcd_api.py integration/test_etcd_hostile.py integration/test_gateway_door.py \
 	conformance/test_same_answers_as_etcd.py
 SOURCES = setup.py pyproject.toml $(wildcard actors/rocks_options/*) $(shell find zkv actors gateway ctl -follow -name '*.py')
 AS = $(if $(COMPILED),PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COPY))
