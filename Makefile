@@ -21,9 +21,10 @@ ARGS ?=
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
 SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-# A copy of zkv whose hot modules are machine code (setup.py). `make run` and `make bench` run it with COMPILED=1.
+# A copy of zkv whose hot modules are machine code (setup.py). `make run` runs it with COMPILED=1; `make bench` does where
+# there is a C compiler, for so it is deployed where speed counts, and takes the tree as it is with COMPILED= (empty).
 COPY := build/compiled
-COMPILED ?=
+COMPILED ?= $(if $(filter bench,$(MAKECMDGOALS)),$(if $(shell command -v $(firstword $(CC))),1))
 COMPILED_TESTS ?= unit/wire unit/core unit/client unit/actors unit/gateway unit/ctl/test_bench.py unit/test_courier.py \
 	unit/test_connection.py unit/test_curve.py unit/test_door.py unit/test_line.py unit/test_zmtp_with_libzmq.py \
 	unit/test_zmtp.py integration/test_node.py integration/test_clients.py integration/test_benchmark.py \
