@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,14 +162,36 @@ PURE = ("len(", "max(", "min(")
 LAZY = {"chain", "enumerate", "filter", "islice", "iter", "map", "merge", "zip"}
 
 
+@cache
+def _classes_compiled() -> set[str]:
+    return {
+        node.name for name in compiled_modules() for node in ast.walk(syntax(name)) if isinstance(node, ast.ClassDef)
+    }
+
+
+def _caught_twice(function: ast.AST, classes: set[str]) -> list[str]:
+    """Names of errors, the first of a class that is compiled, under which the same function catches others."""
+    seen: dict[str, str] = {}
+    twice = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.ExceptHandler) and node.name is not None and node.type is not None:
+            if seen.get(node.name) in classes:
+                twice.append(node.name)
+            seen.setdefault(node.name, ast.unparse(node.type).split(".")[-1])
+    return twice
+
+
 @pytest.mark.parametrize("name", compiled_modules())
 def test_what_is_compiled_does_the_same_as_what_is_not(name: str) -> None:
     """Nothing of what mypyc takes without a word and makes something else of (CONTRIBUTING.md)."""
+    classes = _classes_compiled()
     for node in ast.walk(syntax(name)):
         where = f"{name}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.ExceptHandler):
             inner = [child for child in ast.walk(node) if isinstance(child, ast.Yield | ast.YieldFrom)]
             assert not inner, f"{where}: a yield within an except"
+        if isinstance(node, ast.FunctionDef):
+            assert not _caught_twice(node, classes), f"{where}: two errors of one name, the first of a compiled class"
         if any(isinstance(child, ast.GeneratorExp) for child in ast.iter_child_nodes(node)):
             called = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
             kept = isinstance(node, ast.Return | ast.Assign | ast.AnnAssign | ast.Yield) or called in LAZY

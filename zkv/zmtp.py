@@ -218,10 +218,9 @@ class End(_Stream):
         self._messages = messages
         try:
             self._split(memoryview(data))
-        except curve.Stranger as error:
-            self._answer += _command(curve.refusal(b"400"))
-            raise NotZmtp(str(error)) from None
         except curve.NotCurve as error:
+            if isinstance(error, curve.Stranger):
+                self._answer += _command(curve.refusal(b"400"))
             raise NotZmtp(str(error)) from None
         if self._pong is not None:
             self._answer += self._said(_PONG + self._pong)
