@@ -120,7 +120,7 @@ class Handshake:
 
     def __init__(self, about: bytes) -> None:
         self._about = about
-        self._transient, self._transient_secret = nacl.crypto_box_keypair()
+        self._transient, self._transient_secret = b"", b""
         self._sent = 0
         self.channel: Channel | None = None
         """Once the handshake is over for this end."""
@@ -162,6 +162,9 @@ class _ServerHandshake(Handshake):
         if _open(body[box_at:], b"CurveZMQHELLO---" + body[number_at:box_at], shared) != _SIGNATURE:
             raise NotCurve("a HELLO for somebody else")
         self._client_transient = transient
+        self._transient, self._transient_secret = (
+            nacl.crypto_box_keypair()
+        )  # not before: who says nothing costs nothing
         self._cookie = os.urandom(_COOKIE)
         nonce = os.urandom(_LONG_NONCE)
         box = _seal(self._transient + self._cookie, b"WELCOME-" + nonce, shared)
@@ -197,6 +200,7 @@ class _ServerHandshake(Handshake):
 class _ClientHandshake(Handshake):
     def __init__(self, client: Client, about: bytes) -> None:
         super().__init__(about)
+        self._transient, self._transient_secret = nacl.crypto_box_keypair()
         self._client = client
         self._shared = b""  # C' <-> S' once the server has told S'
 

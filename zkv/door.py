@@ -7,8 +7,8 @@ What a stranger can make of it:
 - Who has not finished its handshake after LOOKED_AFTER_MS is cut off, and so is at once who speaks another language. Of
   the greatest number under way at once the oldest gives way to a newcomer, or the newcomer waits in the kernel's queue,
   for an honest one is done in milliseconds. So half-open ones, however many, hold up nobody for long.
-- A handshake with CURVE costs some 100 us a step. In one turn STEPS_A_TURN are taken, so that a flood of them leaves
-  the actor time for whom it knows; who has to wait comes first in the next.
+- A handshake with CURVE costs some 100 us a step, 300 in all. In one turn STEPS_A_TURN are taken, so that a flood of
+  them leaves the actor time for whom it knows; who has to wait comes first in the next.
 - What one turn takes of a connection is a share that grows with what it sends, up to its part of BYTES_A_TURN, and
   shrinks where that is more than MESSAGES_OF_ONE: for what a turn costs is messages. So nobody makes turns long.
 - With `heartbeats`, who says nothing is asked whether it is still there, and let go after three silent rounds.
@@ -42,8 +42,8 @@ GIVES_WAY_MS: Final = 250
 """A handshake as old as this is given up when there is no room for others."""
 PAUSE_MS: Final = 50
 """So long nobody is accepted when there is no room, nor a file descriptor to be had."""
-ACCEPTED_A_TURN: Final = 16
-STEPS_A_TURN: Final = 32
+ACCEPTED_A_TURN: Final = 8
+STEPS_A_TURN: Final = 16
 BYTES_A_TURN: Final = 16 << 20
 SHARE_BYTES: Final = 4 << 10
 """Taken from a connection at first."""
