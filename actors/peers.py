@@ -80,7 +80,6 @@ def listening(polls: select.epoll, urls: Sequence[str], peer_curve: PeerCurve | 
         message_bytes_max=message_bytes_max,
         messages_max=SEND_QUEUE_MESSAGES,
         bytes_max=TOLD_BYTES_MAX,
-        heartbeats=True,  # lines speak each second, and of one whose machine is gone nothing is left here
     )
     for url in urls:
         endpoint = socket_endpoint(url)

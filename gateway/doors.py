@@ -87,7 +87,6 @@ class Doors:
             message_bytes_max=self._limits.request_bytes_max + MESSAGE_OVERHEAD_BYTES,
             messages_max=QUEUED_OUT_MAX,
             bytes_max=QUEUED_OUT_BYTES_MAX,
-            heartbeats=True,  # who vanished without a word is noticed
         )
         self._doors[name] = door
         self._mailbox.add_door(name, door, tells_gone=True)

@@ -11,7 +11,7 @@ What a stranger can make of it:
   them leaves the actor time for whom it knows; who has to wait comes first in the next.
 - What one turn takes of a connection is a share that grows with what it sends, up to its part of BYTES_A_TURN, and
   shrinks where that is more than MESSAGES_OF_ONE: for what a turn costs is messages. So nobody makes turns long.
-- With `heartbeats`, who says nothing is asked whether it is still there, and let go after three silent rounds.
+- Who says nothing is asked whether it is still there, and let go after three silent rounds.
 
 An id is never given twice: what it means does not change under whoever keeps it.
 """
@@ -42,6 +42,7 @@ GIVES_WAY_MS: Final = 250
 """A handshake as old as this is given up when there is no room for others."""
 PAUSE_MS: Final = 50
 """So long nobody is accepted when there is no room, nor a file descriptor to be had."""
+BACKLOG: Final = 1024
 ACCEPTED_A_TURN: Final = 8
 STEPS_A_TURN: Final = 16
 BYTES_A_TURN: Final = 16 << 20
@@ -68,8 +69,6 @@ class Door:
         message_bytes_max: int,
         messages_max: int,
         bytes_max: int,
-        heartbeats: bool = False,
-        backlog: int = 1024,
     ) -> None:
         self.gone: list[bytes] = []
         """Connections that had been ready and are no more; what is known of them is, until `take_gone`."""
@@ -79,8 +78,6 @@ class Door:
         self._message_bytes_max = message_bytes_max
         self._messages_max = messages_max
         self._bytes_max = bytes_max
-        self._heartbeats = heartbeats
-        self._backlog = backlog
         self._room = memoryview(bytearray(READ_BYTES))
         self._listeners: dict[int, socket.socket] = {}
         self._resume_at = 0  # ms; 0: whoever comes is accepted
@@ -98,7 +95,7 @@ class Door:
         listener = socket.create_server(
             (host, port),
             family=socket.AF_INET6 if is_v6 else socket.AF_INET,
-            backlog=self._backlog,
+            backlog=BACKLOG,
             dualstack_ipv6=is_v6,
         )
         listener.setblocking(False)
@@ -267,8 +264,6 @@ class Door:
         connection = guest.connection
         if guest.is_arriving:
             self._leave(guest)
-            return
-        if not self._heartbeats:
             return
         if connection.has_spoken:
             guest.silent_rounds = 0

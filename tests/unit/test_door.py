@@ -351,7 +351,7 @@ def test_who_floods_makes_no_turn_long(opened: Callable[..., House]) -> None:
 
 def test_who_says_nothing_is_asked_and_let_go_in_the_end(opened: Callable[..., House]) -> None:
     """libzmq answers by itself; who is gone without a word does not."""
-    house = opened(heartbeats=True)
+    house = opened()
     there, vanished = house.guest(), house.knock(HELLO)
     there.send(b"x")
     vanished.sendall(b"\0\1y")
@@ -371,15 +371,6 @@ def test_who_says_nothing_is_asked_and_let_go_in_the_end(opened: Callable[..., H
     assert asked.count(b"\4PING") == SILENT_ROUNDS_MAX - 1
     assert house.door.send(who[b"x"], b"still here")
     assert house.received(there) == [[b"still here"]]
-
-
-def test_without_heartbeats_nobody_is_looked_after_who_has_come_in(opened: Callable[..., House]) -> None:
-    house = opened(b"PULL")
-    house.knock(zmtp.hello(b"PUSH") + b"\0\1x")
-    house.until(lambda: house.heard)
-    house.door.tend((house.door.due or 0) + LOOKED_AFTER_MS)
-    assert house.door.due is None
-    assert house.door.gone == []
 
 
 # --- the end -----------------------------------------------------------------------------------------------------
