@@ -11,7 +11,7 @@ from zkv.gateway import watches
 from zkv.gateway.doors import PLAIN_DOOR
 from zkv.gateway.native import NativeGateway
 from zkv.limits import Limits
-from zkv.mailbox import Stop
+from zkv.mailbox import GONE, Stop
 from zkv.wire import codec
 from zkv.wire import messages as m
 from zkv.wire.messages import ClientKind, WatchKind
@@ -274,6 +274,16 @@ def test_a_client_that_says_farewell_is_forgotten_at_once(watched: Desk) -> None
     watched.say(ALICE, ClientKind.UNWATCH, 0)
     assert watched.words() == [(1, ClientKind.CANCEL, ())]
     assert (len(watched.gateway._watches), watched.heard()) == (0, [])
+
+
+def test_the_watches_of_a_client_that_is_gone_end_at_once(watched: Desk) -> None:
+    """And nobody is told; of one that had none nothing is known."""
+    for _ in range(2):
+        watched.gateway.handle([(GONE, (PLAIN_DOOR, ALICE)), (GONE, (PLAIN_DOOR, BOB))], watched.now)
+    assert watched.words() == [(1, ClientKind.CANCEL, ())]
+    assert watched.heard() == []
+    watched.watch(ALICE, FROM_NOW)
+    assert watched.words() == [(2, ClientKind.WATCH, ((FROM_NOW,),))]
 
 
 def test_a_lost_client_that_never_comes_back_is_forgotten(watched: Desk) -> None:
