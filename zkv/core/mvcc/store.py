@@ -82,10 +82,13 @@ class Store:
     # --- the pending batch ---
 
     def prefetch(self, keys: Iterable[bytes]) -> None:
-        """Read the current records of `keys` in one go, for the writes to come."""
+        """Read the current records of `keys` in one go, for the writes to come. One alone is read when it comes."""
         pending = self.pending
         wanted = [key for key in keys if key not in pending]
-        self.fetched = dict(zip(wanted, self.engine.get_many([CURRENT + key for key in wanted]), strict=True))
+        self.fetched = {}
+        if len(wanted) > 1:
+            records = self.engine.get_many([CURRENT + key for key in wanted])
+            self.fetched = dict(zip(wanted, records, strict=True))
 
     def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
         """Write what is pending, and the caller's pairs with it, as one batch."""

@@ -66,7 +66,7 @@ def test_a_key_that_is_asked_for_again_is_not_looked_up_again() -> None:
     assert engine.looked_up == [b"ka", b"kgone"]
     feeder.ask(m.Put(b"b", b"2"))
     assert feeder.read(m.Range(b"a"))[0][0][4] == b"1"
-    assert engine.looked_up == [b"ka", b"kgone", b"kb"], "another one has changed"
+    assert engine.looked_up == [b"ka", b"kgone"], "another one has changed"
 
 
 def test_large_answers_and_too_many_are_not_kept() -> None:
