@@ -55,7 +55,7 @@ MEMTABLE_BLOOM: Final = 0.004
 """The part of it that the bloom filter takes: 30 bits a record where values have 256 bytes, four where they are tiny.
 What is much larger leaves a core's cache."""
 BLOCK_CACHE_BYTES: Final = 32 << 20
-BYTES_PER_SYNC: Final = 1 << 20
+BYTES_PER_SYNC: Final = 256 << 10
 """Tables go to the disk bit by bit while they are written, for who syncs the raft log meanwhile waits for all of a
 table that is on its way there: 45 ms for one of 64 MiB. It takes `strict_bytes_per_sync`: what RocksDB would do else is
 not in how its bindings are built, and they have no setter."""

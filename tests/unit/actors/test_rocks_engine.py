@@ -235,6 +235,6 @@ def test_tables_go_to_the_disk_bit_by_bit(tmp_path: Path) -> None:
     """RocksDB has taken what our file of options says, beside what is set."""
     RocksEngine(tmp_path / "db").close()
     (taken,) = (tmp_path / "db").glob("OPTIONS-*")
-    assert {"strict_bytes_per_sync=true", "bytes_per_sync=1048576", "paranoid_checks=true"} <= set(
+    assert {"strict_bytes_per_sync=true", "bytes_per_sync=262144", "paranoid_checks=true"} <= set(
         taken.read_text().split()
     )
