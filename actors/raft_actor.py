@@ -222,7 +222,7 @@ class RaftActor:
             self._do_chores(core, now)
             self._chores_at = now + CHORES_MS if self._publisher.is_done else now
         self._turn(core, now)
-        self._feed.feed(self._commit, core.term, now, patient=core.patient and core.leader != self._member_id)
+        self._feed.feed(self._commit, core.term, now)
         if self._passivity is not None:
             self._leave_passivity(core, self._passivity)
         elif self._forgetful and core.is_learner:
@@ -252,8 +252,6 @@ class RaftActor:
         wakeup = self._core.next_wakeup() if active else now + ASK_MS
         if self._held:
             wakeup = min(wakeup, self._pacing.next_at)
-        if self._feed.due is not None:
-            wakeup = min(wakeup, self._feed.due)
         return wakeup if self._stop_by is None else min(wakeup, self._stop_by)
 
     def gauges(self) -> Sequence[Value]:
@@ -520,7 +518,6 @@ class RaftActor:
                 continue
             frames = self._reads.pop(context, ())
             self._stages.read_ended(context, confirmed=True)
-            self._feed.wanted = max(self._feed.wanted, index)
             if frames and not self._post("storage", m.StampedRead(index, self._stamp(now), frames)):
                 self._refuse(frames, TooManyRequests)
         self._reads_refused += len(ready.refused_reads)

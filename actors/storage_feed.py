@@ -3,9 +3,6 @@
     _fed      entries up to here were sent to storage; `_outstanding` of them are not known to be applied
     applied   storage has applied up to here, and what it has of it on the disk is `durable`
 
-At a follower where nobody waits for what is committed it gathers for GATHER_MS: there a turn of storage for each put of
-a lone writer answers nobody, and takes the machine from who does.
-
 After a restart storage says where it stands (`begin`), and is fed again from there. While it owes an answer for longer
 than STORAGE_STALL_MS, it is `stalled`. What it has made durable the log may forget, and does once it is much
 (`keep_from`): entries as etcd counts them, or bytes.
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from zkv.core.raft.log import LogPort
 
 STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
-GATHER_MS = 10  # what is read here, of whatever age it may be, is older by so much at most
 CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
 LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
 
@@ -37,10 +33,6 @@ class StorageFeed:
         self.outstanding_bytes = 0
         self.is_full = False
         """Storage has no room on its disk: it takes nothing now, and will begin anew when it has."""
-        self.wanted = 0
-        """A read waits for this index to be applied."""
-        self.due: int | None = None
-        """When what gathers is to be fed, ms."""
         self._log = log
         self._window_bytes = window_bytes
         self._snapshot_count = snapshot_count
@@ -69,14 +61,8 @@ class StorageFeed:
             self.outstanding_bytes -= self._outstanding.popleft()[1]
         self._owes_since = now if self._outstanding else None
 
-    def feed(self, commit: int, term: int, now: int, *, patient: bool = False) -> None:
-        """Send what is committed, as far as the window goes. `patient`: nobody but reads waits for it here."""
-        if patient and self._fed < commit and self.wanted <= self._fed:
-            if self.due is None:
-                self.due = now + GATHER_MS
-            if now < self.due:
-                return
-        self.due = None
+    def feed(self, commit: int, term: int, now: int) -> None:
+        """Send what is committed, as far as the window goes."""
         while not self.is_full and self._fed < commit and self.outstanding_bytes < self._window_bytes:
             entries = self._log.entries(self._fed + 1, commit + 1, self._window_bytes // 4)
             if not self._post("storage", m.Apply(term, tuple(entries))):

@@ -8,7 +8,7 @@ import pytest
 
 from zkv.actors.peers import DOOR, PeerMessage
 from zkv.actors.raft_actor import AWAITED_MS, RaftActor
-from zkv.actors.storage_feed import GATHER_MS, STORAGE_STALL_MS
+from zkv.actors.storage_feed import STORAGE_STALL_MS
 from zkv.core.raft.leader import PATIENT
 from zkv.core.raft.log import MemoryLog
 from zkv.core.raft.raft import RaftConfig
@@ -210,36 +210,6 @@ def test_a_follower_says_whether_somebody_waits_for_what_is_committed(follower: 
     assert context(4) == 0
     follower.now += AWAITED_MS + 1
     assert context(5) == PATIENT
-
-
-def test_what_nobody_waits_for_gathers_before_a_followers_storage_is_fed(follower: House) -> None:
-    """Who sends a write through it, reads, or watches does not wait for that."""
-
-    def commit(index: int) -> list[int]:
-        entry = m.Entry(index, 1, m.EntryKind.BATCH, 0, b"")
-        follower.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, index - 1, index > 1, index, (entry,)))
-        return [each.index for each in follower.fed()]
-
-    follower.now += AWAITED_MS + 1
-    assert commit(1) == commit(2) == []
-    due = follower.actor.next_wakeup(follower.now)
-    assert due == follower.now + GATHER_MS
-    follower.hear(after_ms=GATHER_MS)
-    assert [entry.index for entry in follower.fed()] == [1, 2]
-    assert commit(3) == []
-    follower.hear(m.StorageAt(2, 0, awaited=True))
-    assert [entry.index for entry in follower.fed()] == [3]
-    assert commit(4) == [4]
-    follower.hear(m.StorageAt(4, 0))
-    assert commit(5) == []
-    follower.hear(m.Read(frame(1)))
-    asked = follower.take(2, m.Message)[-1]
-    follower.hear_peer(2, m.Message(m.MessageKind.READ_INDEX_ANSWER, 1, 2, 1, 6, context=asked.context))
-    assert [entry.index for entry in follower.fed()] == [5]
-    assert commit(6) == [6]
-    assert commit(7) == []
-    follower.hear(m.Propose(frame(2)))
-    assert [entry.index for entry in follower.fed()] == [7]
 
 
 def test_a_follower_forwards_what_is_its_own(follower: House) -> None:
