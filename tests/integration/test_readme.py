@@ -47,7 +47,7 @@ def test_the_tour_of_the_command_is_as_told() -> None:
     if not shutil.which("jq"):
         lines = [line for line in lines if "| jq" not in line.command]
     assert len(lines) > 10
-    script = "".join(f"{line.command}\necho\necho '{MARK}'$?\n" for line in lines)
+    script = "".join(f"{line.command}\ncode=$?\necho\necho '{MARK}'$code\n" for line in lines)
     with LocalCluster(1, storage="memory") as cluster:
         environment = {
             **os.environ,
