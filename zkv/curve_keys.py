@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nacl import bindings as nacl
 
+from zkv.errors import ConfigError
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -63,21 +65,24 @@ def spelled(key: bytes) -> bytes:
 def read_key_file(path: str | PathLike[str]) -> tuple[bytes, bytes | None]:
     """The public key, and the secret one if it is there.
 
-    Raises OSError, and ValueError, whose text says what is wrong with the file.
+    Raises ConfigError if the file cannot be read, is none, or holds a damaged key.
     """
     found: dict[bytes, bytes] = {}
-    with open(path, "rb") as file:
-        for line in file:
-            name, _, value = line.partition(b"=")
-            found.setdefault(name.strip(), value.strip(b" \t\r\n'\""))
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                name, _, value = line.partition(b"=")
+                found.setdefault(name.strip(), value.strip(b" \t\r\n'\""))
+    except OSError as error:
+        raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
     public, secret = found.get(b"public-key"), found.get(b"secret-key")
     if public is None:
-        raise ValueError("is no key file")
+        raise ConfigError(f"{path} is no key file")
     try:
         for key in (public, secret or public):
             raw(key)
     except ValueError:
-        raise ValueError("holds a damaged key") from None
+        raise ConfigError(f"{path} holds a damaged key") from None
     return public, secret
 
 

@@ -60,7 +60,7 @@ def load_public(path: str) -> bytes:
 
     Raises ConfigError if it cannot be read or holds none.
     """
-    return _load(path)[0]
+    return read_key_file(path)[0]
 
 
 def load_secret(path: str) -> KeyPair:
@@ -68,7 +68,7 @@ def load_secret(path: str) -> KeyPair:
 
     Raises ConfigError if it cannot be read, holds no secret key, or one that does not fit its public key.
     """
-    public, secret = _load(path)
+    public, secret = read_key_file(path)
     if secret is None:
         raise ConfigError(f"{path} holds no secret key")
     if public_of(secret) != public:
@@ -76,15 +76,6 @@ def load_secret(path: str) -> KeyPair:
     if Path(path).stat().st_mode & 0o077:
         structlog.get_logger().warning("secret key file is open to other users", path=path, want="mode 0600")
     return KeyPair(public, secret)
-
-
-def _load(path: str) -> tuple[bytes, bytes | None]:
-    try:
-        return read_key_file(path)
-    except OSError as error:
-        raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} {error}") from None
 
 
 # --- who may come in -----------------------------------------------------------------------------

@@ -77,21 +77,11 @@ def load_curve(server_key: KeyFile, client_key: KeyFile | None) -> Curve:
 
     Raises ConfigError when a file does not hold what it should.
     """
-    server, _ = _read(server_key)
-    public, secret = _read(client_key) if client_key is not None else new_keys()
+    server, _ = read_key_file(server_key)
+    public, secret = read_key_file(client_key) if client_key is not None else new_keys()
     if secret is None:
         raise ConfigError(f"{client_key} holds no secret key")
     return Curve(server, public, secret)
-
-
-def _read(path: KeyFile) -> tuple[bytes, bytes | None]:
-    """Not by zkv.identity, which logs: that import costs a command 100 ms."""
-    try:
-        return read_key_file(path)
-    except OSError as error:
-        raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} {error}") from None
 
 
 def normalize(endpoint: str, default: str = "tcp") -> str:
