@@ -20,7 +20,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 CLIENT = {
-    "zkv": "connection curve line zmtp",
+    "zkv": "connection curve line monotonic zmtp",
     "zkv/wire": "codec shapes",
     "zkv/client": "answers endpoints fields lanes ledger session stream ticket",
     "zkv/ctl": "bench_engine bench_lines",

@@ -215,7 +215,7 @@ class InsightActor:
 def start(node: Node, incarnation: int) -> tuple[InsightActor, Mailbox]:
     """The actor, and its HTTP server in threads of this process, for `mailbox.run`."""
     from zkv.actors import insight_http  # only nodes that are asked pay for it
-    from zkv.mailbox import monotonic_ms
+    from zkv.monotonic import monotonic_ms
 
     mailbox = Mailbox(node.rundir, INSIGHT, ("raft", "storage"), reports=True)
     questions: queue.SimpleQueue[Question] = queue.SimpleQueue()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from zkv.actors.peers import asking, connecting, listening, said_in, shared_keys
 from zkv.errors import ConfigError, CorruptionError
-from zkv.mailbox import monotonic_ms
+from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire.messages import Join, JoinAnswer

@@ -14,7 +14,7 @@ from zkv.actors.peers import PeerCurve
 from zkv.errors import ConnectionFailed, NotTrusted
 from zkv.guests import Guest, Guests
 from zkv.introducing import Who, introduce_to
-from zkv.mailbox import monotonic_ms
+from zkv.monotonic import monotonic_ms
 from zkv.papers import Papers
 from zkv.reception import Host, Reception
 from zkv.trust import Purpose

@@ -25,7 +25,7 @@ from zkv.door import Door
 from zkv.errors import CorruptionError
 from zkv.gauges import Histogram
 from zkv.line import SILENCE_MS, Line
-from zkv.mailbox import monotonic_ms
+from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire.messages import Dismissed, Join, Message, MessageKind

@@ -50,7 +50,8 @@ from zkv.core.mvcc.machine import StateMachine
 from zkv.core.mvcc.reading import HASH, SNAPSHOT
 from zkv.errors import DiskFull, NoSpace, RequestError, StreamLost, TooManyRequests
 from zkv.gauges import Histogram
-from zkv.mailbox import Mailbox, Stop, monotonic_ms
+from zkv.mailbox import Mailbox, Stop
+from zkv.monotonic import monotonic_ms
 from zkv.version import VERSION
 from zkv.wire import codec
 from zkv.wire import messages as m

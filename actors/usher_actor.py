@@ -24,7 +24,8 @@ import structlog
 from zkv.errors import ConfigError, ConnectionFailed, NotTrusted
 from zkv.introducing import Acquainted, Who, introduce_to
 from zkv.loop_mailbox import LoopMailbox
-from zkv.mailbox import Stop, monotonic_ms
+from zkv.mailbox import Stop
+from zkv.monotonic import monotonic_ms
 from zkv.papers import LOOK_MS, Papers
 from zkv.reception import Host, Reception
 from zkv.trust import Purpose

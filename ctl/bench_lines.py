@@ -16,6 +16,7 @@ from zkv.client.session import Session
 from zkv.connection import READ_BYTES
 from zkv.errors import ConnectionFailed
 from zkv.line import Line
+from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -106,7 +107,7 @@ class Lines:
         for fd, _ in self._polls.poll(min(timeout_ms, TEND_MS) / 1000, LINES_A_TURN):
             name, line = self._of(fd)
             come += [(name, message) for message in line.hear(fd) if message is not None]
-        now = time.monotonic_ns() // 1_000_000
+        now = monotonic_ms()
         if now >= self._tend_at:
             self._tend_at = now + TEND_MS
             for line in self._lines.values():

@@ -36,7 +36,8 @@ from zkv.gateway.web.http1 import Http1Connection
 from zkv.gateway.web.http2 import PlainStreams
 from zkv.gateway.web.paths import routes
 from zkv.loop_mailbox import IDLE_TICK_MS, LoopMailbox
-from zkv.mailbox import Stop, monotonic_ms
+from zkv.mailbox import Stop
+from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
 

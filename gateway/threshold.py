@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from zkv import identity
 from zkv.guests import Guest, Guests
-from zkv.mailbox import monotonic_ms
+from zkv.monotonic import monotonic_ms
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ import structlog
 from zkv import tls
 from zkv.errors import ConfigError, NotTrusted
 from zkv.gateway.doors import Shown
-from zkv.mailbox import monotonic_ms
+from zkv.monotonic import monotonic_ms
 from zkv.papers import LOOK_MS, Papers
 
 if TYPE_CHECKING:

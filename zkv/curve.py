@@ -16,6 +16,7 @@ by it the client shows that it has the secret of the key it comes by.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from nacl import _sodium as libsodium
@@ -115,7 +116,7 @@ class Channel:
         return opened[0], opened[_FLAGS_BYTES:]
 
 
-class Handshake:
+class Handshake(ABC):
     """One end's part. `about`: what the ends tell of themselves, of which nothing is known here."""
 
     def __init__(self, about: bytes) -> None:
@@ -132,9 +133,9 @@ class Handshake:
         """The command that begins it; empty at a server."""
         return b""
 
+    @abstractmethod
     def hear(self, body: bytes) -> bytes:
         """What to answer to the other end's next command; may be empty. Raises NotCurve."""
-        raise NotImplementedError
 
     def _numbered(self) -> bytes:
         self._sent += 1

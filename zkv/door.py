@@ -26,6 +26,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from zkv.connection import READ_BYTES, Connection
+from zkv.monotonic import monotonic_ms
 from zkv.zmtp import End
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class Door:
         )
         self._last_id += 1
         id_ = self._last_id.to_bytes(8, "big")
-        guest = _Guest(id_, address, connection, time.monotonic_ns() // 1_000_000)
+        guest = _Guest(id_, address, connection, monotonic_ms())
         self._guests[id_] = self._arriving[id_] = self._by_fd[connection.fd] = guest
         self._rounds.append((guest.since + LOOKED_AFTER_MS, id_))
         if connection.lost:
@@ -249,14 +250,14 @@ class Door:
     def _make_room(self) -> bool:
         """By the oldest handshake under way, if it has had its time."""
         for oldest in self._arriving.values():
-            if time.monotonic_ns() // 1_000_000 < oldest.since + GIVES_WAY_MS:
+            if monotonic_ms() < oldest.since + GIVES_WAY_MS:
                 return False
             self._leave(oldest)
             return True
         return False
 
     def _pause(self) -> None:
-        self._resume_at = time.monotonic_ns() // 1_000_000 + PAUSE_MS
+        self._resume_at = monotonic_ms() + PAUSE_MS
         for fd in self._listeners:
             self._polls.modify(fd, 0)
 

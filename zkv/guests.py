@@ -7,8 +7,9 @@ at once when the usher says so.
 
 from __future__ import annotations
 
-import time
 from typing import Final, NamedTuple
+
+from zkv.monotonic import monotonic_ms
 
 GUESTS_MAX: Final = 20_000
 """More are not admitted."""
@@ -36,7 +37,7 @@ class Guests:
 
     def __contains__(self, key: object) -> bool:
         """For a handshake."""
-        return isinstance(key, bytes) and self.find(key, time.monotonic_ns() // 1_000_000) is not None
+        return isinstance(key, bytes) and self.find(key, monotonic_ms()) is not None
 
     def find(self, key: bytes, now: int) -> Guest | None:
         """Who that is, as long as it is admitted."""

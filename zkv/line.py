@@ -20,10 +20,10 @@ import socket
 import threading
 from collections import deque
 from select import POLLIN, POLLOUT, poll
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from zkv.connection import READ_BYTES, Connection
+from zkv.monotonic import monotonic_ms
 from zkv.zmtp import End
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Line:
                 self._give_up_at = _NEVER  # it has spoken, or taken more of what it had no room for: it is there
                 if not was_ready:
                     self._retry_ms = RETRY_MS_MIN
-                    self._next_at = _now() + PING_MS
+                    self._next_at = monotonic_ms() + PING_MS
                 self.flush()
             return messages
         return []
@@ -169,8 +169,8 @@ class Line:
             self._call.abandon()
         elif (connection := self._connection) is not None:
             self.flush()
-            until = _now() + linger_ms
-            while connection.waits and (left := until - _now()) > 0:
+            until = monotonic_ms() + linger_ms
+            while connection.waits and (left := until - monotonic_ms()) > 0:
                 _wait_for_room(connection.fd, left)
                 connection.hear()
             connection.close()
@@ -201,7 +201,7 @@ class Line:
             messages_max=self._messages_max,
             bytes_max=self._bytes_max,
         )
-        self._give_up_at = _now() + HANDSHAKE_MS
+        self._give_up_at = monotonic_ms() + HANDSHAKE_MS
         if self._connection.lost:
             self._lose()
 
@@ -215,7 +215,7 @@ class Line:
 
     def _try_later(self) -> None:
         self._give_up_at = _NEVER
-        self._next_at = _now() + self._retry_ms
+        self._next_at = monotonic_ms() + self._retry_ms
         self._retry_ms = min(2 * self._retry_ms, RETRY_MS_MAX)
 
 
@@ -265,7 +265,3 @@ def _wait_for_room(fd: int, timeout_ms: int) -> None:
     one = poll()
     one.register(fd, POLLIN | POLLOUT)
     one.poll(timeout_ms)
-
-
-def _now() -> int:
-    return monotonic_ns() // 1_000_000

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import uvloop
 
 from zkv.courier import RETRY_MS
-from zkv.mailbox import REPORT_MS, Actor, Mailbox, monotonic_ms
+from zkv.mailbox import REPORT_MS, Actor, Mailbox
+from zkv.monotonic import monotonic_ms
 
 if TYPE_CHECKING:
     import asyncio

@@ -38,6 +38,7 @@ import structlog
 
 from zkv.courier import RETRY_MS, Courier
 from zkv.errors import ConfigError, CorruptionError, ZkvError
+from zkv.monotonic import monotonic_ms
 from zkv.wire import codec
 from zkv.wire.messages import Gauges
 
@@ -118,10 +119,6 @@ def _inbox_of(rundir: str, name: str) -> str:
 
 def _bell_of(rundir: str, name: str) -> str:
     return f"{rundir}/{name}.bell"
-
-
-def monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 class _Door:

@@ -13,6 +13,7 @@ end of a connection with who may be a stranger.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from zkv import curve
@@ -82,7 +83,7 @@ def _kind_in(about: bytes) -> bytes:
     return kind
 
 
-class _Stream:
+class _Stream(ABC):
     """Frames out of the bytes of a connection, as they come."""
 
     def __init__(self, frame_bytes_max: int) -> None:
@@ -129,11 +130,11 @@ class _Stream:
     def _keep(self, data: memoryview, at: int, needed: int) -> None:
         self._rest, self._needed = bytearray(data[at:]), needed
 
-    def _greet(self, greeting: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _greet(self, greeting: bytes) -> None: ...
 
-    def _take(self, flags: int, body: memoryview) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take(self, flags: int, body: memoryview) -> None: ...
 
 
 def _check_greeting(greeting: bytes, mechanism: bytes) -> None:

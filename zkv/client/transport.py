@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from select import POLLIN
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zkv import curve
@@ -26,6 +25,7 @@ from zkv.connection import READ_BYTES
 from zkv.curve_keys import KeyPair, new_keys, read_key_file
 from zkv.errors import ConfigError
 from zkv.line import Line
+from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
 from zkv.zmtp import MESSAGE_BYTES_MAX
 
@@ -196,7 +196,7 @@ class Transport:
 
     def tend(self, session: Session, now: int) -> None:
         """Do what is due. To be called after what has come was heard: else who answered may be taken for gone."""
-        time = _monotonic_ms()
+        time = monotonic_ms()  # the lines' clock, which is not the session's (clock.py)
         for line in self._lines.values():
             due = line.due
             if due is not None and time >= due:
@@ -208,7 +208,7 @@ class Transport:
         """For how long it needs nobody, if nothing comes; None: for ever."""
         dues = [line.due for line in self._lines.values()]
         due = min((due for due in dues if due is not None), default=None)
-        return None if due is None else max(0, due - _monotonic_ms())
+        return None if due is None else max(0, due - monotonic_ms())
 
     def close(self, last_words: Iterable[tuple[int, bytes]] = ()) -> None:
         """Say (endpoint, message) each, if it takes no time to speak of, and be gone."""
@@ -257,11 +257,6 @@ class Transport:
                 session.disconnected(endpoint, now)
             self._keys[endpoint] = news.key
             self._begin(endpoint, curve.Client(introductions.keys, news.key))
-
-
-def _monotonic_ms() -> int:
-    """The lines' clock, which is not the session's (`clock.py`)."""
-    return monotonic_ns() // 1_000_000
 
 
 def curves_of(
