@@ -72,6 +72,8 @@ FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
 FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn; ...
 # ... and what an entry may have given cause for is looked after as late: each look costs the turns of all requests.
+LITTLE_BYTES = 16 << 10  # applied since it was told last: so little, of which nothing but answers has come, ...
+SAY_LITTLE_MS = 250  # ... may wait so long, else a lone writer's next write meets with the word of the one before
 FLUSH_POLL_MS = 20  # how often a flush under way is asked whether it is done
 FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
@@ -213,7 +215,8 @@ class StorageActor:
             self._tend(now)
             self._tend_at = self._next_tend(now)
         elif entries:
-            self._tend_at = now + SAY_MS if self._tend_at is None else min(self._tend_at, now + SAY_MS)
+            at = now + SAY_MS if self._say_at is None or self._must_begin else self._say_at
+            self._tend_at = at if self._tend_at is None else min(self._tend_at, at)
 
     def next_wakeup(self, now: int) -> int | None:  # noqa: ARG002 - the actors' face
         return self._tend_at
@@ -408,8 +411,11 @@ class StorageActor:
         self._unsaid_bytes += size
         if self._unsaid_bytes >= self._limits.feed_bytes_max // 4:
             self._say(now)
-        elif self._say_at is None:
-            self._say_at = now + SAY_MS
+            return
+        has_cause = outcome.leases or outcome.members_changed or self._auth_feed.is_behind
+        is_little = self._unsaid_bytes < LITTLE_BYTES and not has_cause and not machine.store.quotas.is_counting
+        at = now + (SAY_LITTLE_MS if is_little else SAY_MS)
+        self._say_at = at if self._say_at is None else min(self._say_at, at)
 
     def _answer(self, answers: list[Answered], index: int = 0) -> None:
         """To the gateways, in one message for each incarnation (each has one, but just after a restart)."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.actors.test_storage_actor import House
+from zkv.actors.storage_actor import SAY_LITTLE_MS, SAY_MS
 from zkv.core.mvcc.history import STEP_EVENTS
 from zkv.wire import messages as m
-
-SAY_MS = 20
 
 
 @pytest.fixture
@@ -34,9 +33,9 @@ def test_while_nobody_watches_it_tells_now_and_then_where_it_is(house: House) ->
     house.write(m.Put(b"a", b""))
     house.write(m.Put(b"a", b""))
     assert told(house) == []
-    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert told(house) == [(3, 3, [], False)]
-    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert told(house) == []
 
 
@@ -70,7 +69,7 @@ def test_a_new_watch_actor_has_no_needs_yet(house: House) -> None:
     told(house)
     house.write(m.Put(b"a", b""))
     assert told(house) == []
-    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert told(house) == [(2, 2, [], False)]
 
 

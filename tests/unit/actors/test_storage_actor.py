@@ -9,7 +9,15 @@ import pytest
 
 from tests.harness.kv_log import answers_of, entry, everything, group
 from tests.harness.simulated_node import Disk
-from zkv.actors.storage_actor import FLOW_PATIENCE_MS, FULL_MS_MIN, SAY_MS, StorageActor
+from zkv.actors.storage_actor import (
+    FLOW_PATIENCE_MS,
+    FULL_MS_MIN,
+    LITTLE_BYTES,
+    SAY_LITTLE_MS,
+    SAY_MS,
+    StorageActor,
+)
+from zkv.core.mvcc import quotas
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.errors import Code, DiskFull, StreamLost, TooManyRequests
 from zkv.limits import Limits
@@ -132,10 +140,51 @@ def test_a_write_is_answered_when_it_is_applied_and_raft_hears_of_it_soon(house:
     house.posted.clear()
     house.hear(m.Apply(1, (entry(2, group(m.Put(b"a", b"2")), member=2),)))
     assert house.answers() == []
-    assert house.actor.next_wakeup(house.now) == SAY_MS
-    house.hear(after_ms=SAY_MS)
+    assert house.actor.next_wakeup(house.now) == SAY_LITTLE_MS
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 0)]
     assert house.take("watch", m.Applied)[0].revision == 3
+
+
+def test_what_little_was_applied_since_does_not_put_off_the_word_of_it(house: House) -> None:
+    """However steadily a lone writer writes, raft hears of the first write after SAY_LITTLE_MS, and of the others."""
+    house.hear()
+    house.hear(after_ms=SAY_MS)
+    house.write(m.Put(b"a", b"1"))
+    house.posted.clear()
+    due = house.now + SAY_LITTLE_MS
+    while house.now < due - 10:
+        house.now += 10
+        house.write(m.Put(b"a", b"1"))
+    assert house.actor.next_wakeup(house.now) == due
+    assert house.take("raft", m.StorageAt) == []
+    house.now = due
+    house.write(m.Put(b"a", b"1"))
+    assert house.take("raft", m.StorageAt) == [m.StorageAt(house.applied, 0)]
+    assert house.actor.next_wakeup(house.now) is None
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        (m.Put(b"a", bytes(LITTLE_BYTES)),),
+        (m.LeaseGrant(id=1, ttl=60), m.LeaseRevoke(1)),
+        (m.MemberAdd(("tcp://c:1",)),),
+        (m.QuotaSet(b"k", 10, 0),),
+    ],
+)
+def test_what_may_give_cause_for_something_is_looked_after_soon(
+    requests: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much that was written, leases, members, keys to be counted: none of it waits as long as a lone write's word."""
+    monkeypatch.setattr(quotas, "COUNT_KEYS", 1)
+    house = House()
+    house.hear()
+    house.hear(after_ms=SAY_MS)
+    house.write(m.Put(b"k", b""), m.Put(b"k2", b""))
+    assert house.actor.next_wakeup(house.now) == house.now + SAY_LITTLE_MS
+    house.write(*requests)
+    assert house.actor.next_wakeup(house.now) == house.now + SAY_MS
 
 
 def test_raft_comes_to_know_where_the_store_stands_though_its_queue_was_full(house: House) -> None:
@@ -253,7 +302,7 @@ def test_a_stream_ends_when_nobody_wants_more() -> None:
     house.read(ALL, gid=8)
     house.chunks()
     house.hear(m.StreamCredit(7, 1, 0))
-    house.hear(m.StreamCredit(7, 1, 100), after_ms=SAY_MS)
+    house.hear(m.StreamCredit(7, 1, 100), after_ms=SAY_LITTLE_MS)
     assert house.chunks() == []
     assert house.actor.next_wakeup(house.now) == FLOW_PATIENCE_MS
     house.hear(after_ms=FLOW_PATIENCE_MS + 1)
@@ -311,7 +360,7 @@ def test_where_users_are_asked_who_they_are_somebody_always_waits(house: House) 
     """Who was given a token by one member shows it to the next at once."""
     house.write(m.UserAdd("root", hashed=b"hash"), m.UserGrantRole("root", "root"), m.AuthEnable())
     house.posted.clear()
-    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert [at.awaited for at in house.take("raft", m.StorageAt)] == [True]
 
 
@@ -321,7 +370,7 @@ def test_what_is_applied_is_durable_when_its_flush_is_done(house: House) -> None
     assert house.flusher.begun == 1
     house.write(m.Put(b"b", b""))
     house.posted.clear()
-    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_LITTLE_MS)
     assert house.take("raft", m.StorageAt) == [m.StorageAt(2, 0)]
     house.flusher.done = True
     house.hear()
