@@ -77,7 +77,7 @@ def _votes_for_everybody(self: Raft, message: Message) -> None:
     kind = MessageKind.PRE_VOTE_ANSWER if pre else MessageKind.VOTE_ANSWER
     index, log_term = self._replica.last()
     grant = (message.log_term, message.index) >= (log_term, index)
-    self._send(kind, message.sender, term=message.term, reject=not grant)
+    self._replica.send(kind, message.sender, term=message.term, reject=not grant)
 
 
 def _votes_for_a_log_behind(self: Raft, message: Message) -> None:
@@ -98,7 +98,7 @@ def _counts_old_terms(self: Leadership, now: int) -> None:
 def _tells_commit_unchecked(self: Leadership, now: int) -> None:
     self.heartbeat_at = now + self._config.heartbeat_ms
     for member in self.progress:
-        self._send(MessageKind.HEARTBEAT, member, commit=self._replica.commit, context=self.reads.number)
+        self._replica.send(MessageKind.HEARTBEAT, member, commit=self._replica.commit, context=self.reads.number)
 
 
 def _two_conf_changes(self: Leadership, change: ConfChange, now: int) -> int:

@@ -99,7 +99,7 @@ class Leadership:
         for member, progress in self.progress.items():
             # Never beyond what the follower has confirmed to hold: a heartbeat does not check the log.
             commit = min(progress.match, self._replica.commit)
-            self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
+            self._replica.send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
 
     def next_wakeup(self) -> int:
         wakeup = min(self.heartbeat_at, self._widen_at) if self.reads.waits else self.heartbeat_at
@@ -218,7 +218,7 @@ class Leadership:
         self._replicate(now)
         if self._transfer_to and not self._transfer_told and self._caught_up(self._transfer_to):
             self._transfer_told = True
-            self._send(MessageKind.TIMEOUT_NOW, self._transfer_to)
+            self._replica.send(MessageKind.TIMEOUT_NOW, self._transfer_to)
 
     @property
     def deposed(self) -> bool:
@@ -228,7 +228,7 @@ class Leadership:
     def hand_over(self) -> None:
         """Let the best of the others take over at once."""
         if successor := self.successor():
-            self._send(MessageKind.TIMEOUT_NOW, successor)
+            self._replica.send(MessageKind.TIMEOUT_NOW, successor)
 
     def _caught_up(self, member: int) -> bool:
         progress = self.progress.get(member)
@@ -284,7 +284,7 @@ class Leadership:
         questions, self._questions = self._questions, []
         for member, context in questions:
             if self._is_quorum_with(member):
-                self._send(MessageKind.READ_INDEX_ANSWER, member, index=replica.commit, context=context)
+                self._replica.send(MessageKind.READ_INDEX_ANSWER, member, index=replica.commit, context=context)
             else:
                 reads.add(member, context)
         if reads.begin(replica.commit):
@@ -300,7 +300,7 @@ class Leadership:
                 if member == replica.id:
                     self.reads_served.append((context, index))
                 else:
-                    self._send(MessageKind.READ_INDEX_ANSWER, member, index=index, context=context)
+                    self._replica.send(MessageKind.READ_INDEX_ANSWER, member, index=index, context=context)
             if reads.begin(replica.commit):
                 self._ask_for_round(now)
 
@@ -320,7 +320,7 @@ class Leadership:
         others.sort(key=lambda member: (progress[member].read_round, progress[member].heard), reverse=True)
         for member in others[: len(conf.voters) // 2 + (self._replica.id not in conf.voters)]:
             commit = min(progress[member].match, self._replica.commit)
-            self._send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
+            self._replica.send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
 
     def _read_round(self, member: int) -> int:
         return self.reads.number if member == self._replica.id else self.progress[member].read_round
@@ -357,7 +357,7 @@ class Leadership:
             shared[low] = tuple(taken), sum(len(entry.body) for entry in taken)
         entries, size = shared[low]
         commit = self._replica.commit
-        self._send(
+        self._replica.send(
             MessageKind.APPEND,
             member,
             index=low - 1,
@@ -368,17 +368,3 @@ class Leadership:
         )
         progress.sent(low - 1 + len(entries), size, commit)
         return True
-
-    def _send(
-        self,
-        kind: MessageKind,
-        to: int,
-        *,
-        index: int = 0,
-        log_term: int = 0,
-        commit: int = 0,
-        entries: tuple[Entry, ...] = (),
-        context: int = 0,
-    ) -> None:
-        replica = self._replica
-        replica.send(Message(kind, to, replica.id, replica.term, index, log_term, commit, entries, context=context))

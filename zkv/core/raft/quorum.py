@@ -7,7 +7,7 @@ Whatever Raft asks of "a majority" is one of two questions:
   reached or passed is then the commit index, the start of the leader's lease, the confirmed round.
 
       voter      A    B    C    D    E
-      number     7    3    9    3    5      sorted down: 9 7 5 3 3; the third of five is reached by a majority: 5
+      number     7    3    9    3    5      sorted: 3 3 5 7 9; the third of five is reached by a majority: 5
 
 - *Who won the vote?* (`tally`)
 
@@ -40,7 +40,9 @@ def reached(conf: ConfState, number: Callable[[int], int]) -> int:
 
 def _reached(voters: tuple[int, ...], number: Callable[[int], int]) -> int:
     assert voters, "a configuration has voters"
-    return sorted(map(number, voters), reverse=True)[len(voters) // 2]
+    numbers = [number(member) for member in voters]
+    numbers.sort()
+    return numbers[(len(numbers) - 1) // 2]
 
 
 def tally(conf: ConfState, votes: Mapping[int, bool]) -> Vote:

@@ -50,7 +50,7 @@ Where is what: terms, votes, roles and the follower's log here; `replica.py` wha
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.clock import Anchor
@@ -79,24 +79,39 @@ class Role(Enum):
     LEADER = auto()
 
 
-class Ready(NamedTuple):
-    """What has come of the inputs since the last Ready."""
+class Ready:
+    """What has come of the inputs since the last Ready.
 
-    messages: list[Message]
-    must_sync: bool
-    """Call log.sync() and then synced(), which has more."""
-    commit: int
-    """Entries up to here may be applied: a quorum holds them, and so does the own disk."""
-    reads: list[tuple[int, int]]
-    """(context, index): may be answered from state in which `index` is applied."""
-    refused_reads: list[int]
-    """Contexts nobody can answer now (NoLeader); nothing was done, they may be asked again."""
-    leader_changed: bool
-    """`raft.leader` or `raft.term` is another than before."""
-    conf_changed: bool
-    """`raft.conf` is another than before."""
-    snapshots_wanted: list[int]
-    """Members whose next entry is no longer in the log."""
+    No tuple: each turn makes one or two, and a tuple with names takes ten times as long to make where this is compiled.
+    """
+
+    def __init__(
+        self,
+        *,
+        messages: list[Message],
+        must_sync: bool,
+        commit: int,
+        reads: list[tuple[int, int]],
+        refused_reads: list[int],
+        leader_changed: bool,
+        conf_changed: bool,
+        snapshots_wanted: list[int],
+    ) -> None:
+        self.messages = messages
+        self.must_sync = must_sync
+        """Call log.sync() and then synced(), which has more."""
+        self.commit = commit
+        """Entries up to here may be applied: a quorum holds them, and so does the own disk."""
+        self.reads = reads
+        """(context, index): may be answered from state in which `index` is applied."""
+        self.refused_reads = refused_reads
+        """Contexts nobody can answer now (NoLeader); nothing was done, they may be asked again."""
+        self.leader_changed = leader_changed
+        """`raft.leader` or `raft.term` is another than before."""
+        self.conf_changed = conf_changed
+        """`raft.conf` is another than before."""
+        self.snapshots_wanted = snapshots_wanted
+        """Members whose next entry is no longer in the log."""
 
 
 LEADERS_WORD = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT})
@@ -334,7 +349,7 @@ class Raft:
                 self._ask()
             if self._ack is not None:
                 context = PATIENT if self.patient else 0
-                self._send(MessageKind.APPEND_ANSWER, self.leader, index=self._ack, context=context)
+                self._replica.send(MessageKind.APPEND_ANSWER, self.leader, index=self._ack, context=context)
                 self._ack = None
         messages, must_sync = replica.collect()
         reads, self._reads = self._reads, []
@@ -373,9 +388,9 @@ class Raft:
         A pre-candidate of the past learns the term, else it would ask the same for ever.
         """
         if message.kind in LEADERS_WORD:
-            self._send(MessageKind.APPEND_ANSWER, message.sender, reject=True)
+            self._replica.send(MessageKind.APPEND_ANSWER, message.sender, reject=True)
         elif message.kind == MessageKind.PRE_VOTE:
-            self._send(MessageKind.PRE_VOTE_ANSWER, message.sender, reject=True)
+            self._replica.send(MessageKind.PRE_VOTE_ANSWER, message.sender, reject=True)
 
     def _in_lease(self) -> bool:
         if self._leadership:
@@ -432,7 +447,7 @@ class Raft:
         else:
             kind, term = MessageKind.PRE_VOTE, self.term + 1
         for member in {*self.conf.voters, *self.conf.voters_outgoing} - {self.id}:
-            self._send(kind, member, term=term, index=index, log_term=log_term, context=context)
+            self._replica.send(kind, member, term=term, index=index, log_term=log_term, context=context)
         if role is Role.PRE_CANDIDATE:
             self._count_vote(self.id, granted=True)
 
@@ -454,7 +469,7 @@ class Raft:
         # A granted pre-vote is of the term asked for. A refusal is of the own term, so that who is behind learns
         # it, but not of a lesser one than the asker's: that would be dropped, and with it what is committed.
         refusal_term = max(self.term, message.term - pre)
-        self._send(
+        self._replica.send(
             MessageKind.PRE_VOTE_ANSWER if pre else MessageKind.VOTE_ANSWER,
             message.sender,
             term=message.term if grant else refusal_term,
@@ -519,7 +534,7 @@ class Raft:
         replica = self._replica
         if not replica.conf.voters:
             # Joining, with an empty log: the log alone does not tell who the first members were.
-            self._send(MessageKind.SNAPSHOT, message.sender)
+            self._replica.send(MessageKind.SNAPSHOT, message.sender)
         elif message.index < replica.commit:
             self._acknowledge(replica.commit)  # an old one: up to the commit index all logs agree
         elif replica.accept(message.index, message.log_term, message.entries):
@@ -540,13 +555,13 @@ class Raft:
             self._reject_append(message._replace(index=message.commit), self._replica.log.last_index)
             return
         self._replica.commit_to(message.commit)
-        self._send(MessageKind.HEARTBEAT_ANSWER, message.sender, context=message.context)
+        self._replica.send(MessageKind.HEARTBEAT_ANSWER, message.sender, context=message.context)
 
     def _acknowledge(self, match: int) -> None:
         self._ack = match if self._ack is None else max(self._ack, match)
 
     def _reject_append(self, message: Message, hint: int) -> None:
-        self._send(
+        self._replica.send(
             MessageKind.APPEND_ANSWER,
             message.sender,
             index=message.index,
@@ -559,7 +574,7 @@ class Raft:
 
     def _ask(self) -> None:
         self._questions.repeat_at = self._now + self._config.heartbeat_ms
-        self._send(MessageKind.READ_INDEX, self.leader, context=self._questions.number)
+        self._replica.send(MessageKind.READ_INDEX, self.leader, context=self._questions.number)
 
     def _repeat_question(self, now: int) -> None:
         questions = self._questions
@@ -569,31 +584,3 @@ class Raft:
             self._refused_reads += questions.give_up()
         else:
             self._ask()
-
-    def _send(
-        self,
-        kind: MessageKind,
-        to: int,
-        *,
-        term: int | None = None,
-        index: int = 0,
-        log_term: int = 0,
-        commit: int = 0,
-        reject: bool = False,
-        reject_hint: int = 0,
-        context: int = 0,
-    ) -> None:
-        self._replica.send(
-            Message(
-                kind,
-                to,
-                self.id,
-                self.term if term is None else term,
-                index,
-                log_term,
-                commit,
-                reject=reject,
-                reject_hint=reject_hint,
-                context=context,
-            )
-        )

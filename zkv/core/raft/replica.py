@@ -179,8 +179,27 @@ class Replica:
 
     # --- messages ---------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        self._outbox.append(message)
+    def send(
+        self,
+        kind: MessageKind,
+        to: int,
+        *,
+        term: int | None = None,
+        index: int = 0,
+        log_term: int = 0,
+        commit: int = 0,
+        entries: tuple[Entry, ...] = (),
+        reject: bool = False,
+        reject_hint: int = 0,
+        context: int = 0,
+    ) -> None:
+        """A message of this member's; of its term, unless another is given."""
+        if term is None:
+            term = self.term
+        # by position: names would take a tuple of names twice as long
+        self._outbox.append(
+            Message(kind, to, self.id, term, index, log_term, commit, entries, reject, reject_hint, context)
+        )
 
     def collect(self) -> tuple[list[Message], bool]:
         """The messages that may leave now, and whether a sync is needed for the rest."""
