@@ -38,7 +38,7 @@ PING_MS: Final = 1_000
 SILENCE_MS: Final = 3_000
 RETRY_MS_MIN: Final = 50
 RETRY_MS_MAX: Final = 500
-_NEVER: Final = 1 << 62
+_NEVER: Final = 1 << 61  # beyond any clock, and compiled, what is greater is an object
 
 
 class Line:

@@ -121,6 +121,12 @@ def _bell_of(rundir: str, name: str) -> str:
     return f"{rundir}/{name}.bell"
 
 
+def _earlier(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 class _Door:
     def __init__(self, name: str, door: Door, tells_gone: bool) -> None:
         self.name = name
@@ -265,11 +271,18 @@ class Mailbox:
                 gone = known.door.take_gone()
                 if known.tells_gone:
                     received.extend([(GONE, (known.name, connection)) for connection in gone])
-        timeout_ms = 0 if received or self._lost else self._due_in(timeout_ms)
+        if self._courier.is_down:
+            timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
+        due = self._due()
+        if received or self._lost:
+            timeout_ms = 0
+        elif due is not None:
+            due_in = max(0, due - monotonic_ms())
+            timeout_ms = due_in if timeout_ms is None else min(timeout_ms, due_in)
         for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000, FDS_A_TURN):
             self._hear(fd, received, control)
-        if self._doors or self._lines:
-            self._tend(monotonic_ms())
+        if due is not None and due <= (now := monotonic_ms()):  # what was heard makes nothing due so soon
+            self._tend(now)
         if self._lost:
             received.extend(self._lost)
             self._lost.clear()
@@ -295,17 +308,14 @@ class Mailbox:
         else:
             received.extend(control.read())
 
-    def _due_in(self, timeout_ms: int | None) -> int | None:
-        """So long may be waited, where the owner would for `timeout_ms`."""
-        if self._courier.is_down:
-            timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
-        if not self._doors and not self._lines:
-            return timeout_ms
-        now = monotonic_ms()
-        for due in (*[known.door.due for known in self._doors], *[line.due for line in self._lines]):
-            if due is not None and (timeout_ms is None or due - now < timeout_ms):
-                timeout_ms = max(0, due - now)
-        return timeout_ms
+    def _due(self) -> int | None:
+        """When a door or a line is to be tended to (ms, monotonic); None: not before something comes."""
+        due: int | None = None
+        for known in self._doors:
+            due = _earlier(due, known.door.due)
+        for line in self._lines:
+            due = _earlier(due, line.due)
+        return due
 
     def _tend(self, now: int) -> None:
         """After what has come was heard: else who has spoken meanwhile is taken to be silent."""
