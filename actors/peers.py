@@ -13,10 +13,9 @@ what comes in by a key that was dismissed is dropped.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from collections.abc import Callable, Container  # noqa: TC003 - compiled, a NamedTuple looks at the types of its fields
 from time import monotonic_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from zkv.mailbox import Mailbox
     from zkv.wire.messages import Member
 
-_HEADER = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
-_PROTOCOL = b"zkv2"
-_NOBODY = (0, 0, 0)
+_HEADER: Final = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
+_PROTOCOL: Final = b"zkv2"
+_NOBODY: Final = (0, 0, 0)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
 TOLD_BYTES_MAX = 4096  # of what comes by a line: nobody says anything to who pushes
 DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
@@ -56,9 +55,12 @@ class PeerCurve(NamedTuple):
     key_of: Callable[[str], bytes | None]
 
 
-class PeerMessage(NamedTuple):
-    sender: int
-    message: NamedTuple
+class PeerMessage:
+    """What another member has said. (Each message comes as one, and a tuple with names takes longer to make.)"""
+
+    def __init__(self, sender: int, message: NamedTuple) -> None:
+        self.sender = sender
+        self.message = message
 
 
 def shared_keys(key_file: str) -> PeerCurve:
@@ -132,13 +134,25 @@ def said_in(frame: bytes) -> NamedTuple:
     return codec.decode(memoryview(frame)[_HEADER.size :])
 
 
+class _Tally:
+    """What is counted of one member, whatever becomes of the link to it."""
+
+    def __init__(self) -> None:
+        self.sent_bytes = self.received_bytes = 0
+        self.sent_failures = 0  # messages that found no way
+        self.disconnected = 0
+        self.beaten_at = 0  # ns: when a heartbeat left that is not answered yet; 0: there is none
+        self.round_trips = Histogram()
+
+
 class _Link:
     """To a member at `urls`. `header`: of every message to it."""
 
-    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes) -> None:
+    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes, tally: _Tally) -> None:
         self.urls = urls
         self.line = line
         self.header = header
+        self.tally = tally
 
 
 class PeerLinks:
@@ -173,9 +187,7 @@ class PeerLinks:
         self._links: dict[int, _Link] = {}
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
-        self._counts: Counter[tuple[str, int]] = Counter()  # (what, member): bytes, and messages that found no way
-        self._beaten_at: dict[int, int] = {}  # ns: when a heartbeat left that is not answered yet
-        self._round_trips: dict[int, Histogram] = {}
+        self._tallies: dict[int, _Tally] = {}
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises OSError when a port is taken."""
@@ -215,15 +227,18 @@ class PeerLinks:
             return False
         self._mailbox.add_line(f"{member_id}", line)
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
-        self._links[member_id] = _Link(urls, line, header)
+        tally = self._tallies.setdefault(member_id, _Tally())
+        self._links[member_id] = _Link(urls, line, header, tally)
         return True
 
     def lost(self, member_id: int) -> None:
         """Its connection: it may be another process by now, with another key."""
         link = self._links.get(member_id)
-        self._counts["disconnected", member_id] += 1
-        self._beaten_at.pop(member_id, None)
-        if self._acquaintances is not None and link is not None:
+        if link is None:
+            return
+        link.tally.disconnected += 1
+        link.tally.beaten_at = 0
+        if self._acquaintances is not None:
             self._acquaintances.lost(link.urls[0])
 
     def from_usher(self, message: object) -> None:
@@ -259,30 +274,30 @@ class PeerLinks:
         if link is None:
             return False
         frame = link.header + codec.encode(message)
+        tally = link.tally
         if not link.line.put(frame):
-            self._counts["sent failures", member_id] += 1
+            tally.sent_failures += 1
             return False
-        self._counts["sent bytes", member_id] += len(frame)
-        if type(message) is Message and message.kind == MessageKind.HEARTBEAT:
-            self._beaten_at.setdefault(member_id, monotonic_ns())
+        tally.sent_bytes += len(frame)
+        if not tally.beaten_at and type(message) is Message and message.kind == MessageKind.HEARTBEAT:
+            tally.beaten_at = monotonic_ns()
         return True
 
     def gauges(self) -> list[Value]:
         """By member, in hex. Those who are no members any more are left out."""
-        counts = [
-            (f"peer {what}", f"{member:x}", number)
-            for (what, member), number in self._counts.items()
-            if member in self._links
-        ]
         own = f"{self._member_id:x}"
-        pairs = [("active peers", f"{own}|{member:x}", 1) for member in self._links]
-        pairs += [("disconnected peers", f"{own}|{peer}", number) for what, peer, number in counts if "disc" in what]
-        trips = [
-            ("peer round trip", f"{member:x}", trip.counts)
-            for member, trip in self._round_trips.items()
-            if member in self._links
-        ]
-        return [("peers", "", len(self._links)), *counts, *pairs, *trips]
+        values: list[Value] = [("peers", "", len(self._links))]
+        for member, link in self._links.items():
+            peer, tally = f"{member:x}", link.tally
+            values += [
+                ("active peers", f"{own}|{peer}", 1),
+                ("disconnected peers", f"{own}|{peer}", tally.disconnected),
+                ("peer sent bytes", peer, tally.sent_bytes),
+                ("peer received bytes", peer, tally.received_bytes),
+                ("peer sent failures", peer, tally.sent_failures),
+                ("peer round trip", peer, tally.round_trips.counts),
+            ]
+        return values
 
     def receive(self, connection: bytes, frame: bytes | None) -> PeerMessage | None:
         """What came in at the door (`Door.hear`), if it is a message for this member from a member of this cluster."""
@@ -314,17 +329,15 @@ class PeerLinks:
         except CorruptionError as error:
             self._refuse(sender, 0, str(error))
             return None
-        if sender in self._links:
-            self._counts["received bytes", sender] += len(frame)
-            if type(message) is Message and message.kind == MessageKind.HEARTBEAT_ANSWER:
-                self._answered(sender)
+        link = self._links.get(sender)
+        if link is not None:
+            tally = link.tally
+            tally.received_bytes += len(frame)
+            if tally.beaten_at and type(message) is Message and message.kind == MessageKind.HEARTBEAT_ANSWER:
+                # How long was it under way? (Of those on their way at once, the first counts.)
+                tally.round_trips.observe(monotonic_ns() - tally.beaten_at)
+                tally.beaten_at = 0
         return PeerMessage(sender, message) if only is None or type(message) is only else None
-
-    def _answered(self, sender: int) -> None:
-        """A heartbeat: how long was it under way? (Of those on their way at once, the first counts.)"""
-        beaten_at = self._beaten_at.pop(sender, None)
-        if beaten_at is not None:
-            self._round_trips.setdefault(sender, Histogram()).observe(monotonic_ns() - beaten_at)
 
     def _refuse(self, sender: int, other: int, why: str) -> None:
         if (sender, other) in self._refused or len(self._refused) > 1000:

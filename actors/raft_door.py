@@ -44,7 +44,8 @@ class AtTheDoor:
         for source, item in inbox:
             message = item
             if source == DOOR:
-                message = self._links.receive(*item)
+                connection, frame = item
+                message = self._links.receive(connection, frame)
                 if message is None:
                     continue
             elif source == LOST:

@@ -16,6 +16,7 @@ from zkv.wire.codec import encode
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import NamedTuple
 
 CLUSTER = 7
 BEAT = m.Message(m.MessageKind.HEARTBEAT, 2, 1, 3, context=9)
@@ -70,14 +71,19 @@ def heard_by(receiver: House, sender: House, message: m.Message) -> PeerMessage 
     return receiver.came.pop()
 
 
+def told(said: PeerMessage | None) -> tuple[int, NamedTuple]:
+    assert said is not None
+    return said.sender, said.message
+
+
 def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int, str], second: House) -> None:
     """The other's body too, which is not opened on the way."""
     first = House(str(tmp_path), 1, urls)
     entry = m.Entry(4, 3, m.EntryKind.BATCH, 1, bytes(range(256)) * 100)
     append = m.Message(m.MessageKind.APPEND, 2, 1, 3, 3, 3, 2, (entry,))
     try:
-        assert heard_by(second, first, BEAT) == PeerMessage(1, BEAT)
-        assert heard_by(second, first, append) == PeerMessage(1, append)
+        assert told(heard_by(second, first, BEAT)) == (1, BEAT)
+        assert told(heard_by(second, first, append)) == (1, append)
         assert not first.links.send(5, BEAT), "there is no such member"
     finally:
         first.close()
@@ -96,7 +102,7 @@ def test_what_is_no_peers_message_is_dropped(second: House) -> None:
     """Of two frames, too short, of another protocol, for somebody else, or not a message."""
     question = asking(m.Join(("tcp://a",)))
     assert said_in(question) == m.Join(("tcp://a",))
-    assert second.links.receive(b"1", question) == PeerMessage(0, m.Join(("tcp://a",)))
+    assert told(second.links.receive(b"1", question)) == (0, m.Join(("tcp://a",)))
     header = question[: -len(encode(m.Join(("tcp://a",))))]
     wrong = [b"", header[:5], b"http" + header[4:], header, header + encode(BEAT), header[:-1] + b"\5" + encode(BEAT)]
     assert [second.links.receive(b"1", frame) for frame in wrong] == [None] * len(wrong)
