@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 256 << 10
 READS_A_TURN: Final = 4  # from one connection, before the others get their turn
-SEND_BYTES: Final = 256 << 10  # when so much has gathered, it leaves before the turn is over
+SEND_BYTES: Final = 256 << 10  # to the kernel in one call; when so much has gathered, it leaves before the turn is over
 SEND_BUFFER_BYTES: Final = 1 << 20  # asked of the kernel
-MESSAGES_A_SEND: Final = 256  # of two parts each; the kernel takes 1024 parts
 BACKLOG: Final = 64
 RETRY_MS: Final = 20
 _AGAIN: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
@@ -186,7 +185,7 @@ class Outbox:
         self._path = path
         self._polls = polls
         self._messages_max = messages_max
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self._waiting: deque[bytes] = deque()  # messages with their heads
         self._waiting_bytes = 0
         self._begun: memoryview | None = None  # what is left of a message that the kernel took a part of
         self._end: socket.socket | None = None
@@ -204,7 +203,7 @@ class Outbox:
         """False when its queue is full."""
         if len(self._waiting) >= self._messages_max:
             return False
-        self._waiting.append((zmtp.head(len(message)), message))
+        self._waiting.append(zmtp.head(len(message)) + message)
         self._waiting_bytes += len(message)
         if self._waiting_bytes >= SEND_BYTES:
             self.flush()
@@ -260,16 +259,19 @@ class Outbox:
             self._begun = left or None
         waiting = self._waiting
         while waiting:
-            batch = [waiting.popleft() for _ in range(min(len(waiting), MESSAGES_A_SEND))]
-            parts = [part for pair in batch for part in pair]
-            size = sum(map(len, parts))
+            batch = [waiting.popleft()]
+            size = len(batch[0])
+            while waiting and size < SEND_BYTES:
+                batch.append(waiting.popleft())
+                size += len(batch[-1])
+            words = b"".join(batch)
             try:
-                sent = end.sendmsg(parts)
+                sent = end.send(words)
             except OSError:
                 waiting.extendleft(reversed(batch))
                 raise
             if sent < size:
-                self._begun = memoryview(b"".join(parts))[sent:]
+                self._begun = memoryview(words)[sent:]
                 return
 
     def _connect(self) -> None:
