@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 _sodium: Any = libsodium.lib
 _pointer: Any = libsodium.ffi.from_buffer
 
-_KEY = 32
-_BOX_NONCE = 24
-_NONCE = 8
-_LONG_NONCE = 16
-_COOKIE = 96
-_MAC = 16
-_VOUCH = _LONG_NONCE + 2 * _KEY + _MAC
+_KEY: Final = 32
+_BOX_NONCE: Final = 24
+_NONCE: Final = 8
+_LONG_NONCE: Final = 16
+_COOKIE: Final = 96
+_MAC: Final = 16
+_VOUCH: Final = _LONG_NONCE + 2 * _KEY + _MAC
 _HELLO: Final = b"\x05HELLO"
 _WELCOME: Final = b"\x07WELCOME"
 _INITIATE: Final = b"\x08INITIATE"
@@ -47,10 +47,10 @@ _ERROR: Final = b"\x05ERROR"
 _MESSAGE: Final = b"\x07MESSAGE"
 _VERSION: Final = b"\x01\x00"
 _SIGNATURE: Final = bytes(64)
-_HELLO_BYTES = len(_HELLO) + len(_VERSION) + 72 + _KEY + _NONCE + len(_SIGNATURE) + _MAC
-_WELCOME_BYTES = len(_WELCOME) + _LONG_NONCE + _KEY + _COOKIE + _MAC
-_BEFORE_PAYLOAD = len(_MESSAGE) + _NONCE
-_FLAGS_BYTES = 1
+_HELLO_BYTES: Final = len(_HELLO) + len(_VERSION) + 72 + _KEY + _NONCE + len(_SIGNATURE) + _MAC
+_WELCOME_BYTES: Final = len(_WELCOME) + _LONG_NONCE + _KEY + _COOKIE + _MAC
+_BEFORE_PAYLOAD: Final = len(_MESSAGE) + _NONCE
+_FLAGS_BYTES: Final = 1
 
 
 class NotCurve(ValueError):

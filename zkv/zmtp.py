@@ -22,9 +22,12 @@ MESSAGE_BYTES_MAX: Final = 1 << 30  # nothing in a node comes near: who announce
 COMMAND_BYTES_MAX: Final = 4096  # of who has not shown yet that he may say more
 HEARTBEAT_CONTEXT_BYTES_MAX: Final = 16
 
-_MORE, _LONG, _COMMAND = 1, 2, 4
+_MORE: Final = 1
+_LONG: Final = 2
+_COMMAND: Final = 4
 _FLAGS: Final = frozenset({0, _MORE, _LONG, _MORE | _LONG, _COMMAND, _COMMAND | _LONG})
-_SEALED_MORE, _SEALED_COMMAND = 1, 2
+_SEALED_MORE: Final = 1
+_SEALED_COMMAND: Final = 2
 _SEAL_BYTES: Final = 33  # that a sealed message is longer than what is in it
 _GREETING_BYTES: Final = 64
 _NULL, _CURVE = b"NULL", b"CURVE"
@@ -113,11 +116,12 @@ class _Stream(ABC):
             flags = data[at]
             if flags not in _FLAGS:
                 raise NotZmtp("flags that there are not")
-            begin = at + (9 if flags & _LONG else 2)
+            is_long = flags & _LONG
+            begin = at + (9 if is_long else 2)
             if begin > size:
                 self._keep(data, at, begin - at)
                 return
-            length = int.from_bytes(data[at + 1 : begin], "big")
+            length = int.from_bytes(data[at + 1 : begin], "big") if is_long else data[at + 1]
             if length > self._frame_bytes_max:
                 raise NotZmtp(f"a frame of {length} bytes")
             end = begin + length

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import msgpack
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=tuple[Any, ...])
 
 # One number per class, for ever. Append only.
-KINDS: dict[int, type[NamedTuple]] = dict(
+KINDS: Final[dict[int, type[NamedTuple]]] = dict(
     enumerate(
         cast(
             "tuple[type[NamedTuple], ...]",
@@ -45,9 +45,9 @@ KINDS: dict[int, type[NamedTuple]] = dict(
         start=1,
     )
 )  # fmt: skip
-KIND_OF: dict[type, int] = {cls: kind for kind, cls in KINDS.items()}
+KIND_OF: Final[dict[type, int]] = {cls: kind for kind, cls in KINDS.items()}
 
-pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """Any tree of tuples, bytes, text, ints, bools and None as msgpack."""
 
 
@@ -63,7 +63,7 @@ def unpack(data: bytes | memoryview) -> Any:
 
 
 def encode(message: NamedTuple) -> bytes:
-    return pack((KIND_OF[type(message)], *message))
+    return pack((KIND_OF[type(message)],) + message)  # noqa: RUF005 - compiled, a third of the time of an unpacking
 
 
 def decode(data: bytes | memoryview) -> NamedTuple:

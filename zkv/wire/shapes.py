@@ -203,7 +203,7 @@ def _each(part: _Part) -> _Part:
     widths = {len(columns)}
 
     def fits(values: Any) -> bool:
-        return types.issuperset(map(type, values)) and (fit is None or all(map(fit, values)))
+        return not values or (types.issuperset(map(type, values)) and (fit is None or all(map(fit, values))))
 
     def columns_fit(values: Any) -> bool:
         """Of tuples whose types say all: by columns, which there are less of."""
