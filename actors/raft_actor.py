@@ -8,7 +8,7 @@ cannot apply must neither vote nor lead. Then each turn goes
 - *Writes*: the frames that gathered become one entry (a few when they are large); a follower forwards
   them to the leader. The leader's appends leave before its own sync, so the disks of all members work at once
   (Raft thesis 10.2.1).
-- *Linearizable reads*: all frames of a turn share one ReadIndex round; they go on to storage with the index it gave.
+- *Linearizable reads* (reads.py): all frames of a turn share one ReadIndex round, and go to storage with its index.
 - *Feed*: committed entries go to storage in order, at most `feed_bytes_max` ahead of what it has applied. After a
   restart storage names the index from which it wants to be fed again.
 - *Log*: cut only behind what storage has made durable, and not while it is short.
@@ -44,6 +44,7 @@ from zkv.actors.pacing import Pacing
 from zkv.actors.peers import DOOR, PeerLinks, PeerMessage, shared_keys
 from zkv.actors.publisher import Publisher
 from zkv.actors.raft_door import AtTheDoor
+from zkv.actors.reads import Reads
 from zkv.actors.reconciler import Reconciler
 from zkv.actors.rejoin import ASK_MS, Passivity, Probation, Readmission
 from zkv.actors.relays import Relays
@@ -135,7 +136,7 @@ class RaftActor:
         self._relays = Relays(config.member, limits.in_flight_bytes_max, post=post, post_peer=post_peer)
         self._doors = doors
         self._outer_gauges = outer_gauges
-        self._leader_changes = self._reads_refused = 0
+        self._leader_changes = self._reads_refused = self._read_context = 0
         self._untold: set[str] = set()  # actors whose queue was full when they were to be told who leads
         self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
         self._members_index = 0
@@ -147,8 +148,7 @@ class RaftActor:
         self._forwarded_at = -AWAITED_MS
         self._commit = 0  # committed, and on our own disk
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
-        self._reads: dict[int, tuple[bytes, ...]] = {}
-        self._read_context = 0
+        self._reads = Reads(self._feed, post)
         self._stages = RaftStages()
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
         self._publisher = Publisher(config.member, attributes)
@@ -171,12 +171,14 @@ class RaftActor:
         proposals, self._held = self._held, []
         changes: list[bytes] = []  # of the membership
         reads: list[bytes] = []
+        lone = False
         for source, message in inbox:
             if source == "node":
                 if type(message) is m.Propose:
                     (changes if message.members else proposals).append(message.frame)
                 elif type(message) is m.Read and not message.local:
                     reads.append(message.frame)
+                    lone = message.lone
                 else:
                     self._from_node(message, now)
             elif source == DOOR:
@@ -223,6 +225,8 @@ class RaftActor:
             self._chores_at = now + CHORES_MS if self._publisher.is_done else now
         self._turn(core, now)
         self._feed.feed(self._commit, core.term, now)
+        if lone and len(reads) == len(self._reads) == 1:
+            self._reads.read_ahead(self._read_context, core.commit, self._stamp(now))
         if self._passivity is not None:
             self._leave_passivity(core, self._passivity)
         elif self._forgetful and core.is_learner:
@@ -338,6 +342,7 @@ class RaftActor:
                 f"the log lost entries it had synced; {refill.REMEDY}"
             )
         self._feed.begin(at.applied, at.durable)
+        self._reads.storage_begins()
         self._transfers.broken_off()
         if self._core is None:
             self._core = Raft(self._config, log, self._random, now, self._anchors.load())
@@ -449,7 +454,7 @@ class RaftActor:
             self._reads_refused += 1
             self._refuse(frames, type(error))
         else:
-            self._reads[self._read_context] = tuple(frames)
+            self._reads.wait(self._read_context, frames)
             self._stages.read_asked(self._read_context)
 
     def _refuse(self, frames: Sequence[bytes], error: type[ZkvError]) -> None:
@@ -516,15 +521,13 @@ class RaftActor:
         for context, index in ready.reads:
             if self._readmission.confirmed(core, context):
                 continue
-            frames = self._reads.pop(context, ())
             self._stages.read_ended(context, confirmed=True)
-            if frames and not self._post("storage", m.StampedRead(index, self._stamp(now), frames)):
-                self._refuse(frames, TooManyRequests)
+            self._refuse(self._reads.let_pass(context, index, self._stamp(now)), TooManyRequests)
         self._reads_refused += len(ready.refused_reads)
         for context in ready.refused_reads:
             self._stages.read_ended(context, confirmed=False)
             if not self._readmission.refused(context):
-                self._refuse(self._reads.pop(context, ()), NoLeader)
+                self._refuse(self._reads.give_up(context), NoLeader)
         for member in ready.snapshots_wanted:
             self._transfers.begin(member, now)
         if ready.leader_changed or ready.conf_changed:

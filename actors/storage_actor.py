@@ -3,7 +3,8 @@
 One turn of it, in the order of what hurts most when it waits:
 
     apply      all entries that have come, as one engine batch; answers, events and the new place go out
-    reads      those whose index is applied; small ones are answered at once, the rest become flows
+    reads      those whose index is applied; small ones are answered at once, the rest become flows. What is read
+               ahead of raft's leave goes to its door marked as such, and nothing is begun for it
     flows      a few steps of the answers under way (big ranges, hashes), for clients that have room for more
     background a step of compaction, of a slice of history for watchers, a chunk for a member that needs a snapshot,
                a step of what is compared with other members (auditor.py)
@@ -99,6 +100,7 @@ class _WaitingRead(NamedTuple):
     at: int  # the index that must be applied
     order: int
     read: m.StampedRead
+    is_ahead: bool = False
 
 
 class StorageActor:
@@ -198,6 +200,10 @@ class StorageActor:
             elif type(message) is m.StampedRead:
                 self._reads_taken += 1
                 heapq.heappush(self._waiting, _WaitingRead(message.index, self._reads_taken, message))
+            elif type(message) is m.ReadAhead:
+                self._reads_taken += 1
+                read = message.read
+                heapq.heappush(self._waiting, _WaitingRead(read.index, self._reads_taken, read, is_ahead=True))
             else:
                 if entries:  # what came before this message counts before it
                     self._apply(entries, term, now)
@@ -210,7 +216,11 @@ class StorageActor:
         if self._auditor.is_starting:
             self._audit_start(now)
         while self._waiting and self._waiting[0].at <= self._machine.applied and not self._auditor.is_starting:
-            self._read(heapq.heappop(self._waiting).read, now)
+            waiting = heapq.heappop(self._waiting)
+            if waiting.is_ahead:
+                self._read_ahead(waiting.read)
+            else:
+                self._read(waiting.read, now)
         if tends or self._flows or (self._tend_at is not None and self._tend_at <= now):
             self._tend(now)
             self._tend_at = self._next_tend(now)
@@ -527,6 +537,17 @@ class StorageActor:
                     self._let_flow(flow, outcome.parts)
         if answers:
             self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
+
+    def _read_ahead(self, read: m.StampedRead) -> None:
+        """Before raft lets it pass: nothing is begun here that may come to nothing."""
+        frame = codec.decode_frame(read.frames[0])
+        ((gid, payload),) = frame.groups
+        answered = m.AnsweredAhead(frame.incarnation, gid, b"", read)
+        with contextlib.suppress(RequestError):
+            outcome = self._machine.read(payload, read.stamp)
+            if not (outcome.streams or outcome.defragment):
+                answered = m.AnsweredAhead(frame.incarnation, gid, self._machine.packed(outcome.parts))
+        self._post(m.door_of(frame.incarnation), answered)
 
     def _defragment(self, asked: Asked) -> None:
         if self._defragmenter.ask(asked, self._store.engine):

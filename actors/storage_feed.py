@@ -1,6 +1,6 @@
 """Raft's way to its storage: committed entries go there in order, at most a window ahead of what is applied.
 
-    _fed      entries up to here were sent to storage; `_outstanding` of them are not known to be applied
+    fed       entries up to here were sent to storage; `_outstanding` of them are not known to be applied
     applied   storage has applied up to here, and what it has of it on the disk is `durable`
 
 After a restart storage says where it stands (`begin`), and is fed again from there. While it owes an answer for longer
@@ -29,7 +29,7 @@ class StorageFeed:
     def __init__(
         self, log: LogPort, window_bytes: int, snapshot_count: int, post: Callable[[str, NamedTuple], bool]
     ) -> None:
-        self.applied = 0
+        self.applied = self.fed = 0
         self.outstanding_bytes = 0
         self.is_full = False
         """Storage has no room on its disk: it takes nothing now, and will begin anew when it has."""
@@ -37,7 +37,6 @@ class StorageFeed:
         self._window_bytes = window_bytes
         self._snapshot_count = snapshot_count
         self._post = post
-        self._fed = 0
         self._durable = 0
         self._outstanding: deque[tuple[int, int]] = deque()  # (last index, bytes) of what was sent at once
         self._owes_since: int | None = None
@@ -47,7 +46,7 @@ class StorageFeed:
 
     def begin(self, applied: int, durable: int) -> None:
         """Storage has (re)started, or taken a snapshot for its store: it wants what follows `applied`."""
-        self._fed = self.applied = applied
+        self.fed = self.applied = applied
         self._durable = durable
         self._outstanding.clear()
         self.outstanding_bytes = 0
@@ -63,16 +62,16 @@ class StorageFeed:
 
     def feed(self, commit: int, term: int, now: int) -> None:
         """Send what is committed, as far as the window goes."""
-        while not self.is_full and self._fed < commit and self.outstanding_bytes < self._window_bytes:
-            entries = self._log.entries(self._fed + 1, commit + 1, self._window_bytes // 4)
+        while not self.is_full and self.fed < commit and self.outstanding_bytes < self._window_bytes:
+            entries = self._log.entries(self.fed + 1, commit + 1, self._window_bytes // 4)
             if not self._post("storage", m.Apply(term, tuple(entries))):
                 break  # its queue is full; it will say where it stands when it has emptied it
             size = sum(len(entry.body) for entry in entries)
-            self._fed = entries[-1].index
+            self.fed = entries[-1].index
             self._fed_bytes += size
             if not self._marks or self._fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:
-                self._marks.append((self._fed, self._fed_bytes))
-            self._outstanding.append((self._fed, size))
+                self._marks.append((self.fed, self._fed_bytes))
+            self._outstanding.append((self.fed, size))
             self.outstanding_bytes += size
             if self._owes_since is None:
                 self._owes_since = now
@@ -90,4 +89,4 @@ class StorageFeed:
         while self._marks and self._fed_bytes - self._marks[0][1] > LOG_KEPT_BYTES:
             keep_from = max(keep_from, self._marks.popleft()[0])
         # not what is still to be fed: a storage that has just said where it began may be further already
-        return max(base, min(keep_from, self._durable, commit, self._fed))
+        return max(base, min(keep_from, self._durable, commit, self.fed))

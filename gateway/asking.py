@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from zkv import errors
 from zkv.gateway.audit import Audit, Subject, described
 from zkv.gateway.callers import NOBODY, Callers, Who, tokens_of
-from zkv.gateway.leaving import Deadlines, Frames
+from zkv.gateway.leaving import Ahead, Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.passwords import Passwords
 from zkv.gateway.sampling import Sampler
@@ -185,6 +185,7 @@ class Asking:
         self._deadlines = Deadlines(request_timeout_ms)
         self._asked_at = 0  # when, the last one
         self._frames = Frames(member_id=member_id, incarnation=incarnation, bytes_max=limits.entry_bytes_max, post=post)
+        self._ahead = Ahead(incarnation=incarnation, groups=self._groups, post=post)
         self._neighbours: dict[str, int] = {}
         self._stop_by: int | None = None
 
@@ -398,6 +399,10 @@ class Asking:
             case m.Refused(incarnation=incarnation, code=code, gids=gids):
                 if incarnation == self._incarnation:
                     self._refuse(gids, errors.from_code(code))
+            case m.AnsweredAhead() | m.Confirmed():
+                told = self._ahead.meet(message)
+                if told is not None:
+                    self.mail(told, now)
             case m.AuthNews():
                 self.callers.news(message, self._now)
             case m.LeaderIs(term=term, leader=leader):

@@ -1,4 +1,4 @@
-"""What both doors do alike with the groups they number: send them on, and give them up in time.
+"""What both doors do alike with the groups they number: send them on, let out what was read ahead, give up in time.
 
 The doors (native.py, asking.py) have no class in common, for what they keep is not alike: one passes on groups as
 clients made them, unopened; the other makes groups of calls, and answers each call. What is alike is below.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from zkv.errors import TooManyRequests
 from zkv.gateway.validate import LEASE, LOCAL, MEMBERS, RAFT, STAMPED, WRITE
 from zkv.wire import codec
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
 DEADLINE_STEP_MS: Final = 100
 """What is asked within this time shares a deadline, so that few are kept and few wake the process."""
@@ -52,7 +53,7 @@ class Frames:
         elif way == LEASE:
             taken = self._send_to_lessor(m.LeaseRequests(frame))
         else:
-            taken = self._post("raft", m.Read(frame, way == STAMPED))
+            taken = self._post("raft", m.Read(frame, way == STAMPED, len(groups) == 1))
         return [] if taken else [gid for gid, _ in groups]
 
     def _send_to_lessor(self, keep_alives: m.LeaseRequests) -> bool:
@@ -60,6 +61,40 @@ class Frames:
         if self.leader in {0, self._member_id}:
             return self._post("lease", keep_alives)
         return self._post("raft", m.Relay(self.leader, "lease", codec.encode(keep_alives)))
+
+
+class Ahead:
+    """Reads that storage made before raft had let them pass: their answers wait here for raft's word.
+
+    What was read (`AnsweredAhead`) leaves when it is also `Confirmed`: with the second of the two, whichever that is. A
+    group is asked of raft once, and ends when raft or storage starts anew, so there is no taking a half for another's.
+    What is left of a group that ended otherwise is forgotten when the next half comes. `groups`: those in flight.
+    """
+
+    def __init__(self, *, incarnation: int, groups: Container[int], post: Callable[[Any, Any], bool]) -> None:
+        self._incarnation = incarnation
+        self._groups = groups
+        self._post = post
+        self._halves: dict[int, m.AnsweredAhead | m.Confirmed] = {}
+
+    def meet(self, half: m.AnsweredAhead | m.Confirmed) -> m.GatewayAnswers | m.Refused | None:
+        """What the group is told with it, as if raft or storage had."""
+        incarnation, gid, *_ = half
+        if incarnation != self._incarnation or gid not in self._groups:
+            return None
+        other = self._halves.pop(gid, None)
+        if other is None:
+            self._halves = {each: kept for each, kept in self._halves.items() if each in self._groups}
+            self._halves[gid] = half
+            return None
+        assert type(other) is not type(half), "either half comes once"
+        answered = half if isinstance(half, m.AnsweredAhead) else other
+        assert isinstance(answered, m.AnsweredAhead)
+        if answered.read is None:
+            return m.GatewayAnswers(incarnation, ((gid, answered.answers, True),))
+        if self._post("storage", answered.read):
+            return None
+        return m.Refused(incarnation, TooManyRequests.code, (gid,))
 
 
 class Deadlines:

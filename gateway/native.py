@@ -12,6 +12,8 @@ per way:
     MEMBERS, RAFT  Propose(members) -> raft, which answers, or passes it on as WRITE
     LOOK           stays here: `looking.py`
 
+(A lone linearizable read may go to storage while its ReadIndex round is under way; leaving.py's `Ahead` lets it out.)
+
 A group lives in `_groups` from the moment it is taken until, exactly once, it is
 
     answered    storage sent its last answer
@@ -44,7 +46,7 @@ from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.group import Group
-from zkv.gateway.leaving import Deadlines, Frames, sooner
+from zkv.gateway.leaving import Ahead, Deadlines, Frames, sooner
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
@@ -154,6 +156,7 @@ class NativeGateway:
         self._outgoing: dict[int, list[tuple[int, bytes]]] = {}  # way -> groups taken in this turn
         self._deadlines = Deadlines(request_timeout_ms)
         self._frames = Frames(member_id=member_id, incarnation=incarnation, bytes_max=limits.entry_bytes_max, post=post)
+        self._ahead = Ahead(incarnation=incarnation, groups=self._groups, post=post)
         self._neighbours: dict[str, int] = {}  # actor -> its incarnation
         self._term = 0
         self._leader = 0
@@ -500,6 +503,12 @@ class NativeGateway:
                 if incarnation == self._incarnation:
                     for gid in gids:
                         self._settle(gid, errors.from_code(code))
+            case m.AnsweredAhead() | m.Confirmed():
+                told = self._ahead.meet(message)
+                if type(told) is m.GatewayAnswers:
+                    self._answers(told, self._now)
+                elif told is not None:
+                    self._mail(told)
             case m.LeaderIs(term=term, leader=leader):
                 self._leader_is(term, leader)
             case m.Gauges():

@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.node_play import NodePlay
 from zkv.actors.event_feed import EventFeed
 from zkv.actors.raft_actor import RaftActor
+from zkv.actors.reads import Reads
 from zkv.actors.storage_actor import StorageActor
 from zkv.core.lease import Lessor
 from zkv.core.mvcc.sessions import Session
@@ -17,8 +18,9 @@ from zkv.core.raft.raft import Raft
 from zkv.core.watch.places import Places
 from zkv.core.watch.watching import Watching
 from zkv.errors import CorruptionError
+from zkv.gateway.leaving import Ahead
 from zkv.limits import LEASE_SLACK_MS
-from zkv.wire.messages import StampedRead
+from zkv.wire.messages import AnsweredAhead, Confirmed, GatewayAnswers, StampedRead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +62,21 @@ def _forgets(self: Session, *_: Any) -> None:
 def _asks_nobody(self: RaftActor, core: object, frames: Sequence[bytes], now: int) -> None:
     """A linearizable read is served from whatever is applied here."""
     self._post("storage", StampedRead(0, self._stamp(now), tuple(frames)))
+
+
+def _lets_out_what_was_read_ahead(self: Ahead, half: AnsweredAhead | Confirmed) -> GatewayAnswers | None:
+    """A read's answer does not wait for raft to say whether its member still leads."""
+    if half.gid not in self._groups or isinstance(half, Confirmed):
+        return None
+    return GatewayAnswers(half.incarnation, ((half.gid, half.answers, True),))
+
+
+def _confirms_any_index(self: Reads, context: int, index: int) -> bool:
+    """That it leads is enough, however little storage had been fed when it read."""
+    return _was_read_ahead(self, context, 0)
+
+
+_was_read_ahead = Reads._was_read_ahead
 
 
 def _lies_about_flushes(self: StorageActor, now: int) -> None:
@@ -144,6 +161,8 @@ def _remembers_all_clocks(self: Anchor, other: Anchor) -> Anchor:
 MUTATIONS = [
     (Session, "remember", _forgets),
     (RaftActor, "_read", _asks_nobody),
+    (Ahead, "meet", _lets_out_what_was_read_ahead),
+    (Reads, "_was_read_ahead", _confirms_any_index),
     (StorageActor, "_tend_flush", _lies_about_flushes),
     (StorageActor, "_apply", _skips_gaps),
     (Watching, "_gap", _overlooks_gaps),

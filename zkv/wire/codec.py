@@ -40,6 +40,7 @@ KINDS: Final[dict[int, type[NamedTuple]]] = dict(
                 m.Relay, m.Newcomer, m.NewcomerAnswer, m.Dismissed, m.Join, m.JoinAnswer, m.Gauges,
                 m.HashWanted, m.HashIs, m.DigestsWanted, m.DigestsAre,
                 m.CurveKeyIs, m.Admit, m.Admitted, m.Dismiss, m.Acquaint, m.PeerKeyIs, m.Slow, m.AuthNews,
+                m.ReadAhead, m.AnsweredAhead, m.Confirmed,
             ),
         ),
         start=1,

@@ -44,10 +44,14 @@ class Propose(NamedTuple):
 
 
 class Read(NamedTuple):
-    """gateway -> raft: reads that wait for a linearizable index (or, `local`, for raft's stamp only)."""
+    """gateway -> raft: reads that wait for a linearizable index (or, `local`, for raft's stamp only).
+
+    `lone`: they are one group, and the gateway keeps its answer where that is found ahead (`AnsweredAhead`).
+    """
 
     frame: bytes
     local: bool = False
+    lone: bool = False
 
 
 class Refused(NamedTuple):
@@ -74,6 +78,32 @@ class StampedRead(NamedTuple):
     index: int  # type: ignore[assignment] # hides tuple's method, as meant
     stamp: Stamp | None
     frames: tuple[bytes, ...]
+
+
+class ReadAhead(NamedTuple):
+    """raft -> storage: a read of one group, to be made while raft still asks whether it may be; see `AnsweredAhead`."""
+
+    read: StampedRead
+
+
+class AnsweredAhead(NamedTuple):
+    """storage -> gateway: what a `ReadAhead` found: half of an answer, which must not leave without the other half.
+
+    `answers`: a packed `Answers`, the group's last; or none, where they are not all ready at once, or refused: then
+    `read` is to go to storage again, once raft has let it pass.
+    """
+
+    incarnation: int
+    gid: int
+    answers: bytes
+    read: StampedRead | None = None
+
+
+class Confirmed(NamedTuple):
+    """raft -> gateway: the other half: what was read ahead for this group is linearizable, and may leave."""
+
+    incarnation: int
+    gid: int
 
 
 class StorageAt(NamedTuple):

@@ -21,10 +21,18 @@ from zkv.wire.codec import decode_entry, pack, unpack
 T = TypeVar("T")
 
 GATEWAY = 5  # its incarnation
+ANSWER_TO = {
+    m.MessageKind.PRE_VOTE: m.MessageKind.PRE_VOTE_ANSWER,
+    m.MessageKind.VOTE: m.MessageKind.VOTE_ANSWER,
+}
 
 
 def frame(gid: int, size: int = 10, member: int = 1) -> bytes:
     return pack(m.Frame(member, GATEWAY, ((gid, bytes(size)),)))
+
+
+def lone(gid: int) -> m.Read:
+    return m.Read(frame(gid), lone=True)
 
 
 class House:
@@ -40,6 +48,7 @@ class House:
         **limits: Any,
     ) -> None:
         self.posted: list[tuple[str | int, Any]] = []
+        self.full: set[str | int] = set()  # whose queues take nothing
         self.log = log(m.ConfState(voters))
         self.now = 0
         self.actor = RaftActor(
@@ -48,6 +57,8 @@ class House:
         )  # fmt: skip
 
     def _post(self, to: str | int, message: Any) -> bool:
+        if to in self.full:
+            return False
         self.posted.append((to, message))
         return True
 
@@ -76,6 +87,21 @@ class House:
         self.posted.clear()
         if self.actor.next_wakeup(self.now) == self.now:
             self.hear()
+
+    def commit(self, upto: int) -> None:
+        """As a follower of member 2; a word of storage that it has applied them does not come."""
+        last = self.log.last_index
+        entries = tuple(m.Entry(index, 1, m.EntryKind.BATCH, 0, b"") for index in range(last + 1, upto + 1))
+        self.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, last, min(last, 1), upto, entries))
+        self.hear_peer(2, m.Message(m.MessageKind.HEARTBEAT, 1, 2, 1, commit=upto))
+
+    def question(self) -> int:
+        """The number of the one that the leader is asked for a read."""
+        (asked,) = [each for each in self.take(2, m.Message) if each.kind == m.MessageKind.READ_INDEX]
+        return asked.context
+
+    def confirm(self, question: int, index: int) -> None:
+        self.hear_peer(2, m.Message(m.MessageKind.READ_INDEX_ANSWER, 1, 2, 1, index, context=question))
 
     def follow(self, leader: int) -> None:
         self.hear_peer(leader, m.Message(m.MessageKind.HEARTBEAT, 1, leader, 1))
@@ -177,6 +203,142 @@ def test_the_reads_of_a_turn_share_one_round(leader: House) -> None:
     (stamped,) = leader.take("storage", m.StampedRead)
     assert (stamped.index, stamped.frames) == (2, (frame(2), frame(3)))
     assert stamped.stamp == m.Stamp(1, 1, 2, is_learner=False)
+
+
+def test_a_lone_read_is_made_while_the_leader_is_asked(follower: House) -> None:
+    """Of all that storage has been fed; its answer may leave when the leader has not committed more."""
+    follower.commit(3)
+    follower.hear(lone(7))
+    stamp = m.Stamp(1, 2, 3, is_learner=False)
+    assert follower.take("storage", m.ReadAhead) == [m.ReadAhead(m.StampedRead(3, stamp, (frame(7),)))]
+    assert follower.take("gateway", m.Confirmed) == []
+    question = follower.question()
+    follower.commit(4)  # what comes later does not matter
+    follower.confirm(question, 3)
+    assert follower.take("gateway", m.Confirmed) == [m.Confirmed(GATEWAY, 7)]
+    follower.confirm(question, 3)
+    assert not follower.take("gateway", m.Confirmed)
+    assert not follower.take("storage", m.StampedRead)
+
+
+def test_what_was_read_ahead_of_too_little_never_leaves(follower: House) -> None:
+    """The leader has committed what storage had not been fed: it is read again, as if it had not been."""
+    follower.commit(3)
+    follower.hear(lone(7))
+    assert [ahead.read.index for ahead in follower.take("storage", m.ReadAhead)] == [3]
+    question = follower.question()
+    follower.commit(4)
+    follower.confirm(question, 4)
+    assert [(read.index, read.frames) for read in follower.take("storage", m.StampedRead)] == [(4, (frame(7),))]
+    assert follower.take("gateway", m.Confirmed) == []
+    follower.hear(lone(8))
+    (ahead,) = follower.take("storage", m.ReadAhead)
+    assert (ahead.read.index, ahead.read.frames) == (4, (frame(8),))
+    follower.confirm(follower.question(), 4)
+    assert follower.take("gateway", m.Confirmed) == [m.Confirmed(GATEWAY, 8)]
+
+
+def test_what_was_read_ahead_under_a_leader_of_before_never_leaves(follower: House) -> None:
+    """Another has been elected, and nobody answers for the state of then."""
+    follower.commit(3)
+    follower.hear(lone(7))
+    question = follower.question()
+    follower.hear_peer(3, m.Message(m.MessageKind.HEARTBEAT, 1, 3, 2))
+    follower.confirm(question, 3)
+    assert follower.take("gateway", m.Refused) == [m.Refused(GATEWAY, NoLeader.code, (7,))]
+    assert not follower.take("gateway", m.Confirmed)
+    assert not follower.take("storage", m.StampedRead)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [(lone(7), lone(8)), (m.Read(frame(7)), lone(8)), (m.Read(frame(7)),)],
+    ids=["two", "of two doors", "not said to be lone"],
+)
+def test_only_what_is_alone_is_read_ahead(follower: House, reads: tuple[m.Read, ...]) -> None:
+    """Where many ask, nothing is done twice; and it needs a door that keeps what was found."""
+    follower.commit(3)
+    follower.hear(*reads)
+    assert follower.take("storage", m.ReadAhead) == []
+    follower.confirm(follower.question(), 3)
+    (stamped,) = follower.take("storage", m.StampedRead)
+    assert stamped.frames == tuple(read.frame for read in reads)
+    assert follower.take("gateway", m.Confirmed) == []
+
+
+def test_what_comes_while_a_read_waits_is_not_read_ahead(follower: House) -> None:
+    """The first was alone, and stays what it is."""
+    follower.commit(3)
+    follower.hear(lone(7))
+    follower.hear(lone(8))
+    assert [ahead.read.frames for ahead in follower.take("storage", m.ReadAhead)] == [(frame(7),)]
+    follower.confirm(follower.question(), 3)
+    assert follower.take("gateway", m.Confirmed) == [m.Confirmed(GATEWAY, 7)]
+    follower.confirm(follower.question(), 3)
+    assert [read.frames for read in follower.take("storage", m.StampedRead)] == [(frame(8),)]
+    assert follower.take("gateway", m.Confirmed) == []
+
+
+def test_nothing_is_read_ahead_where_storage_is_not_fed_what_is_committed() -> None:
+    """The leader has committed as much at least, so it would be in vain."""
+    house = House(1, 2, 3, feed_bytes_max=1)
+    house.begin()
+    house.hear_peer(3, m.NewcomerAnswer(known=False))
+    house.follow(2)
+    entries = tuple(m.Entry(index, 1, m.EntryKind.BATCH, 0, b"full") for index in (1, 2))
+    house.hear_peer(2, m.Message(m.MessageKind.APPEND, 1, 2, 1, 0, 0, 2, entries))
+    assert [entry.index for entry in house.fed()] == [1]
+    house.hear(lone(7))
+    assert house.take("storage", m.ReadAhead) == []
+
+
+def test_a_read_that_storage_had_no_room_for_is_none_ahead(follower: House) -> None:
+    follower.commit(3)
+    follower.full.add("storage")
+    follower.hear(lone(7))
+    follower.full.clear()
+    follower.confirm(follower.question(), 3)
+    assert [read.frames for read in follower.take("storage", m.StampedRead)] == [(frame(7),)]
+    assert follower.take("gateway", m.Confirmed) == []
+
+
+def test_what_a_storage_of_before_was_to_read_ahead_its_successor_is_asked(follower: House) -> None:
+    """It may have gone with its predecessor."""
+    follower.commit(3)
+    follower.hear(lone(7))
+    follower.stored(0, feed=True)
+    follower.confirm(follower.question(), 3)
+    assert [read.frames for read in follower.take("storage", m.StampedRead)] == [(frame(7),)]
+    assert follower.take("gateway", m.Confirmed) == []
+
+
+def test_a_leader_reads_ahead_while_it_asks_whether_it_leads() -> None:
+    """And not where it is alone and knows at once."""
+    house = House(1, 2, 3)
+    house.begin()
+    house.hear_peer(3, m.NewcomerAnswer(known=False))
+    house.hear(after_ms=60_000)
+    for kind in (m.MessageKind.PRE_VOTE, m.MessageKind.VOTE):
+        asked = next(each for each in house.take(2, m.Message) if each.kind == kind)
+        house.hear_peer(2, m.Message(ANSWER_TO[kind], 1, 2, asked.term))
+    term = house.log.hard_state.term
+    house.hear_peer(2, m.Message(m.MessageKind.APPEND_ANSWER, 1, 2, term, 1))
+    assert [entry.index for entry in house.fed()] == [1]
+    house.take(2, m.Message)
+    house.hear(lone(7))
+    (ahead,) = house.take("storage", m.ReadAhead)
+    assert ahead.read.index == 1
+    assert house.take("gateway", m.Confirmed) == []
+    asked = next(each for to in (2, 3) for each in house.take(to, m.Message) if each.kind == m.MessageKind.HEARTBEAT)
+    house.hear_peer(asked.to, m.Message(m.MessageKind.HEARTBEAT_ANSWER, 1, asked.to, term, context=asked.context))
+    assert house.take("gateway", m.Confirmed) == [m.Confirmed(GATEWAY, 7)]
+    assert house.take("storage", m.StampedRead) == []
+    alone = House(1)
+    alone.begin()
+    alone.stored(1)
+    alone.hear(lone(7))
+    assert alone.take("storage", m.ReadAhead) == []
+    assert len(alone.take("storage", m.StampedRead)) == 1
 
 
 def test_a_local_read_is_stamped_at_once_whoever_leads(follower: House) -> None:

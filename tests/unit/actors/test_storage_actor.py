@@ -91,6 +91,12 @@ class House:
         frame = pack(m.Frame(1, INCARNATION, ((gid, group(request)),)))
         self.hear(m.StampedRead(index, None, (frame,)))
 
+    def read_ahead(self, *requests: Any, index: int = 0) -> m.StampedRead:
+        """The read."""
+        read = m.StampedRead(index, None, (pack(m.Frame(1, INCARNATION, ((7, group(*requests)),))),))
+        self.hear(m.ReadAhead(read))
+        return read
+
     def take(self, to: str, kind: type[T]) -> list[T]:
         """What was posted of this kind to this neighbour, once."""
         taken = [message for neighbour, message in self.posted if neighbour == to and isinstance(message, kind)]
@@ -223,6 +229,51 @@ def test_reads_that_wait_are_forgotten_with_the_raft_that_let_them_pass(house: H
     house.hear(m.Hello("raft", 5))
     house.write(m.Put(b"a", b"1"))
     assert [gid for gid, *_ in house.answers()] == [1000]
+
+
+def test_what_is_read_ahead_goes_to_its_door_marked_as_such(house: House) -> None:
+    """Once its index is applied, as any read, and at the door it is no answer yet."""
+    house.write(m.Put(b"a", b"1"))
+    house.answers()
+    house.read_ahead(m.Range(b"a"), m.Range(b"a", b"b", limit=1), index=2)
+    assert house.take("gateway", m.AnsweredAhead) == []
+    house.write(m.Put(b"a", b"2"))
+    (ahead,) = house.take("gateway", m.AnsweredAhead)
+    assert (ahead.incarnation, ahead.gid, ahead.read) == (INCARNATION, 7, None)
+    assert [(revision, body[0][0][4]) for revision, body in answers_of(ahead.answers)] == [(3, b"2"), (3, b"2")]
+    assert [gid for gid, *_ in house.answers()] == [2000]
+
+
+@pytest.mark.parametrize("request_", [ALL, m.HashKV(), m.Defragment()], ids=lambda request: type(request).__name__)
+def test_what_takes_more_than_an_answer_is_not_begun_ahead(request_: Any) -> None:
+    """It is handed on, to be asked again when it may be; nothing flows, nothing is under way."""
+    house = House(chunk_bytes=1000)
+    for _ in range(5):
+        house.fill(1000)
+    read = house.read_ahead(request_)
+    for _ in range(50):
+        house.hear()
+    assert house.take("gateway", m.AnsweredAhead) == [m.AnsweredAhead(INCARNATION, 7, b"", read)]
+    assert house.answers() == []
+    house.hear(read)
+    for _ in range(50):
+        house.hear()
+    assert house.answers()
+
+
+def test_what_is_refused_ahead_is_refused_when_it_may_be(house: House) -> None:
+    """A refusal is an answer as well, and must not leave before."""
+    read = m.StampedRead(0, None, (pack(m.Frame(1, INCARNATION, ((7, b"no message"),))),))
+    house.hear(m.ReadAhead(read))
+    assert house.take("gateway", m.Refused) == []
+    assert house.take("gateway", m.AnsweredAhead) == [m.AnsweredAhead(INCARNATION, 7, b"", read)]
+
+
+def test_what_waits_to_be_read_ahead_is_forgotten_with_its_raft(house: House) -> None:
+    house.read_ahead(m.Range(b"a"), index=1)
+    house.hear(m.Hello("raft", 5))
+    house.write(m.Put(b"a", b"1"))
+    assert house.take("gateway", m.AnsweredAhead) == []
 
 
 def test_what_lies_between_is_fed_again(house: House) -> None:

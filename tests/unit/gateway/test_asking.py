@@ -209,6 +209,85 @@ def test_a_range_in_chunks_is_paced_and_can_be_dropped() -> None:
     assert asker.codes == [errors.Code.CHUNK]
 
 
+def read_ahead(house: House, *asked: Any) -> tuple[Asker, int, m.AnsweredAhead]:
+    """Who asks for a range, its group, and what storage has found."""
+    asker = Asker()
+    id_ = house.asking.ask(asker, RANGE, asked, 10, 0)
+    ((gid, _),) = house.groups()
+    payload = codec.pack(m.Answers(m.PROTOCOL_VERSION, 9, 1, 3, ((id_, 0, 6, ((), False, 0)),)))
+    return asker, gid, m.AnsweredAhead(INCARNATION, gid, payload)
+
+
+@pytest.mark.parametrize("raft_first", [True, False])
+def test_what_was_read_ahead_leaves_when_raft_has_let_it_pass(raft_first: bool) -> None:
+    """Whichever of the two comes second lets it out."""
+    house = House()
+    asker, gid, ahead = read_ahead(house, b"a")
+    halves = [ahead, m.Confirmed(INCARNATION, gid)]
+    first, second = reversed(halves) if raft_first else halves
+    house.asking.mail(first, 0)
+    assert asker.codes == []
+    house.asking.mail(second, 0)
+    assert asker.codes == [0]
+    assert house.asking.in_flight == (0, 0)
+    assert not house.asking._groups
+
+
+@pytest.mark.parametrize("actor", ["raft", "storage"])
+def test_what_was_read_ahead_leaves_no_more_when_a_neighbour_has_restarted(actor: str) -> None:
+    """Its group is over: a word that comes later is for nobody, and an answer is for no later group."""
+    house = House()
+    house.asking.mail(m.Hello(actor, 3), 0)
+    asker, gid, ahead = read_ahead(house, b"a")
+    house.asking.mail(ahead, 0)
+    house.asking.mail(m.Hello(actor, 4), 0)
+    house.asking.mail(m.Confirmed(INCARNATION, gid), 0)
+    assert asker.codes == [errors.Unavailable.code]
+    other, other_gid, _ = read_ahead(house, b"a")
+    house.asking.mail(m.Confirmed(INCARNATION, other_gid), 0)
+    assert other.codes == []
+
+
+def test_who_met_no_leader_is_told_nothing_that_was_read_ahead() -> None:
+    """He is asked for again, under another number: what was found for the first is for nobody."""
+    house = House()
+    asker, gid, ahead = read_ahead(house, b"a")
+    house.asking.mail(ahead, 0)
+    house.asking.mail(m.Refused(INCARNATION, errors.NoLeader.code, (gid,)), 0)
+    house.asking.mail(m.LeaderIs(5, 2), 0)
+    ((again, requests),) = house.groups()
+    house.asking.mail(m.Confirmed(INCARNATION, again), 0)
+    house.asking.mail(ahead, 0)
+    assert asker.codes == []
+    house.asking.mail(ahead._replace(gid=again), 0)
+    assert asker.codes == [0]
+    assert ids(requests)
+
+
+@pytest.mark.parametrize("raft_first", [True, False])
+def test_what_was_not_begun_ahead_is_asked_of_storage_when_it_may_be(raft_first: bool) -> None:
+    """A range in chunks: the read comes back, and goes there as one that has been stamped."""
+    house = House()
+    asker, gid, _ = read_ahead(house, b"a", b"z")
+    read = m.StampedRead(4, m.Stamp(3, 1, 4, is_learner=False), (b"frame",))
+    halves = [m.AnsweredAhead(INCARNATION, gid, b"", read), m.Confirmed(INCARNATION, gid)]
+    for half in reversed(halves) if raft_first else halves:
+        assert house.posted == []
+        house.asking.mail(half, 0)
+    assert house.posted == [("storage", read)]
+    house.answer(gid, [1], errors.Code.CHUNK, ((), False, 0), last=False)
+    assert asker.codes == [errors.Code.CHUNK]
+
+
+def test_what_storage_has_no_room_for_the_second_time_is_refused() -> None:
+    house = House()
+    asker, gid, _ = read_ahead(house, b"a", b"z")
+    house.full.add("storage")
+    house.asking.mail(m.Confirmed(INCARNATION, gid), 0)
+    house.asking.mail(m.AnsweredAhead(INCARNATION, gid, b"", m.StampedRead(4, None, (b"frame",))), 0)
+    assert asker.codes == [errors.TooManyRequests.code]
+
+
 def test_the_end_waits_for_what_is_in_flight() -> None:
     """Nothing new is taken; then it is drained, or the time is over."""
     house = House()

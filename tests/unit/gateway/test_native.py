@@ -178,10 +178,99 @@ def test_answers_find_their_client(desk: Desk) -> None:
     assert desk.is_idle()
 
 
+@pytest.mark.parametrize(("clients", "lone"), [(1, True), (2, False)])
+def test_raft_is_told_that_a_read_comes_alone(desk: Desk, clients: int, lone: bool) -> None:
+    """Then it may be read ahead."""
+    packed = codec.pack((1, ClientKind.REQUESTS, b"", 0, ((1, *GET),)))
+    desk.gateway.handle([(PLAIN_DOOR, (client, packed)) for client in (ALICE, BOB)[:clients]], desk.now)
+    ((_, read),) = desk.mail
+    assert read.lone is lone
+
+
+def ahead(gid: int, id_: int, incarnation: int = INCARNATION) -> m.AnsweredAhead:
+    """What storage has read for the one request of a group, which is still to be let pass."""
+    packed = codec.pack(m.Answers(m.PROTOCOL_VERSION, CLUSTER, MEMBER, 5, ((id_, Code.OK, 9, ()),)))
+    return m.AnsweredAhead(incarnation, gid, packed)
+
+
+@pytest.mark.parametrize("raft_first", [True, False])
+def test_what_was_read_ahead_leaves_when_raft_has_let_it_pass(desk: Desk, raft_first: bool) -> None:
+    """Whichever of the two comes second lets it out; and not that of another group."""
+    desk.ask(ALICE, (1, *GET))
+    desk.ask(BOB, (2, *GET))
+    halves = [ahead(1, 1), m.Confirmed(INCARNATION, 1)]
+    first, second = reversed(halves) if raft_first else halves
+    desk.put_in(first, ahead(2, 2))
+    assert desk.heard() == []
+    desk.put_in(second)
+    assert (desk.heard(), desk.heard(BOB)) == ([(1, 0)], [])
+    desk.put_in(m.Confirmed(INCARNATION, 2))
+    assert desk.heard(BOB) == [(2, 0)]
+    assert desk.is_idle()
+
+
+def test_what_was_read_ahead_of_too_little_never_leaves(desk: Desk) -> None:
+    """Raft has it read again, and that is the answer: what was found before, or comes late, is for nobody."""
+    for id_, order in enumerate(((0, 1), (1, 0)), 1):
+        desk.ask(ALICE, (id_, *GET))
+        packed = codec.pack(m.Answers(m.PROTOCOL_VERSION, CLUSTER, MEMBER, 5, ((id_, Code.OK, 10, ()),)))
+        mail = ahead(id_, id_), m.GatewayAnswers(INCARNATION, ((id_, packed, True),))
+        desk.put_in(*(mail[at] for at in order))
+        assert [answers.answers for _, answers in desk.answers] == [((id_, Code.OK, 10, ()),)]
+        desk.answers.clear()
+    assert desk.is_idle()
+    assert len(desk.gateway._ahead._halves) == 1
+    desk.ask(ALICE, (3, *GET))
+    desk.put_in(ahead(3, 3))
+    assert list(desk.gateway._ahead._halves) == [3]
+
+
+@pytest.mark.parametrize("actor", ["raft", "storage"])
+@pytest.mark.parametrize("raft_first", [True, False])
+def test_a_half_is_lost_with_the_process_that_owes_the_other(desk: Desk, actor: str, raft_first: bool) -> None:
+    """The client is told to ask again, and whatever comes from before is for nobody."""
+    desk.ask(ALICE, (1, *GET))
+    halves = [ahead(1, 1), m.Confirmed(INCARNATION, 1)]
+    first, second = reversed(halves) if raft_first else halves
+    desk.put_in(first, m.Hello(actor, 2), second)
+    assert desk.heard() == [(1, errors.Unavailable.code)]
+    assert desk.is_idle()
+
+
+@pytest.mark.parametrize("half", [ahead(1, 1), m.Confirmed(INCARNATION, 1)], ids=lambda half: type(half).__name__)
+def test_half_of_an_answer_does_not_keep_a_group_from_its_deadline(desk: Desk, half: Any) -> None:
+    """The other may be lost."""
+    desk.ask(ALICE, (1, *GET))
+    desk.put_in(half)
+    desk.now += TIMEOUT + DEADLINE_STEP_MS
+    desk.put_in()
+    assert desk.heard() == [(1, errors.RequestTimeout.code)]
+    assert desk.is_idle()
+
+
+@pytest.mark.parametrize("raft_first", [True, False])
+def test_what_was_not_begun_ahead_is_asked_of_storage_when_it_may_be(desk: Desk, raft_first: bool) -> None:
+    """The read comes back, and goes there as one that has been stamped; refused where that has no room."""
+    read = m.StampedRead(4, m.Stamp(5, MEMBER, 4, is_learner=False), (b"frame",))
+    for gid in (1, 2):
+        desk.ask(ALICE, (gid, *SCAN))
+        desk.posted()
+        halves = [m.AnsweredAhead(INCARNATION, gid, b"", read), m.Confirmed(INCARNATION, gid)]
+        for half in reversed(halves) if raft_first else halves:
+            assert desk.mail == []
+            desk.put_in(half)
+        if gid == 1:
+            assert desk.mail == [("storage", read)]
+            desk.mail.clear()
+            desk.full.add("storage")
+    assert desk.heard() == [(2, errors.TooManyRequests.code)]
+
+
 def test_answers_for_an_earlier_life_are_dropped(desk: Desk) -> None:
     """Numbers begin anew with every gateway, so its incarnation goes with them."""
     desk.ask(ALICE, (1, *PUT))
     desk.put_in(m.GatewayAnswers(INCARNATION - 1, ((1, b"", True),)), m.Refused(INCARNATION - 1, 200, (1,)))
+    desk.put_in(ahead(1, 1, INCARNATION - 1), m.Confirmed(INCARNATION - 1, 1), m.Confirmed(INCARNATION, 1))
     assert desk.heard() == []
     assert desk.gateway.in_flight[0] == 1
 
