@@ -95,7 +95,7 @@ class Channel:
         self._outward = b"CurveZMQMESSAGES" if is_server else b"CurveZMQMESSAGEC"
         self._inward = b"CurveZMQMESSAGEC" if is_server else b"CurveZMQMESSAGES"
         self._sent = sent
-        self._heard = heard
+        self._heard = heard.to_bytes(_NONCE, "big")  # as such numbers follow each other, too
 
     def seal(self, flags: int, payload: bytes) -> bytes:
         self._sent += 1
@@ -108,10 +108,9 @@ class Channel:
         if len(body) < _BEFORE_PAYLOAD + _MAC + _FLAGS_BYTES or not body.startswith(_MESSAGE):
             raise NotCurve("something else than a sealed message")
         number = body[len(_MESSAGE) : _BEFORE_PAYLOAD]
-        heard = int.from_bytes(number, "big")
-        if heard <= self._heard:
+        if number <= self._heard:
             raise NotCurve("a message that came before")
-        self._heard = heard
+        self._heard = number
         opened = _open(body[_BEFORE_PAYLOAD:], self._inward + number, self._shared)
         return opened[0], opened[_FLAGS_BYTES:]
 
