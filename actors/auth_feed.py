@@ -21,21 +21,20 @@ class AuthFeed:
     def __init__(self, machine: StateMachine, mirrors: Iterable[str], post: Callable[[str, NamedTuple], bool]) -> None:
         self._post = post
         self._mirrors = dict.fromkeys(mirrors, False)  # neighbour -> does it know what was told until now?
+        self.is_behind = True
+        """Somebody is to be told everything, or his queue was full."""
         self.serve(machine)
-
-    @property
-    def is_behind(self) -> bool:
-        """Somebody is to be told everything, and his queue was full."""
-        return not all(self._mirrors.values())
 
     def serve(self, machine: StateMachine) -> None:
         """The store is this one now."""
         self._users = machine.users
         self._mirrors = dict.fromkeys(self._mirrors, False)
+        self.is_behind = True
 
     def meet(self, actor: str) -> None:
         """It has (re)started."""
         self._mirrors[actor] = False
+        self.is_behind = True
 
     def step(self) -> None:
         if not self._users.is_news and not self.is_behind:
@@ -43,6 +42,7 @@ class AuthFeed:
         news = self._users.news()
         for actor, knows in self._mirrors.items():
             self._mirrors[actor] = self._post(actor, _for(actor, news if knows else self._users.everything()))
+        self.is_behind = not all(self._mirrors.values())
 
 
 def _for(actor: str, news: AuthNews) -> AuthNews:

@@ -209,7 +209,7 @@ class StorageActor:
                     self._apply(entries, term, now)
                     entries = []
                 self._mail(message, now)
-                tends = True
+                tends = tends or type(message) is not m.WatchNeeds or self._feed.is_due
         if entries:
             self._apply(entries, term, now)
             tends = tends or self._machine.compaction.is_due(self._machine.store.compacted)
@@ -255,7 +255,7 @@ class StorageActor:
             self._begin()
         if self._say_at is not None and self._say_at <= now:
             self._say(now)
-        elif self._say_at is None and self._feed.is_due:
+        if self._say_at is None and self._feed.is_due:  # if only because there was no room for it just now
             self._say_at = now + SAY_MS
 
     @property
@@ -339,7 +339,7 @@ class StorageActor:
                 self._begin()
             case m.WatchNeeds():
                 if message.events != self._machine.store.want_events:
-                    self._say_at = now  # raft is to know whether anybody waits for what is committed
+                    self._say_at = self._tend_at = now  # raft is to know whether anybody waits for what is committed
                 self._feed.needs(message)
             case m.HistoryWanted():
                 self._feed.want(message)

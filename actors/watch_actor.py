@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from zkv.core.watch.watching import Watching
 from zkv.mailbox import Mailbox, Stop
 from zkv.wire import messages as m
+from zkv.wire.mail import door_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 RETRY_MS: Final = 20  # a neighbour whose queue was full is tried again after this long
 OUT_BYTES: Final = 1 << 20  # messages for streams go to the gateway in letters of about this size
-TAKEN_STEP: Final = 8  # so many batches of events are worked off before storage hears of it
+TAKEN_STEP: Final = 12  # so many batches of events, of its WINDOW, are worked off before storage hears of it
 GONE_MAX: Final = 16  # gateways of before that are remembered as such
 
 
@@ -91,12 +92,12 @@ class WatchActor:
         """
         if incarnation in self._gone:
             return False
-        door = m.door_of(incarnation)
+        door = door_of(incarnation)
         before = self._gateways.get(door)
         if incarnation != before:
             if before is not None:
                 self._gone.append(before)
-                self.watching.end_all(lambda stream: m.door_of(stream) == door)
+                self.watching.end_all(lambda stream: door_of(stream) == door)
                 self._unsent.pop(door, None)
             self._gateways[door] = incarnation
         return True
@@ -121,17 +122,18 @@ class WatchActor:
 
     def _gather(self, messages: Sequence[tuple[int, bytes]]) -> None:
         """Streams' messages into letters. What a gateway's queue does not take waits; windows bound it."""
-        if len(self._gateways) < 2:
-            self._letters(messages)
-            return
-        for door in self._gateways:
-            self._letters([message for message in messages if m.door_of(message[0]) == door])
+        by_door: dict[str, list[tuple[int, bytes]]] = {}
+        for message in messages:
+            door = door_of(message[0])
+            if door in by_door:
+                by_door[door].append(message)
+            else:
+                by_door[door] = [message]
+        for door, theirs in by_door.items():
+            self._letters(door, theirs)
 
-    def _letters(self, messages: Sequence[tuple[int, bytes]]) -> None:
+    def _letters(self, door: str, messages: Sequence[tuple[int, bytes]]) -> None:
         """Messages for one door."""
-        if not messages:
-            return
-        door = m.door_of(messages[0][0])
         incarnation = self._gateways.get(door, 0)
         unsent = self._unsent.setdefault(door, deque())
         start = size = 0

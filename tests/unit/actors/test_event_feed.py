@@ -63,6 +63,34 @@ def test_it_says_where_it_is_when_events_are_asked_for(house: House) -> None:
     assert told(house) == []
 
 
+def test_that_events_are_told_is_not_lost_to_a_full_queue(house: House) -> None:
+    """Watches wait for that word: though nothing else happens, it is said again."""
+    house.hear(after_ms=SAY_LITTLE_MS)
+    house.write(m.Put(b"a", b""))
+    house.hear(after_ms=SAY_LITTLE_MS)
+    house.posted.clear()
+    house.full.add("watch")
+    house.hear(m.WatchNeeds(True, False))
+    house.full.clear()
+    assert told(house) == []
+    for _ in range(3):
+        wakeup = house.actor.next_wakeup(house.now)
+        if wakeup is not None:
+            house.hear(after_ms=wakeup - house.now)
+    assert told(house) == [(2, 2, [], True)]
+
+
+def test_what_the_watch_actor_has_worked_off_is_no_cause_to_look_after_all_else(house: House) -> None:
+    """It says so again and again where there is one event after the other."""
+    house.hear(m.WatchNeeds(True, False))
+    house.write(m.Put(b"a", b""))
+    wakeup = house.actor.next_wakeup(house.now)
+    house.posted.clear()
+    house.hear(m.WatchNeeds(True, False, 1), after_ms=1)
+    assert house.posted == []
+    assert house.actor.next_wakeup(house.now) == wakeup
+
+
 def test_a_new_watch_actor_has_no_needs_yet(house: House) -> None:
     house.hear(m.WatchNeeds(True, True))
     house.hear(m.Hello("watch", 9))

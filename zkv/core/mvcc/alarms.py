@@ -69,7 +69,7 @@ class Alarms:
         return (one,)
 
     def is_fenced(self, member: int) -> bool:
-        return self._on.get((member, int(AlarmType.CORRUPT))) == _FENCED
+        return bool(self._on) and self._on.get((member, int(AlarmType.CORRUPT))) == _FENCED
 
     def fence(self, member: int) -> None:
         """It holds other data than the majority: no reason for the others to serve no more."""
@@ -97,6 +97,8 @@ class Alarms:
 
     def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """What has changed since the last call: puts and deletes."""
+        if not self._changed:
+            return [], []
         changed, self._changed = sorted(self._changed), set()
         puts = [(layout.alarm_key(*one), self._on[one]) for one in changed if one in self._on]
         return puts, [layout.alarm_key(*one) for one in changed if one not in self._on]

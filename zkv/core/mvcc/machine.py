@@ -112,7 +112,9 @@ class StateMachine:
         self.alarms = Alarms(engine)
         self.users = Users(engine)
         self._raft_term = place.term
-        self._head_of_answers = (cluster_id, member_id)
+        self._ids = cluster_id, member_id
+        self._head_of_answers = -1, b""  # the term it tells, and what answers begin with
+        self._packed_conf = self.members.conf, pack(self.members.conf)
         self._reading = Reading(
             self.store, self.members, self.compaction, self.alarms, self.users, limits=limits, version=version
         )
@@ -155,6 +157,8 @@ class StateMachine:
         quota_puts, quota_deletes = store.quotas.pairs()
         alarm_puts, alarm_deletes = self.alarms.pairs()
         user_puts, user_deletes = self.users.pairs()
+        if self._packed_conf[0] is not self.members.conf:
+            self._packed_conf = self.members.conf, pack(self.members.conf)
         place = Place(
             self.applied,
             self._begun,
@@ -164,7 +168,7 @@ class StateMachine:
             store.compacted,
             sessions.count,
             sessions.horizon,
-            pack(self.members.conf),
+            self._packed_conf[1],
         )
         store.commit(
             (*puts, *member_puts, *alarm_puts, *user_puts, *quota_puts, (PLACE, pack(place))),
@@ -425,7 +429,12 @@ class StateMachine:
 
     def packed(self, parts: Sequence[bytes]) -> bytes:
         """A packed `Answers` of packed (id, code, revision, body)."""
-        return pack_answers((m.PROTOCOL_VERSION, *self._head_of_answers, self._raft_term), parts)
+        term, head = self._head_of_answers
+        if term != self._raft_term:
+            term = self._raft_term
+            head = b"".join((b"\x96", *map(pack, (m.PROTOCOL_VERSION, *self._ids, term))))
+            self._head_of_answers = term, head
+        return pack_answers(head, parts)
 
     def read(self, payload: bytes, stamp: m.Stamp | None) -> ReadOutcome:
         """Evaluate a group of reads. Raises InvalidRequest when it is none."""
@@ -492,8 +501,8 @@ def _is_write(op: int, asked: Any) -> bool:
     return op not in _READS
 
 
-def pack_answers(head: tuple[int, int, int, int], parts: Sequence[bytes]) -> bytes:
-    """What packing an `Answers` would give, without unpacking the parts first."""
+def pack_answers(head: bytes, parts: Sequence[bytes]) -> bytes:
+    """What packing an `Answers` would give, without unpacking the parts first; `head`: all up to the array of them."""
     count = len(parts)
     if count < 16:
         array = bytes((0x90 | count,))
@@ -501,4 +510,4 @@ def pack_answers(head: tuple[int, int, int, int], parts: Sequence[bytes]) -> byt
         array = b"\xdc" + count.to_bytes(2, "big")
     else:
         array = b"\xdd" + count.to_bytes(4, "big")
-    return b"".join((b"\x96", *map(pack, head), array, *parts, b"\x00"))
+    return b"".join((head, array, *parts, b"\x00"))

@@ -40,10 +40,11 @@ class Outbox:
         self.flight += len(entry)
         self._speaking[stream] = None
 
-    def tell(self, stream: Stream, told: int) -> None:
-        """The events that were gathered for it (`telling.tell`), which bring it to revision `told`."""
-        self.flight += telling.flush(stream, told, self._message_bytes)
-        self._speaking[stream] = None
+    def tell(self, streams: Sequence[Stream], told: int, stopped: dict[Stream, int]) -> None:
+        """The events that were gathered for them (`telling.tell`), which bring them to `told` or where they stopped."""
+        self.flight += telling.flush(streams, told, stopped, self._message_bytes)
+        for stream in streams:
+            self._speaking[stream] = None
 
     def refuse(self, number: int, ids: Iterable[int], revision: int, code: int) -> None:
         """To a stream that there is not, and that is not made for it."""
@@ -56,8 +57,15 @@ class Outbox:
     def take_out(self) -> list[tuple[int, bytes]]:
         """(stream number, message) each, once. A stream's come in order."""
         messages, self._to_strangers = self._to_strangers, []
+        lone = message = b""
         for stream in self._speaking:
             entries, stream.entries = stream.entries, []
+            if len(entries) == 1:
+                if entries[0] is not lone:  # else it is told what the one before is
+                    lone = entries[0]
+                    message = packing.message(self._start, entries)
+                messages.append(self._counted(stream, message, len(lone)))
+                continue
             part: list[bytes] = []
             size = 0
             for entry in entries:
@@ -71,7 +79,10 @@ class Outbox:
         return messages
 
     def _message(self, stream: Stream, entries: Sequence[bytes], size: int) -> tuple[int, bytes]:
-        message = packing.message(self._start, entries)
+        return self._counted(stream, packing.message(self._start, entries), size)
+
+    def _counted(self, stream: Stream, message: bytes, size: int) -> tuple[int, bytes]:
+        """`size`: of its entries, which are counted."""
         stream.flight += len(message) - size
         self.flight += len(message) - size
         return stream.number, message

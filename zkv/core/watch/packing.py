@@ -53,9 +53,6 @@ def bodies(
     One answer, unless they are more than `bytes_max`: then it is cut between two revisions, and where `fragment` is
     set within one too. `told` is the last one's revision: how far this brings the watch.
     """
-    if len(pending) == 1:  # most are, and this way costs half
-        yield m.WatchKind.EVENTS, told, b"\x91" + pending[0][1]
-        return
     part: list[bytes] = []
     size = before = 0
     for revision, packed in pending:

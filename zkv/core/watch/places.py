@@ -84,6 +84,8 @@ class Places:
 
     def reached(self, head: int) -> list[Cohort]:
         """Those that were ahead of a place before `head`. They are nowhere now."""
+        if not self._ahead:
+            return []
         upto = bisect_left(self._ahead, (head,))
         found = [cohort for _, _, cohort in self._ahead[:upto]]
         del self._ahead[:upto]

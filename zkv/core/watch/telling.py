@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv.core.watch import packing
+from zkv.wire import messages as m
 from zkv.wire.codec import pack
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zkv.core.watch.index import Index
     from zkv.core.watch.parties import Party, Stream
 
+_EVENTS: Final = int(m.WatchKind.EVENTS)
 _ENTRY_OVERHEAD: Final = 16
 """What an answer costs beside its ids and events, about."""
 
@@ -86,11 +88,43 @@ def tell(
     return streams
 
 
-def flush(stream: Stream, told: int, bytes_max: int) -> int:
-    """Make answers of what was gathered, which brings the parties to `told`; those that got the same share one.
+def flush(streams: Iterable[Stream], told: int, stopped: dict[Stream, int], bytes_max: int) -> int:
+    """Make answers of what was gathered for these streams, which brings each to `told`, or where it was stopped.
 
-    Returns the answers' bytes.
+    Returns the answers' bytes. Streams that are told of one and the same event by the same ids, one behind the other,
+    get one and the same entry: so do all that have one watch of a key each.
     """
+    total = lone_told = 0
+    lone = lone_names = lone_entry = b""
+    for stream in streams:
+        upto = stopped.get(stream, told) if stopped else told
+        touched = stream.touched
+        pending = touched[0].pending
+        if len(touched) > 1 or pending is None or len(pending) > 1:
+            total += _flush(stream, upto, bytes_max)
+            continue
+        party, packed = touched[0], pending[0][1]  # most are so, and this way costs a fraction
+        names = party.names()
+        if packed is not lone or upto != lone_told or names != lone_names:
+            lone, lone_told, lone_names = packed, upto, names
+            lone_entry = packing.entry(names, _EVENTS, upto, b"\x91" + packed)
+        stream.entries.append(lone_entry)
+        _told(party)
+        touched.clear()
+        stream.pending = stream.open = 0
+        size = len(lone_entry)
+        stream.flight += size
+        total += size
+    return total
+
+
+def _told(party: Party) -> None:
+    party.pending = None
+    party.quiet = False
+
+
+def _flush(stream: Stream, told: int, bytes_max: int) -> int:
+    """One stream's answers; parties that got the same share one."""
     before = len(stream.entries)
     for parties in _alike(stream.touched):
         first = parties[0]
@@ -101,9 +135,8 @@ def flush(stream: Stream, told: int, bytes_max: int) -> int:
         for kind, upto, body in packing.bodies(first.pending, told, bytes_max, fragment=first.claim.fragment):
             stream.entries.append(packing.entry(names, kind, upto, body))
     for party in stream.touched:
-        party.pending = None
-        party.quiet = False
-    stream.touched = []
+        _told(party)
+    stream.touched.clear()
     stream.pending = stream.open = 0
     size = sum(map(len, stream.entries[before:]))
     stream.flight += size

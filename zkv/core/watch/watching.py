@@ -135,8 +135,7 @@ class Watching:
                     cohort.turn = PARKED
 
         batch = [each for each in applied.events if each[0] > head]
-        for stream in self._tell(batch, LIVE, stop):
-            self._outbox.tell(stream, stopped.get(stream, applied.revision))
+        self._outbox.tell(self._tell(batch, LIVE, stop), applied.revision, stopped)
         self._roster.head = applied.revision
         for stream, place in stopped.items():
             places.block(stream, self._roster.now)
@@ -151,11 +150,11 @@ class Watching:
                     places.come_live(cohort, self._roster.head)
 
     def _tell(
-        self, batch: Iterable[tuple[int, Sequence[Any]]], turn: int, stop: Callable[[Stream, int], None]
+        self, batch: Sequence[tuple[int, Sequence[Any]]], turn: int, stop: Callable[[Stream, int], None]
     ) -> list[Stream]:
         limits = self._limits
-        batch = list(batch)
-        self._matched += sum(len(events) for _, events in batch)
+        for _, events in batch:
+            self._matched += len(events)
         room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._outbox.flight)
         return telling.tell(batch, turn=turn, index=self._roster.index, room=room, stop=stop)
 
@@ -203,8 +202,7 @@ class Watching:
                 if cohort.turn == turn:
                     cohort.turn = PARKED
 
-        for stream in self._tell(history.events, turn, stop):
-            self._outbox.tell(stream, stopped.get(stream, upto))
+        self._outbox.tell(self._tell(history.events, turn, stop), upto, stopped)
         for stream in stopped:
             self._places.block(stream, self._roster.now)
         self._places.advance(served, stopped, upto, self._roster.head)
@@ -228,12 +226,13 @@ class Watching:
 
     def tick(self, now: int) -> None:
         self._roster.now = now
-        wanted = self._roster.count > 0 or bool(self._roster.holding), self._roster.prev_kvs > 0
-        until = [
-            now + LINGER_MS if is_wanted or was_wanted else before if before > now else 0
-            for is_wanted, was_wanted, before in zip(wanted, self._wanted, self._wanted_until, strict=True)
-        ]
-        self._wanted, self._wanted_until = wanted, (until[0], until[1])
+        events, prev_kv = self._roster.count > 0 or bool(self._roster.holding), self._roster.prev_kvs > 0
+        (events_before, prev_kv_before), (events_until, prev_kv_until) = self._wanted, self._wanted_until
+        self._wanted = events, prev_kv
+        self._wanted_until = (
+            _wanted_until(events or events_before, events_until, now),
+            _wanted_until(prev_kv or prev_kv_before, prev_kv_until, now),
+        )
         blocked = self._places.blocked
         while blocked:
             stream, since = next(iter(blocked.items()))
@@ -252,11 +251,16 @@ class Watching:
             self._roster.tell_progress(stream)
 
     def next_wakeup(self) -> int | None:
-        wakeups = [since + self._limits.watch_silence_ms for since in list(self._places.blocked.values())[:1]]
-        wakeups += list(self._roster.progress.values())[:1]
-        wakeups += [
-            until for until, wanted in zip(self._wanted_until, self._wanted, strict=True) if until and not wanted
-        ]
+        wakeups = []
+        if self._places.blocked:
+            wakeups.append(next(iter(self._places.blocked.values())) + self._limits.watch_silence_ms)
+        if self._roster.progress:
+            wakeups.append(next(iter(self._roster.progress.values())))
+        (events, prev_kv), (events_until, prev_kv_until) = self._wanted, self._wanted_until
+        if events_until and not events:
+            wakeups.append(events_until)
+        if prev_kv_until and not prev_kv:
+            wakeups.append(prev_kv_until)
         return min(wakeups, default=None)
 
     @property
@@ -279,3 +283,10 @@ class Watching:
     def outgoing(self) -> list[tuple[int, bytes]]:
         """Messages for streams, each once. A stream's come in order."""
         return self._outbox.take_out()
+
+
+def _wanted_until(is_wanted: bool, until: int, now: int) -> int:
+    """How long something is asked for; 0: it is not."""
+    if is_wanted:
+        return now + LINGER_MS
+    return until if until > now else 0

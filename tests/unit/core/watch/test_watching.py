@@ -119,6 +119,26 @@ def test_watches_that_get_the_same_share_one_answer(world: WatchWorld) -> None:
     assert events(world, 2) == [((1,), 2, [("+", b"a", 2)]), ((1,), 3, [("+", b"a", 3)])]
 
 
+def test_streams_that_are_told_the_same_share_its_bytes_and_no_more(world: WatchWorld) -> None:
+    """Those with the same ids get one and the same message; nobody is told by the ids of another, or of its keys."""
+    ids = {1: 7, 2: 7, 3: 8, 4: 7, 5: 7}
+    for stream, id_ in ids.items():
+        world.watch(stream, Watch(id_, b"b" if stream == 5 else b"a"))
+    world.settle()
+    for revision, key in enumerate((b"a", b"b", b"a"), 2):
+        world.write(Put(key, b"x"))
+        world.watch_turn()
+        for stream in [5] if key == b"b" else [1, 2, 3, 4]:
+            assert events(world, stream)[-1] == ((ids[stream],), revision, [("+", key, revision)])
+    assert [len(events(world, stream)) for stream in ids] == [2, 2, 2, 2, 1]
+    world.write(Put(b"a", b"y"))
+    world.watching.applied(world.to_watch.pop(), world.now)
+    told = dict(world.watching.outgoing())
+    assert told.keys() == {1, 2, 3, 4}
+    assert told[1] is told[2]
+    assert told[3] != told[1] == told[4]
+
+
 def test_an_answer_is_what_packing_it_whole_would_give(world: WatchWorld) -> None:
     """It is joined from parts; who reads it cannot tell."""
     heard: list[bytes] = []
