@@ -398,10 +398,9 @@ class Session:
         session, floor = (ledger.session, ledger.floor(self._next_id)) if ledger else (b"", 0)
         token = self._login.token if self._login is not None else None
         message = (m.PROTOCOL_VERSION, REQUESTS, session, floor, requests)
-        refusal: ZkvError
+        refusal: ZkvError | None = None
         try:
             data = pack((*message, token) if token else message)
-            refusal = RequestTooLarge()
         except (TypeError, ValueError, OverflowError) as error:
             data = b""
             refusal = InvalidRequest(str(error))
@@ -411,7 +410,7 @@ class Session:
                 self._send(endpoint, ledger, tickets[:half], now, out)
                 self._send(endpoint, ledger, tickets[half:], now, out)
             else:
-                self._finish(tickets[0], self._in_doubt(tickets[0], refusal))
+                self._finish(tickets[0], self._in_doubt(tickets[0], refusal or RequestTooLarge()))
             return
         if ledger:
             ledger.used_at = now
