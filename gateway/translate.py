@@ -444,7 +444,7 @@ class Answering:
     def __init__(self, cluster_id: int, member_id: int) -> None:
         self._cluster_id = cluster_id
         self._member_id = member_id
-        self._last = pb.ResponseHeader(cluster_id=cluster_id, member_id=member_id)
+        self._whose = pb.ResponseHeader(cluster_id=cluster_id, member_id=member_id).SerializeToString()
         self._packed_revision = self._packed_term = -1
         self._packed = b""
         self.term = 0
@@ -466,9 +466,12 @@ class Answering:
     def _packed_header(self, revision: int) -> bytes:
         """As field 1 of an answer. The answers of a turn often are of one revision."""
         if self._packed_revision != revision or self._packed_term != self.term:
-            self._last.revision, self._last.raft_term = revision, self.term
-            header = self._last.SerializeToString()  # of at most 44 bytes
-            self._packed = bytes((_KEY_TAG, len(header))) + header
+            header = self._whose
+            if revision:
+                header += b"\x18" + _varint(revision)
+            if self.term:
+                header += b"\x20" + _varint(self.term)
+            self._packed = b"\x0a" + _BYTES[len(header)] + header  # of at most 44 bytes
             self._packed_revision, self._packed_term = revision, self.term
         return self._packed
 
