@@ -75,13 +75,17 @@ _LEASE_GRANT: Final = int(m.Op.LEASE_GRANT)
 _OK: Final = int(errors.Code.OK)
 _CHUNK: Final = int(errors.Code.CHUNK)
 _REVISION: Final = m.Range._fields.index("revision")
-_HEAD: Final = (m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0)
+_pack: Final = codec.pack
+_HEAD: Final = _pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ()))[:-1]
+"""A group's message up to its requests, which are the last of it ..."""
+_HEAD_IF_ASKED: Final = _pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, (), ()))[:-2]
+"""... or stand before who asks."""
 _Gathering: TypeAlias = tuple[int, "m.Caller | None"]
 """What one group has in common: its way, and who asks."""
 
 
 def _payload(requests: Sequence[tuple[int, int, Any]], caller: m.Caller | None) -> bytes:
-    return codec.pack((*_HEAD, requests) if caller is None else (*_HEAD, requests, caller))
+    return _HEAD + _pack(requests) if caller is None else _HEAD_IF_ASKED + _pack(requests) + _pack(caller)
 
 
 class Asker(Protocol):
@@ -123,11 +127,12 @@ class _Asked:
 
 
 class _Together:
-    """The requests of a group that is being gathered, and their bytes."""
+    """The requests of a group that is being gathered, their ids and their bytes."""
 
-    __slots__ = ("requests", "size")
+    __slots__ = ("ids", "requests", "size")
 
     def __init__(self) -> None:
+        self.ids: list[int] = []
         self.requests: list[tuple[int, int, Any]] = []
         self.size = 0
 
@@ -176,7 +181,7 @@ class Asking:
         self._asked: dict[int, _Asked] = {}
         self._bytes = 0
         self._last_id = 0
-        self._groups: dict[int, tuple[int, ...]] = {}  # gid -> ids
+        self._groups: dict[int, Sequence[int]] = {}  # gid -> ids
         self._last_gid = m.ETCD_DOOR
         self._started: set[int] = set()  # of those in chunks, the ones that have begun to flow
         self._gathered: dict[_Gathering, _Together] = {}  # the requests of this turn
@@ -358,20 +363,20 @@ class Asking:
         if together is not None and (
             len(together.requests) >= self._requests_max or together.size + size > self._request_bytes_max
         ):
-            self._close_group(key)
+            self._close_group(key, together)
             together = None
         if together is None:
             together = self._gathered[key] = _Together()
+        together.ids.append(request[0])
         together.requests.append(request)
         together.size += size
 
-    def _close_group(self, key: _Gathering) -> None:
-        requests = self._gathered.pop(key).requests
-        gid = self._number(tuple(request[0] for request in requests))
+    def _close_group(self, key: _Gathering, together: _Together) -> None:
         way, caller = key
-        self._single.setdefault(way, []).append((gid, _payload(requests, caller)))
+        gid = self._number(together.ids)
+        self._single.setdefault(way, []).append((gid, _payload(together.requests, caller)))
 
-    def _number(self, ids: tuple[int, ...]) -> int:
+    def _number(self, ids: Sequence[int]) -> int:
         self._last_gid += 1
         self._groups[self._last_gid] = ids
         return self._last_gid
@@ -381,13 +386,17 @@ class Asking:
         self._deadlines.set(self._last_id, self._asked_at)
         if self._audit is not None:
             self._audit.flush(self._now)
-        for key in list(self._gathered):
-            self._close_group(key)
+        if self._gathered:
+            for key, together in self._gathered.items():
+                self._close_group(key, together)
+            self._gathered.clear()
         if not self._single:
             return
         leaving, self._single = self._single, {}
         for way, groups in leaving.items():
-            self._refuse(self._frames.send(way, groups), errors.TooManyRequests())
+            refused = self._frames.send(way, groups)
+            if refused:
+                self._refuse(refused, errors.TooManyRequests())
 
     # --- from the node ---------------------------------------------------------------------------------
 
@@ -421,7 +430,7 @@ class Asking:
         for gid, payload, last in mail.answers:
             if last:
                 self._groups.pop(gid, None)
-            _, _, _, term, answers, *_ = codec.unpack(payload)
+            term, answers = codec.unpack(payload)[3:5]
             if self._tally is not None:
                 self._tally.answered(0, len(payload), -1)
             self.term = max(self.term, term)

@@ -240,6 +240,8 @@ class EtcdDesk:
     def mail(self, message: object, now: int) -> None:
         self.now = now
         match message:
+            case m.GatewayAnswers():  # nearly always
+                self._ask_mail(message, now)
             case m.WatchOut():
                 self.watches.out(message)
             case m.Hello(actor="watch", incarnation=incarnation):
@@ -247,12 +249,16 @@ class EtcdDesk:
                     self._watch_actor = incarnation
                     self.watches.end_all(errors.Unavailable())
             case _:
-                self.asking.mail(message, now)
-                self.answering.term = max(self.answering.term, self.asking.term)
-                self.watches.revision = max(self.watches.revision, self.asking.revision)
+                self._ask_mail(message, now)
                 if isinstance(message, m.LeaderIs):
                     self._learns = message.is_learner
                     self._leaderless_since = None if message.leader else self._leaderless_since or now
+
+    def _ask_mail(self, message: object, now: int) -> None:
+        """What is about requests."""
+        self.asking.mail(message, now)
+        self.answering.term = max(self.answering.term, self.asking.term)
+        self.watches.revision = max(self.watches.revision, self.asking.revision)
 
     def flush(self) -> bool:
         """What this turn has for the node leaves. False: not all of it could, try again soon."""

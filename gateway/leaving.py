@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEADLINE_STEP_MS: Final = 100
 """What is asked within this time shares a deadline, so that few are kept and few wake the process."""
+_pack: Final = codec.pack
 _BY_LOG: Final = frozenset({WRITE, MEMBERS, RAFT})
 
 
@@ -27,7 +28,7 @@ class Frames:
 
     def __init__(self, *, member_id: int, incarnation: int, bytes_max: int, post: Callable[[Any, Any], bool]) -> None:
         self._member_id = member_id
-        self._incarnation = incarnation
+        self._head = _pack((member_id, incarnation, ()))[:-1]  # of each frame, up to its groups
         self._bytes_max = bytes_max
         self._post = post
         self.leader = 0
@@ -35,6 +36,8 @@ class Frames:
 
     def send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
         """Groups of one way; the gids of those there is no room for at the neighbour."""
+        if len(groups) == 1:
+            return self._send(way, groups)
         refused: list[int] = []
         start = size = 0
         for end, (_, payload) in enumerate(groups):
@@ -45,7 +48,7 @@ class Frames:
         return refused + self._send(way, groups[start:])
 
     def _send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
-        frame = codec.pack((self._member_id, self._incarnation, groups))
+        frame = self._head + _pack(groups)
         if way in _BY_LOG:
             taken = self._post("raft", m.Propose(frame, way != WRITE))
         elif way == LOCAL:
