@@ -35,7 +35,7 @@ _GREETING: Final = 1
 _FRAMES: Final = 2
 _PRIORITY_BYTES: Final = 5
 
-_unpack_header = frame_header.unpack_from
+_unpack_header: Final = frame_header.unpack_from
 
 
 class _Block(NamedTuple):
@@ -102,7 +102,9 @@ class FrameReader:
             position = self._position
             needed = FRAME_HEADER_BYTES if self._phase != _PREFACE else len(PREFACE)
             if end - position >= needed:
-                upper, lower, kind, flags, stream_id = _unpack_header(data, position)
+                # Typed, for compiled code does not go by objects then.
+                header: tuple[int, int, int, int, int] = _unpack_header(data, position)
+                upper, lower, kind, flags, stream_id = header
                 size = upper << 8 | lower
                 if size > self._frame_bytes_max:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS said")

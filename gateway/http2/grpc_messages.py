@@ -22,8 +22,8 @@ COMPRESSED_BYTES_MIN: Final = 512
 """A message below this is sent as it is."""
 
 _GZIP_WINDOW: Final = 31
-_prefix = struct.Struct(">BI")
-pack_prefix = _prefix.pack
+_prefix: Final = struct.Struct(">BI")
+pack_prefix: Final = _prefix.pack
 
 
 def too_large(size: int, most: int) -> GrpcFault:

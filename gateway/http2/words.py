@@ -80,14 +80,14 @@ class StreamFault(Exception):
         self.reason = reason
 
 
-frame_header = struct.Struct(">HBBBI")
+frame_header: Final = struct.Struct(">HBBBI")
 """(the length's upper 16 bits, its lower 8, type, flags, stream id with the reserved bit)."""
-_long = struct.Struct(">I")
-_setting = struct.Struct(">HI")
-pack_u32 = _long.pack
-unpack_u32 = _long.unpack_from
-iter_settings = _setting.iter_unpack
-pack_header = frame_header.pack
+_long: Final = struct.Struct(">I")
+_setting: Final = struct.Struct(">HI")
+pack_u32: Final = _long.pack
+unpack_u32: Final = _long.unpack_from
+iter_settings: Final = _setting.iter_unpack
+pack_header: Final = frame_header.pack
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
