@@ -94,8 +94,8 @@ class Node(WatchWorld):
     def restart_watch(self) -> None:
         self.actor_incarnation += 1
         self.to_watch.clear()
-        self.to_storage.append(m.WatchNeeds(False, False))
-        self.feed.needs(m.WatchNeeds(False, False))
+        self.to_storage.clear()
+        self.feed.restarted()
         self.watch_actor = self._watch_actor()
         self.to_watch += [m.Hello("storage", self.now), m.Hello("gateway", self.incarnation)]
         self.letters.append(m.Hello("watch", self.actor_incarnation))
