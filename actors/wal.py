@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from array import array
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from zkv.config import Limits
     from zkv.gauges import Value
 
-SEGMENT_BYTES = 32 << 20
-SPARES_MAX = 2
-CACHED_ENTRY_BYTES = 300  # what an entry costs in memory besides its body
-READ_BYTES = 1 << 20  # one read from disk takes about this much of the log
-_PLACE_SHIFT = 36  # a place is segment << 36 | offset
-_OFFSET_MASK = (1 << _PLACE_SHIFT) - 1
+SEGMENT_BYTES: Final = 32 << 20
+SPARES_MAX: Final = 2
+CACHED_ENTRY_BYTES: Final = 300  # what an entry costs in memory besides its body
+READ_BYTES: Final = 1 << 20  # one read from disk takes about this much of the log
+_PLACE_SHIFT: Final = 36  # a place is segment << 36 | offset
+_OFFSET_MASK: Final = (1 << _PLACE_SHIFT) - 1
 REMEDY = f"the log of this member cannot be trusted: {refill.REMEDY}"
 
 
@@ -215,13 +215,15 @@ class Wal:
         position = first - self.base.index - 1
         del self._terms[position:], self._places[position:], self._sizes[position:]
 
-    def _put(self, entries: Sequence[Entry], places: Sequence[int]) -> None:
-        for entry, place in zip(entries, places, strict=True):
+    def _put(self, entries: Sequence[Entry], places: list[int]) -> None:
+        """At the end, each at its place."""
+        for position, entry in enumerate(entries):
+            size = len(entry.body)
             self._terms.append(entry.term)
-            self._places.append(place)
-            self._sizes.append(len(entry.body))
+            self._places.append(places[position])
+            self._sizes.append(size)
             self._cache[entry.index] = entry
-            self._cache_bytes += len(entry.body) + CACHED_ENTRY_BYTES
+            self._cache_bytes += size + CACHED_ENTRY_BYTES
 
     def _rest_on(self, base: SnapshotMeta) -> None:
         """Forget the entries up to the base, which may lie behind all of them."""
@@ -286,7 +288,9 @@ class Wal:
             self._sync_file(file)
             start = self._end
         else:
-            whole = change._replace(base=self.base, hard_state=self.hard_state, conf=self.conf)
+            whole = fmt.Change(
+                reset=self._reset, base=self.base, hard_state=self.hard_state, conf=self.conf, first=first
+            )
             start = fmt.SEGMENT_HEADER_BYTES
             frame, entries_at = self._begin_segment(whole, entries)
         self._number += 1
@@ -294,7 +298,8 @@ class Wal:
         self._end = start + len(frame)
         self._seal(self._segments[self._sequence][1])
         place = self._sequence << _PLACE_SHIFT | (start + entries_at)
-        for position in range(first - self.base.index - 1, len(self._places)) if first else ():
+        count = len(self._places)
+        for position in range(first - self.base.index - 1 if first else count, count):
             self._places[position] = place
             place += codec.ENTRY_HEADER_BYTES + self._sizes[position]
 

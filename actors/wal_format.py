@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zkv.errors import CorruptionError
 from zkv.wire import codec
@@ -38,27 +38,38 @@ from zkv.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAGIC = b"zkvwal\x00\x01"
-_SEGMENT = struct.Struct(">8sQ8sI")
-SEGMENT_HEADER_BYTES = _SEGMENT.size
-_FRAME = struct.Struct(">8sQIIII")
-FRAME_HEADER_BYTES = SEAL_BYTES = _FRAME.size
-_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
-_SPARE_NAME = re.compile(r"([0-9a-f]{16})\.spare")
+MAGIC: Final = b"zkvwal\x00\x01"
+_SEGMENT: Final = struct.Struct(">8sQ8sI")
+SEGMENT_HEADER_BYTES: Final = _SEGMENT.size
+_FRAME: Final = struct.Struct(">8sQIIII")
+_FRAME_UNCHECKED: Final = struct.Struct(">8sQIII")  # without its own checksum
+FRAME_HEADER_BYTES: Final = _FRAME.size
+SEAL_BYTES: Final = FRAME_HEADER_BYTES
+_NAME: Final = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
+_SPARE_NAME: Final = re.compile(r"([0-9a-f]{16})\.spare")
 
 
-class Change(NamedTuple):
+class Change:
     """What one frame does to the log, in this order; None and 0 mean: nothing.
 
     `reset` empties it; `base` forgets what is not behind it; entries from `first` on are cut off and those
-    of the frame put there.
+    of the frame put there. (Each sync makes one, and a tuple with names takes ten times as long to make.)
     """
 
-    reset: bool = False
-    base: m.SnapshotMeta | None = None
-    hard_state: m.HardState | None = None
-    conf: m.ConfState | None = None
-    first: int = 0
+    def __init__(
+        self,
+        *,
+        reset: bool = False,
+        base: m.SnapshotMeta | None = None,
+        hard_state: m.HardState | None = None,
+        conf: m.ConfState | None = None,
+        first: int = 0,
+    ) -> None:
+        self.reset = reset
+        self.base = base
+        self.hard_state = hard_state
+        self.conf = conf
+        self.first = first
 
 
 class Frame(NamedTuple):
@@ -110,20 +121,27 @@ def decode_segment_header(data: bytes, sequence: int) -> bytes:
 
 def encode_frame(nonce: bytes, number: int, change: Change, entries: Sequence[m.Entry]) -> tuple[bytes, int]:
     """The frame, and where in it the entries begin."""
-    meta = codec.pack(change)
-    encoded = [codec.encode_entry(entry) for entry in entries]
+    meta = codec.pack((change.reset, change.base, change.hard_state, change.conf, change.first))
+    parts = [b"", meta]
+    size = 0
     checksum = zlib.crc32(meta)
-    for entry in encoded:
-        checksum = zlib.crc32(entry[: codec.ENTRY_HEADER_BYTES], checksum)
-    head = _FRAME.pack(nonce, number, len(meta), sum(map(len, encoded)), checksum, 0)[:-4]
-    head_checksum = zlib.crc32(head).to_bytes(4, "big")
-    return b"".join((head, head_checksum, meta, *encoded)), FRAME_HEADER_BYTES + len(meta)
+    for entry in entries:
+        encoded = codec.encode_entry(entry)
+        checksum = zlib.crc32(encoded[: codec.ENTRY_HEADER_BYTES], checksum)
+        size += len(encoded)
+        parts.append(encoded)
+    parts[0] = _frame_head(nonce, number, len(meta), size, checksum)
+    return b"".join(parts), FRAME_HEADER_BYTES + len(meta)
+
+
+def _frame_head(nonce: bytes, number: int, meta_bytes: int, entries_bytes: int, checksum: int) -> bytes:
+    head = _FRAME_UNCHECKED.pack(nonce, number, meta_bytes, entries_bytes, checksum)
+    return head + zlib.crc32(head).to_bytes(4, "big")
 
 
 def encode_seal(nonce: bytes, number: int) -> bytes:
     """What says that all frames before `number` were synced. No frame is without meta."""
-    head = _FRAME.pack(nonce, number, 0, 0, 0, 0)[:-4]
-    return head + zlib.crc32(head).to_bytes(4, "big")
+    return _frame_head(nonce, number, 0, 0, 0)
 
 
 def _frame_header(data: bytes, offset: int, nonce: bytes) -> tuple[int, int, int, int] | None:
@@ -191,9 +209,9 @@ def _change(fields: Any) -> Change:
         index, term, time, base_conf = base
         base = m.SnapshotMeta(index, term, time, m.ConfState(*base_conf))
     return Change(
-        reset,
-        base,
-        None if hard_state is None else m.HardState(*hard_state),
-        None if conf is None else m.ConfState(*conf),
-        first,
+        reset=reset,
+        base=base,
+        hard_state=None if hard_state is None else m.HardState(*hard_state),
+        conf=None if conf is None else m.ConfState(*conf),
+        first=first,
     )

@@ -408,7 +408,9 @@ def test_a_frame_is_read_only_under_its_own_nonce_and_number() -> None:
     data, _ = wal_format.encode_frame(b"8 bytes.", 7, change, [entry(1)])
     frame = wal_format.decode_frame(data, 0, b"8 bytes.", 7)
     assert frame is not None
-    assert (frame.change, [found for _, found in frame.entries], frame.end) == (change, [entry(1)], len(data))
+    assert ([found for _, found in frame.entries], frame.end) == ([entry(1)], len(data))
+    assert (frame.change.hard_state, frame.change.first) == (HardState(1, 2, 3), 1)
+    assert (frame.change.reset, frame.change.base, frame.change.conf) == (False, None, None)
     assert wal_format.decode_frame(data, 0, b"8 bytes.", 8) is None
     assert wal_format.decode_frame(data, 0, b"another!", 7) is None
     assert all(wal_format.decode_frame(data[:size], 0, b"8 bytes.", 7) is None for size in range(len(data)))
