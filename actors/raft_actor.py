@@ -160,8 +160,7 @@ class RaftActor:
         self._readmission = Readmission(post_peer)
         self._stop_by: int | None = None
         self._sync_owed = self._log_is_full = False
-        self._hand_over_at = 0
-        self._chores_at = 0
+        self._hand_over_at = self._chores_at = 0
         self._pacing = Pacing()
         self._held: list[bytes] = []  # proposals that wait for the next entry to set out
 
@@ -226,6 +225,7 @@ class RaftActor:
         self._turn(core, now)
         self._feed.feed(self._commit, core.term, now)
         if lone and len(reads) == len(self._reads) == 1:
+            self._flush()  # the question of the read's round is to be under way before storage is told
             self._reads.read_ahead(self._read_context, core.commit, self._stamp(now))
         if self._passivity is not None:
             self._leave_passivity(core, self._passivity)
@@ -365,6 +365,9 @@ class RaftActor:
             return
         if sender in self._removed:
             self._dismiss(self._removed[sender])
+        elif type(message) is m.Message:
+            if self._probation is None and (self._passivity is None or self._passivity.may_step(message)):
+                core.step(message, now)
         elif type(message) is m.Dismissed:
             self._dismissed()
         elif type(message) is m.Join:
@@ -377,9 +380,6 @@ class RaftActor:
                 self._probation.answered(sender, known=message.known)
         elif self._probation is not None:
             return  # nothing may come into the log of one that ought not to be here: it would look like one of ours
-        elif type(message) is m.Message:
-            if self._passivity is None or self._passivity.may_step(message):
-                core.step(message, now)
         elif type(message) is m.Forward and all(map(_JUDGES[message.members], message.frames)):
             (changes if message.members else proposals).extend(message.frames)
         elif type(message) is m.Relay:
@@ -478,7 +478,7 @@ class RaftActor:
         if (core := self._core) is None:
             return m.Stamp(self._log.hard_state.term, 0, self._log.hard_state.commit, False)
         learns = core.is_learner or self._passivity is not None
-        return m.Stamp(core.term, core.leader, core.commit, learns, core.cluster_time(now))
+        return tuple.__new__(m.Stamp, (core.term, core.leader, core.commit, learns, core.cluster_time(now)))
 
     # --- the turn --------------------------------------------------------------------------------------
 

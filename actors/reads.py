@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from zkv.actors.storage_feed import StorageFeed
 
 
-class _Ahead(NamedTuple):
+class _Ahead:
     """`index`: what storage has applied when it reads, at least."""
 
-    context: int
-    index: int  # type: ignore[assignment] # hides tuple's method, as meant
-    incarnation: int
-    gid: int
+    def __init__(self, context: int, index: int, incarnation: int, gid: int) -> None:
+        self.context = context
+        self.index = index
+        self.incarnation = incarnation
+        self.gid = gid
 
 
 class Reads:
@@ -50,7 +51,7 @@ class Reads:
         if len(self._waiting) != 1 or len(frames) != 1 or self._feed.fed < commit:
             return
         index, frame = self._feed.fed, codec.decode_frame(frames[0])
-        if self._post("storage", m.ReadAhead(m.StampedRead(index, stamp, frames))):
+        if self._post("storage", tuple.__new__(m.ReadAhead, (_stamped(index, stamp, frames),))):
             self._ahead = _Ahead(context, index, frame.incarnation, frame.groups[0][0])
 
     def let_pass(self, context: int, index: int, stamp: m.Stamp) -> tuple[bytes, ...]:
@@ -58,7 +59,7 @@ class Reads:
         frames = self._waiting.pop(context, ())
         if not frames or self._was_read_ahead(context, index):
             return ()
-        return () if self._post("storage", m.StampedRead(index, stamp, frames)) else frames
+        return () if self._post("storage", _stamped(index, stamp, frames)) else frames
 
     def _was_read_ahead(self, context: int, index: int) -> bool:
         """Was it, and of so late a state that its answer may leave? In that case its door is told."""
@@ -75,3 +76,7 @@ class Reads:
     def storage_begins(self) -> None:
         """What its predecessor was to read ahead may have gone with it."""
         self._ahead = None
+
+
+def _stamped(index: int, stamp: m.Stamp, frames: tuple[bytes, ...]) -> m.StampedRead:
+    return tuple.__new__(m.StampedRead, (index, stamp, frames))  # as messages are made in core/raft/replica.py

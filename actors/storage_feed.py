@@ -64,9 +64,11 @@ class StorageFeed:
         """Send what is committed, as far as the window goes."""
         while not self.is_full and self.fed < commit and self.outstanding_bytes < self._window_bytes:
             entries = self._log.entries(self.fed + 1, commit + 1, self._window_bytes // 4)
-            if not self._post("storage", m.Apply(term, tuple(entries))):
+            if not self._post("storage", tuple.__new__(m.Apply, (term, tuple(entries)))):
                 break  # its queue is full; it will say where it stands when it has emptied it
-            size = sum(len(entry.body) for entry in entries)
+            size = 0
+            for entry in entries:
+                size += len(entry.body)
             self.fed = entries[-1].index
             self._fed_bytes += size
             if not self._marks or self._fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:

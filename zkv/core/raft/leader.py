@@ -135,10 +135,12 @@ class Leadership:
     def _append(self, kind: EntryKind, bodies: Sequence[bytes], now: int) -> int:
         replica, time = self._replica, self.cluster_time(now)
         first = replica.log.last_index + 1
-        entries = [Entry(index, replica.term, kind, time, body) for index, body in enumerate(bodies, first)]
+        entries = [
+            tuple.__new__(Entry, (index, replica.term, kind, time, body)) for index, body in enumerate(bodies, first)
+        ]
         replica.append(entries)
         size = sum(map(len, bodies))
-        last = entries[-1].index
+        last = first + len(entries) - 1
         self._uncommitted.append((last, size))
         self._uncommitted_bytes += size
         return last
