@@ -62,13 +62,12 @@ class Misfit(Exception):
 class _Part(NamedTuple):
     """What a value may be: of one of these types; and what else is to be asked of it, or made of it.
 
-    Both are called with values of these types only. `made` raises Misfit. `fixed`: the parts of a tuple of such.
+    Both are called with values of these types only. `made` raises Misfit.
     """
 
     types: tuple[type, ...]
     fits: Callable[[Any], bool] | None = None
     made: Callable[[Any], Any] | None = None
-    fixed: tuple[_Part, ...] = ()
 
 
 _AtFields: TypeAlias = "list[tuple[int, Callable[[Any], Any]]]"
@@ -93,7 +92,7 @@ class Shape:
         )
         self._fits = [(at, part.fits) for at, part in enumerate(parts) if part.fits is not None]
         made = [(at, part.made) for at, part in enumerate(parts) if part.made is not None]
-        self.read = _reader(cls, len(parts), self.types, self._fits, made)
+        self.read = _reader(cls, required, [part.types for part in parts], self._fits, made)
 
     def is_within(self, fields: tuple[Any, ...]) -> bool:
         """Of fields whose types are right: are they in their bounds? (Those of records within it are not looked at.)"""
@@ -107,18 +106,21 @@ class Shape:
 
 
 def _reader(
-    cls: Any, whole: int, types: frozenset[tuple[type, ...]], fits: _AtFields, made: _AtFields
+    cls: Any, required: int, types: list[tuple[type, ...]], fits: _AtFields, made: _AtFields
 ) -> Callable[[Any], Any]:
     """What is done for nearly every message, and so without a look at `self`.
 
     A NamedTuple's own way to a new one is a function of the interpreter's, which takes three times as long.
     """
     new = tuple.__new__
+    whole = len(types)
 
     def read(fields: Any) -> Any:
-        if type(fields) is not tuple or tuple(map(type, fields)) not in types:
+        if type(fields) is not tuple:
             raise Misfit
         count = len(fields)
+        if not required <= count <= whole or not _are(types, fields):
+            raise Misfit
         for at, fit in fits:
             if at >= count:
                 break
@@ -133,6 +135,11 @@ def _reader(
         return new(cls, fields) if count == whole else cls(*fields)
 
     return read
+
+
+def _are(types: list[tuple[type, ...]], values: tuple[Any, ...]) -> bool:
+    """Is each value of one of its types?"""
+    return all(type(value) in types[at] for at, value in enumerate(values))
 
 
 _SHAPES: Final[dict[Any, Shape]] = {}
@@ -198,37 +205,22 @@ def _either(parts: list[_Part]) -> _Part:
 
 def _each(part: _Part) -> _Part:
     """A tuple of such, as many as there are."""
-    types, fit, make = frozenset(part.types), part.fits, part.made
-    columns = [frozenset(one.types) for one in part.fixed]
-    widths = {len(columns)}
+    types, fit, make = part.types, part.fits, part.made
 
-    def fits(values: Any) -> bool:
-        return not values or (types.issuperset(map(type, values)) and (fit is None or all(map(fit, values))))
+    def fits(values: tuple[Any, ...]) -> bool:
+        return all(type(value) in types and (fit is None or fit(value)) for value in values)
 
-    def columns_fit(values: Any) -> bool:
-        """Of tuples whose types say all: by columns, which there are less of."""
-        return (
-            types.issuperset(map(type, values))
-            and widths.issuperset(map(len, values))
-            and all(map(_all_are, columns, zip(*values, strict=True)))
-        )
-
-    plain = part.fixed and not any(one.fits for one in part.fixed)
     made = None if make is None else lambda values: tuple([make(value) for value in values])
-    return _Part((tuple,), columns_fit if plain else fits, made)
-
-
-def _all_are(types: frozenset[type], values: Any) -> bool:
-    return types.issuperset(map(type, values))
+    return _Part((tuple,), fits, made)
 
 
 def _fixed(parts: list[_Part]) -> _Part:
     """A tuple of one of each."""
-    types = frozenset(product(*(part.types for part in parts)))
+    types = [part.types for part in parts]
     asked = [(at, part.fits) for at, part in enumerate(parts) if part.fits is not None]
     assert not any(part.made for part in parts), "a record in a tuple of several is none that anybody reads"
 
-    def fits(values: Any) -> bool:
-        return tuple(map(type, values)) in types and all(fit(values[at]) for at, fit in asked)
+    def fits(values: tuple[Any, ...]) -> bool:
+        return len(values) == len(types) and _are(types, values) and all(fit(values[at]) for at, fit in asked)
 
-    return _Part((tuple,), fits, fixed=tuple(parts))
+    return _Part((tuple,), fits)
