@@ -20,14 +20,13 @@ from zkv.snapshot_file import SnapshotReader, verify
 from zkv.stream_file import Base, Point, bases, logs, records
 from zkv.wire import codec
 from zkv.wire import messages as m
-from zkv.wire.groups import judged
+from zkv.wire.groups import Group, judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from zkv.snapshot_file import Pairs
-    from zkv.wire.groups import Group
 
 
 class Replayed(NamedTuple):
@@ -48,7 +47,8 @@ class _UpTo(StateMachine):
     ) -> tuple[list[bytes], int]:
         for at, one in enumerate(group.asked):
             if self.revision < self.last_revision:
-                super()._apply_group(entry, now, group._replace(asked=[one]), number + at, skip, mine=mine)
+                alone = Group(group.session, group.floor, [one], group.keys, group.caller)
+                super()._apply_group(entry, now, alone, number + at, skip, mine=mine)
         return [], 0
 
 

@@ -25,8 +25,6 @@ import structlog
 from zkv.sparingly import Sparingly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zkv.wire import messages as m
 
 MARKS_MAX: Final = 4096
@@ -132,8 +130,8 @@ class SlowLog:
         self._logger = structlog.get_logger().bind(actor="storage")
         self._may_log = Sparingly()
 
-    def applied(self, last: int, began: int, ended: int, describe: Callable[[], tuple[int, int]]) -> bool:
-        """A batch of entries up to `last` was applied; was that slow? `describe` gives its entries and their bytes."""
+    def applied(self, last: int, began: int, ended: int, entries: int, size: int) -> bool:
+        """A batch of so many entries up to `last`, of `size` bytes, was applied; was that slow?"""
         batches = self._batches
         if not batches or began - batches[-1][1] >= STEP_NS:
             batches.append((last, began, ended))
@@ -143,7 +141,6 @@ class SlowLog:
             return False
         left_out = self._may_log.ask(ended // STEP_NS)
         if left_out is not None:
-            entries, size = describe()
             self._logger.warning(
                 "apply took too long", took=_shown(ended - began), expected=f"{self._apply_ms}ms", entries=entries,
                 bytes=size, index=last, left_out=left_out,

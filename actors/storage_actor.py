@@ -27,7 +27,7 @@ import heapq
 from collections import deque
 from pathlib import Path
 from time import monotonic_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import structlog
 
@@ -96,11 +96,8 @@ class _Flow:
         self.unsent: m.GatewayAnswers | None = None
 
 
-class _WaitingRead(NamedTuple):
-    at: int  # the index that must be applied
-    order: int
-    read: m.StampedRead
-    is_ahead: bool = False
+_WaitingRead: TypeAlias = "tuple[int, int, m.StampedRead, bool]"
+"""The index that must be applied, how many reads came before it, and is it to be read ahead?"""
 
 
 class StorageActor:
@@ -199,11 +196,11 @@ class StorageActor:
                 term = message.term
             elif type(message) is m.StampedRead:
                 self._reads_taken += 1
-                heapq.heappush(self._waiting, _WaitingRead(message.index, self._reads_taken, message))
+                heapq.heappush(self._waiting, (message.index, self._reads_taken, message, False))
             elif type(message) is m.ReadAhead:
                 self._reads_taken += 1
                 read = message.read
-                heapq.heappush(self._waiting, _WaitingRead(read.index, self._reads_taken, read, is_ahead=True))
+                heapq.heappush(self._waiting, (read.index, self._reads_taken, read, True))
             else:
                 if entries:  # what came before this message counts before it
                     self._apply(entries, term, now)
@@ -215,12 +212,12 @@ class StorageActor:
             tends = tends or self._machine.compaction.is_due(self._machine.store.compacted)
         if self._auditor.is_starting:
             self._audit_start(now)
-        while self._waiting and self._waiting[0].at <= self._machine.applied and not self._auditor.is_starting:
-            waiting = heapq.heappop(self._waiting)
-            if waiting.is_ahead:
-                self._read_ahead(waiting.read)
+        while self._waiting and self._waiting[0][0] <= self._machine.applied and not self._auditor.is_starting:
+            _, _, read, is_ahead = heapq.heappop(self._waiting)
+            if is_ahead:
+                self._read_ahead(read)
             else:
-                self._read(waiting.read, now)
+                self._read(read, now)
         if tends or self._flows or (self._tend_at is not None and self._tend_at <= now):
             self._tend(now)
             self._tend_at = self._next_tend(now)
@@ -408,7 +405,7 @@ class StorageActor:
         ended = monotonic_ns()
         self._applies.observe(ended - began)
         size = sum(len(entry.body) for entry in entries)
-        self._slow_applies += self._slow_log.applied(entries[-1].index, began, ended, lambda: (len(entries), size))
+        self._slow_applies += self._slow_log.applied(entries[-1].index, began, ended, len(entries), size)
         self._unflushed_bytes += WRITTEN_PER_BODY_BYTE * size
         self._auth_feed.step()  # before what it is about: no event, no answer under permissions of before
         self._feed.applied(outcome.events)
@@ -508,13 +505,13 @@ class StorageActor:
         answers: list[tuple[int, bytes, bool]] = []
         incarnation, asker = 0, "gateway"
         for packed in read.frames:
-            frame = codec.decode_frame(packed)
-            if answers and frame.incarnation != incarnation:
+            _, asked_by, groups = codec.decode_frame(packed)
+            if answers and asked_by != incarnation:
                 self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
                 answers = []
-            incarnation = frame.incarnation
+            incarnation = asked_by
             asker = asking_actor(incarnation)
-            for gid, payload in frame.groups:
+            for gid, payload in groups:
                 try:
                     outcome = machine.read(payload, read.stamp)
                 except RequestError as error:
@@ -540,14 +537,15 @@ class StorageActor:
 
     def _read_ahead(self, read: m.StampedRead) -> None:
         """Before raft lets it pass: nothing is begun here that may come to nothing."""
-        frame = codec.decode_frame(read.frames[0])
-        ((gid, payload),) = frame.groups
-        answered = m.AnsweredAhead(frame.incarnation, gid, b"", read)
-        with contextlib.suppress(RequestError):
+        _, incarnation, ((gid, payload),) = codec.decode_frame(read.frames[0])
+        answered: m.AnsweredAhead | None = None
+        try:
             outcome = self._machine.read(payload, read.stamp)
             if not (outcome.streams or outcome.defragment):
-                answered = m.AnsweredAhead(frame.incarnation, gid, self._machine.packed(outcome.parts))
-        self._post(m.door_of(frame.incarnation), answered)
+                answered = m.AnsweredAhead(incarnation, gid, self._machine.packed(outcome.parts))
+        except RequestError:
+            pass  # refused
+        self._post(m.door_of(incarnation), answered or m.AnsweredAhead(incarnation, gid, b"", read))
 
     def _defragment(self, asked: Asked) -> None:
         if self._defragmenter.ask(asked, self._store.engine):

@@ -52,6 +52,18 @@ pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=True, autor
 """Any tree of tuples, bytes, text, ints, bools and None as msgpack."""
 
 
+_SHORT_ARRAYS: Final = [bytes((0x90 | count,)) for count in range(16)]
+
+
+def array_head(count: int) -> bytes:
+    """What an array of so many begins with; they follow, packed one by one."""
+    if count < 16:
+        return _SHORT_ARRAYS[count]
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
+
+
 def unpack(data: bytes | memoryview) -> Any:
     """The tree that `pack` was given, arrays as tuples.
 

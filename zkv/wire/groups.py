@@ -9,7 +9,7 @@ whatever checks types where.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
@@ -26,7 +26,7 @@ _SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _CALLER: Final = (str, int)
 
 
-class Group(NamedTuple):
+class Group:
     """`asked`: (id, op, what) each; what: the request's record, or None, where it has not that record's shape.
 
     What is plain, as nearly all is, stays the tuple of fields that it came as, and is no record: a put of a value to a
@@ -34,11 +34,16 @@ class Group(NamedTuple):
     those within) or deleted.
     """
 
-    session: bytes
-    floor: int
-    asked: list[tuple[int, int, Any]]
-    keys: list[bytes]
-    caller: m.Caller | None
+    __slots__ = ("asked", "caller", "floor", "keys", "session")
+
+    def __init__(
+        self, session: bytes, floor: int, asked: list[tuple[int, int, Any]], keys: list[bytes], caller: m.Caller | None
+    ) -> None:
+        self.session = session
+        self.floor = floor
+        self.asked = asked
+        self.keys = keys
+        self.caller = caller
 
 
 def judged(payload: bytes) -> Group:
@@ -59,10 +64,9 @@ def judged(payload: bytes) -> Group:
     asked: list[tuple[int, int, Any]] = []
     keys: list[bytes] = []
     for request in requests:
-        try:
-            id_, op, fields = request
-        except (TypeError, ValueError):
-            raise CorruptionError("a request of a group") from None
+        if type(request) is not tuple or len(request) != 3:
+            raise CorruptionError("a request of a group")
+        id_, op, fields = request
         if type(id_) is not int or type(op) is not int or type(fields) is not tuple:
             raise CorruptionError("a request of a group")
         if op == _OP_PUT and _is_plain(fields):

@@ -74,7 +74,7 @@ def test_a_slow_write_is_told_stage_by_stage(clock: Clock) -> None:
     ]
     log = SlowLog(100, 300)
     clock.go(20)
-    assert not log.applied(7, clock.now, clock.now + 10 * MS, lambda: (1, 99))
+    assert not log.applied(7, clock.now, clock.now + 10 * MS, 1, 99)
     with capture_logs() as lines:
         log.tell(explained)
     (line,) = lines
@@ -143,9 +143,9 @@ def test_rounds_nobody_confirmed_are_forgotten(clock: Clock) -> None:
 def test_a_slow_apply_is_logged_and_counted_and_a_flood_is_not_all_logged() -> None:
     log = SlowLog(100, 300)
     with capture_logs() as lines:
-        slow = [log.applied(index, 0, 101 * MS + index, lambda: (2, 99)) for index in range(1, 31)]
-        assert log.applied(31, 0, 5_000 * MS, lambda: (2, 99))
-        assert not log.applied(32, 0, 100 * MS, lambda: (2, 99))
+        slow = [log.applied(index, 0, 101 * MS + index, 2, 99) for index in range(1, 31)]
+        assert log.applied(31, 0, 5_000 * MS, 2, 99)
+        assert not log.applied(32, 0, 100 * MS, 2, 99)
     assert slow == [True] * 30
     assert len(lines) == Sparingly.PER_SECOND + 1
     assert (lines[0]["took"], lines[0]["expected"], lines[0]["entries"]) == ("101.0ms", "100ms", 2)

@@ -20,7 +20,8 @@ GOOD: tuple[Any, ...] = (1, 1, bytes(16), 5, (KEY,), ("root", 3))
 
 def test_a_group_says_who_asks_what() -> None:
     group = judged(hostile.packed(GOOD))
-    assert group == (bytes(16), 5, [KEY], [b"k"], ("root", 3))
+    assert (group.session, group.floor, group.asked, group.keys) == (bytes(16), 5, [KEY], [b"k"])
+    assert group.caller == ("root", 3)
     assert judged(hostile.packed(GOOD[:5])).caller is None
 
 

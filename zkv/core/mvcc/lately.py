@@ -46,7 +46,10 @@ class Lately:
         unknown = [key for key in keys if key not in kept]
         if not unknown:
             return [kept[key] for key in keys]
-        records = self._reader.get_many([CURRENT + key for key in unknown])
+        if len(unknown) == 1:
+            records = [self._reader.get(CURRENT + unknown[0])]
+        else:
+            records = self._reader.get_many([CURRENT + key for key in unknown])
         found = {key: _body(key, record) for key, record in zip(unknown, records, strict=True)}
         bodies = [found[key] if key in found else kept[key] for key in keys]
         self._keep(found)

@@ -16,7 +16,7 @@ come in the background. Who made a frame only decides who answers it.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
 from zkv.core.mvcc import guard, txn
@@ -29,7 +29,7 @@ from zkv.core.mvcc.sessions import Session, Sessions
 from zkv.core.mvcc.store import NOTHING_TO_TELL, Store
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
-from zkv.wire.codec import decode_conf_change, decode_frame, pack, unpack
+from zkv.wire.codec import array_head, decode_conf_change, decode_frame, pack, unpack
 from zkv.wire.groups import Group, judged
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ PREFETCH_KEYS: Final = 256
 DIGESTS_KEPT: Final = 4096
 """Entries: the auditor (actors/auditor.py) asks each second for those that came since."""
 
+_CONF_CHANGE: Final = int(m.EntryKind.CONF_CHANGE)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_PUT: Final = int(m.Op.PUT)
 _OP_DELETE: Final = int(m.Op.DELETE_RANGE)
@@ -52,25 +53,38 @@ _OP_TXN: Final = int(m.Op.TXN)
 _OP_COMPACT: Final = int(m.Op.COMPACT)
 
 
-class Answered(NamedTuple):
+class Answered:
     """A group's packed answers; to be held back until compaction has physically come to `compaction`, if not 0."""
 
-    incarnation: int
-    gid: int
-    answers: bytes
-    compaction: int
+    __slots__ = ("answers", "compaction", "gid", "incarnation")
+
+    def __init__(self, incarnation: int, gid: int, answers: bytes, compaction: int) -> None:
+        self.incarnation = incarnation
+        self.gid = gid
+        self.answers = answers
+        self.compaction = compaction
 
 
-class Outcome(NamedTuple):
+class Outcome:
     """`events`: (revision, events) for watchers. `members_changed`: the member table is another now.
 
     `leases`: what became of those that changed; None: gone.
     """
 
-    answers: list[Answered]
-    events: list[tuple[int, tuple[m.Event, ...]]]
-    members_changed: bool
-    leases: dict[int, Lease | None]
+    __slots__ = ("answers", "events", "leases", "members_changed")
+
+    def __init__(
+        self,
+        answers: list[Answered],
+        events: list[tuple[int, tuple[m.Event, ...]]],
+        leases: dict[int, Lease | None],
+        *,
+        members_changed: bool,
+    ) -> None:
+        self.answers = answers
+        self.events = events
+        self.members_changed = members_changed
+        self.leases = leases
 
 
 _Taken: TypeAlias = tuple[bool, int, int, Group]
@@ -153,13 +167,12 @@ class StateMachine:
     def _commit(self) -> None:
         store, sessions = self.store, self._sessions
         puts, deletes = sessions.pairs()
-        member_puts, member_deletes = self.members.pairs()
-        quota_puts, quota_deletes = store.quotas.pairs()
-        alarm_puts, alarm_deletes = self.alarms.pairs()
-        user_puts, user_deletes = self.users.pairs()
+        for more, gone in (self.members.pairs(), self.alarms.pairs(), self.users.pairs(), store.quotas.pairs()):
+            puts += more
+            deletes += gone
         if self._packed_conf[0] is not self.members.conf:
             self._packed_conf = self.members.conf, pack(self.members.conf)
-        place = Place(
+        place = (  # a Place, of which the engine takes the fields
             self.applied,
             self._begun,
             self._term,
@@ -170,10 +183,8 @@ class StateMachine:
             sessions.horizon,
             self._packed_conf[1],
         )
-        store.commit(
-            (*puts, *member_puts, *alarm_puts, *user_puts, *quota_puts, (PLACE, pack(place))),
-            (*deletes, *member_deletes, *alarm_deletes, *user_deletes, *quota_deletes),
-        )
+        puts.append((PLACE, pack(place)))
+        store.commit(puts, deletes)
 
     # --- applying ---
 
@@ -191,7 +202,7 @@ class StateMachine:
             if whole:
                 self._begun = 1
                 self._sessions.expire(now)
-            if entry.kind == m.EntryKind.CONF_CHANGE:
+            if entry.kind == _CONF_CHANGE:
                 self._members_changed |= self.members.change(decode_conf_change(entry.body), entry.index)
                 self.alarms.unfence(self.members.conf.learners)
             elif entry.body:
@@ -202,7 +213,7 @@ class StateMachine:
         self._commit()
         events, self.store.events = self.store.events, []
         news, self.store.leases.news = self.store.leases.news, {}
-        return Outcome(answers, events, self._members_changed, news)
+        return Outcome(answers, events, news, members_changed=self._members_changed)
 
     def _apply_groups(self, entry: m.Entry, now: int, answers: list[Answered]) -> None:
         groups = self._groups(entry, answers)
@@ -226,15 +237,15 @@ class StateMachine:
         """All of the entry, judged before any of it is applied."""
         groups = []
         for packed in unpack(entry.body):
-            frame = decode_frame(packed)
-            mine = frame.member_id == self._member_id
-            for gid, payload in frame.groups:
+            member_id, incarnation, framed = decode_frame(packed)
+            mine = member_id == self._member_id
+            for gid, payload in framed:
                 try:
-                    groups.append((mine, gid, frame.incarnation, judged(payload)))
+                    groups.append((mine, gid, incarnation, judged(payload)))
                 except errors.CorruptionError:
                     if mine:
                         part = failed(0, errors.InvalidRequest("not a message"), self.store.revision)
-                        answers.append(Answered(frame.incarnation, gid, self.packed([part]), 0))
+                        answers.append(Answered(incarnation, gid, self.packed([part]), 0))
         return groups
 
     def _prefetch(self, groups: list[_Taken], at: int) -> int:
@@ -503,11 +514,4 @@ def _is_write(op: int, asked: Any) -> bool:
 
 def pack_answers(head: bytes, parts: Sequence[bytes]) -> bytes:
     """What packing an `Answers` would give, without unpacking the parts first; `head`: all up to the array of them."""
-    count = len(parts)
-    if count < 16:
-        array = bytes((0x90 | count,))
-    elif count < 1 << 16:
-        array = b"\xdc" + count.to_bytes(2, "big")
-    else:
-        array = b"\xdd" + count.to_bytes(4, "big")
-    return b"".join((head, array, *parts, b"\x00"))
+    return head + array_head(len(parts)) + b"".join(parts) + b"\x00"

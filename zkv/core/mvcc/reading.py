@@ -8,7 +8,7 @@ the client has room for more and nothing more urgent is to do.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
 from zkv.core.mvcc import guard, ranges, txn
@@ -45,6 +45,7 @@ STEP_LEASES: Final = 1000
 """Leases, or keys of one, looked at in one step."""
 _LEASE_BYTES: Final = 9  # an id in an answer
 _OP_RANGE: Final = int(m.Op.RANGE)
+_OK: Final = pack(int(errors.Code.OK))
 
 
 class Stream:
@@ -68,15 +69,18 @@ class Stream:
         return part
 
 
-class ReadOutcome(NamedTuple):
+class ReadOutcome:
     """`parts`: answers that are ready. `streams`: requests answered in parts; the first one may be in `parts`.
 
     `defragment`: requests that the owner answers (`defragmented`), when it has had the engine do so.
     """
 
-    parts: list[Part]
-    streams: list[Stream]
-    defragment: list[int]
+    __slots__ = ("defragment", "parts", "streams")
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.streams: list[Stream] = []
+        self.defragment: list[int] = []
 
 
 class Reading:
@@ -109,7 +113,7 @@ class Reading:
             group = judged(payload)
         except errors.CorruptionError:
             raise errors.InvalidRequest("not a message") from None
-        outcome = ReadOutcome([], [], [])
+        outcome = ReadOutcome()
         self._time = max(time, stamp.time) if stamp else time
         asked, caller = group.asked, group.caller
         plain = [op == _OP_RANGE and type(one) is tuple for _, op, one in asked]
@@ -125,10 +129,10 @@ class Reading:
         store = self._store
         assert not store.pending, "reads come between two applies"
         store.ranges += len(asked)
-        middle = pack(errors.Code.OK) + pack(store.revision)
+        middle = _OK + pack(store.revision)
         bodies = store.lately.bodies([fields[0] for _, _, fields in asked])
         return [
-            b"".join((b"\x94", pack(request), middle, body))  # an array of four
+            b"\x94" + pack(request) + middle + body  # an array of four
             for (request, _, _), body in zip(asked, bodies, strict=True)
         ]
 

@@ -73,9 +73,13 @@ class Session:
 
     def raise_floor(self, floor: int) -> None:
         self.floor = floor
-        if self.answers:
-            self.answers = {request: answer for request, answer in self.answers.items() if request >= floor}
-            self.held = sum(map(len, self.answers.values()))
+        kept: dict[int, bytes] = {}
+        self.held = 0
+        for request, answer in self.answers.items():
+            if request >= floor:
+                kept[request] = answer
+                self.held += len(answer)
+        self.answers = kept
 
     def packed(self) -> bytes:
         return _HEAD.pack(self.used, self.queued, self.opened, self.floor) + pack(tuple(self.answers.values()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from zkv.wire import messages as m
-from zkv.wire.codec import pack
+from zkv.wire.codec import array_head, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,26 +23,17 @@ def head(cluster_id: int, member_id: int, term: int) -> bytes:
     return b"".join((b"\x97", *map(pack, fields), _NO_ANSWERS_NO_TOKEN))
 
 
-def array(count: int) -> bytes:
-    """What an array of so many begins with."""
-    if count < 16:
-        return bytes((0x90 | count,))
-    if count < 1 << 16:
-        return b"\xdc" + count.to_bytes(2, "big")
-    return b"\xdd" + count.to_bytes(4, "big")
-
-
 def ids(watches: Iterable[int]) -> bytes:
     return pack(tuple(watches))
 
 
 def entry(names: bytes, kind: int, revision: int, body: bytes) -> bytes:
     """A watch answer: packed ids, kind, revision, packed body."""
-    return b"".join((_ENTRY, names, bytes((kind,)), pack(revision), body))
+    return _ENTRY + names + pack(kind) + pack(revision) + body
 
 
 def message(start: bytes, entries: Sequence[bytes]) -> bytes:
-    return b"".join((start, array(len(entries)), *entries))
+    return start + array_head(len(entries)) + b"".join(entries)
 
 
 def bodies(
@@ -58,9 +49,9 @@ def bodies(
     for revision, packed in pending:
         if size + len(packed) > bytes_max and part and (fragment or revision != before):
             kind = m.WatchKind.FRAGMENT if revision == before else m.WatchKind.EVENTS
-            yield kind, before, array(len(part)) + b"".join(part)
+            yield kind, before, array_head(len(part)) + b"".join(part)
             part, size = [], 0
         part.append(packed)
         size += len(packed)
         before = revision
-    yield m.WatchKind.EVENTS, told, array(len(part)) + b"".join(part)
+    yield m.WatchKind.EVENTS, told, array_head(len(part)) + b"".join(part)

@@ -8,7 +8,7 @@ overrun by one revision at most, and a revision is never torn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.watch import packing
 from zkv.wire import messages as m
@@ -25,27 +25,23 @@ _ENTRY_OVERHEAD: Final = 16
 """What an answer costs beside its ids and events, about."""
 
 
-class Room(NamedTuple):
-    """What may be in flight to one stream, to all of them (twice that for streams that have nothing), and what is."""
-
-    window: int
-    budget: int
-    flight: int
-
-
 def tell(
     batch: Iterable[tuple[int, Iterable[Any]]],
     *,
     turn: int,
     index: Index,
-    room: Room,
+    window: int,
+    budget: int,
+    flight: int,
     stop: Callable[[Stream, int], None],
 ) -> list[Stream]:
     """Gather (revision, events) each, in order; the streams that got something, to be given to `flush` each.
 
+    `window`: what may be in flight to one stream; `budget`: to all of them, and twice that for streams that have
+    nothing; `flight`: what is. In bytes, all.
+
     `stop(stream, place)` must take the stream's cohorts out of this turn, at `place` (or where they are, if further).
     """
-    window, budget, flight = room
     streams: list[Stream] = []
     matching = index.matching
     for revision, events in batch:

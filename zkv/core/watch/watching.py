@@ -155,8 +155,15 @@ class Watching:
         limits = self._limits
         for _, events in batch:
             self._matched += len(events)
-        room = telling.Room(limits.watch_window_bytes, limits.watch_flight_bytes_max, self._outbox.flight)
-        return telling.tell(batch, turn=turn, index=self._roster.index, room=room, stop=stop)
+        return telling.tell(
+            batch,
+            turn=turn,
+            index=self._roster.index,
+            window=limits.watch_window_bytes,
+            budget=limits.watch_flight_bytes_max,
+            flight=self._outbox.flight,
+            stop=stop,
+        )
 
     # --- history ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ class CountingEngine(MemoryEngine):
         super().__init__()
         self.looked_up: list[bytes] = []
 
+    def get(self, key: bytes) -> bytes | None:
+        self.looked_up.append(key)
+        return super().get(key)
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self.looked_up += keys
         return super().get_many(keys)
@@ -65,8 +69,9 @@ def test_a_key_that_is_asked_for_again_is_not_looked_up_again() -> None:
         assert feeder.read(m.Range(b"gone")) == ((), False, 0)
     assert engine.looked_up == [b"ka", b"kgone"]
     feeder.ask(m.Put(b"b", b"2"))
+    engine.looked_up.clear()
     assert feeder.read(m.Range(b"a"))[0][0][4] == b"1"
-    assert engine.looked_up == [b"ka", b"kgone"], "another one has changed"
+    assert not engine.looked_up, "another one has changed"
 
 
 def test_large_answers_and_too_many_are_not_kept() -> None:
