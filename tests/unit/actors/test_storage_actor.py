@@ -176,7 +176,7 @@ def test_what_little_was_applied_since_does_not_put_off_the_word_of_it(house: Ho
         (m.Put(b"a", bytes(LITTLE_BYTES)),),
         (m.LeaseGrant(id=1, ttl=60), m.LeaseRevoke(1)),
         (m.MemberAdd(("tcp://c:1",)),),
-        (m.QuotaSet(b"k", 10, 0),),
+        pytest.param((m.QuotaSet(b"k", 10, 0),), marks=pytest.mark.patches),
     ],
 )
 def test_what_may_give_cause_for_something_is_looked_after_soon(
