@@ -148,7 +148,7 @@ class RaftActor:
         self._forwarded_at = -AWAITED_MS
         self._commit = 0  # committed, and on our own disk
         self._feed = StorageFeed(log, limits.feed_bytes_max, snapshot_count, post)
-        self._reads = Reads(self._feed, post)
+        self._reads = Reads(self._feed, post, self._stamp)
         self._stages = RaftStages()
         self._transfers = Transfers(rng=self._random, post=post, post_peer=post_peer, ended=self._snapshot_ended)
         self._publisher = Publisher(config.member, attributes)
@@ -226,7 +226,7 @@ class RaftActor:
         self._feed.feed(self._commit, core.term, now)
         if lone and len(reads) == len(self._reads) == 1:
             self._flush()  # the question of the read's round is to be under way before storage is told
-            self._reads.read_ahead(self._read_context, core.commit, self._stamp(now))
+            self._reads.read_ahead(self._read_context, core.commit, now)
         if self._passivity is not None:
             self._leave_passivity(core, self._passivity)
         elif self._forgetful and core.is_learner:
@@ -440,7 +440,7 @@ class RaftActor:
         own: list[bytes] = []
         strangers: list[bytes] = []
         for frame in frames:
-            (own if codec.decode_frame(frame).member_id == self._member_id else strangers).append(frame)
+            (own if codec.unpack(frame)[0] == self._member_id else strangers).append(frame)  # it is known to be a frame
         self._refuse(strangers, NoLeader)
         self._forwarded_at = now
         if own and not (core.leader and self._post_peer(core.leader, m.Forward(tuple(own), members))):
@@ -522,7 +522,7 @@ class RaftActor:
             if self._readmission.confirmed(core, context):
                 continue
             self._stages.read_ended(context, confirmed=True)
-            self._refuse(self._reads.let_pass(context, index, self._stamp(now)), TooManyRequests)
+            self._refuse(self._reads.let_pass(context, index, now), TooManyRequests)
         self._reads_refused += len(ready.refused_reads)
         for context in ready.refused_reads:
             self._stages.read_ended(context, confirmed=False)

@@ -32,9 +32,13 @@ class _Ahead:
 class Reads:
     """By the contexts of their rounds, which never repeat."""
 
-    def __init__(self, feed: StorageFeed, post: Callable[[str, NamedTuple], bool]) -> None:
+    def __init__(
+        self, feed: StorageFeed, post: Callable[[str, NamedTuple], bool], stamp: Callable[[int], m.Stamp]
+    ) -> None:
+        """`stamp`: what raft knows at a time, ms."""
         self._feed = feed
         self._post = post
+        self._stamp = stamp
         self._waiting: dict[int, tuple[bytes, ...]] = {}
         self._ahead: _Ahead | None = None
 
@@ -45,21 +49,22 @@ class Reads:
         """Its round has begun."""
         self._waiting[context] = tuple(frames)
 
-    def read_ahead(self, context: int, commit: int, stamp: m.Stamp) -> None:
+    def read_ahead(self, context: int, commit: int, now: int) -> None:
         """This one, of one group, if it waits alone. `commit`: what the round's index will cover at least."""
         frames = self._waiting.get(context, ())
         if len(self._waiting) != 1 or len(frames) != 1 or self._feed.fed < commit:
             return
-        index, frame = self._feed.fed, codec.decode_frame(frames[0])
-        if self._post("storage", tuple.__new__(m.ReadAhead, (_stamped(index, stamp, frames),))):
-            self._ahead = _Ahead(context, index, frame.incarnation, frame.groups[0][0])
+        index = self._feed.fed
+        if self._post("storage", tuple.__new__(m.ReadAhead, (_stamped(index, self._stamp(now), frames),))):
+            _, incarnation, groups = codec.unpack(frames[0])  # a frame of this node's own door
+            self._ahead = _Ahead(context, index, incarnation, groups[0][0])
 
-    def let_pass(self, context: int, index: int, stamp: m.Stamp) -> tuple[bytes, ...]:
+    def let_pass(self, context: int, index: int, now: int) -> tuple[bytes, ...]:
         """They may be made at `index`. Frames that storage has no room for come back."""
         frames = self._waiting.pop(context, ())
         if not frames or self._was_read_ahead(context, index):
             return ()
-        return () if self._post("storage", _stamped(index, stamp, frames)) else frames
+        return () if self._post("storage", _stamped(index, self._stamp(now), frames)) else frames
 
     def _was_read_ahead(self, context: int, index: int) -> bool:
         """Was it, and of so late a state that its answer may leave? In that case its door is told."""

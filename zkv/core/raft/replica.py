@@ -57,6 +57,8 @@ class Replica:
         self._outbox: list[Message] = []
         self._held: list[Message] = []  # wait for the running sync
         self._conf_waiting: deque[int] = deque()  # conf changes behind commit
+        self._timed = (-1, 0)  # the entry, by index and term, of which ...
+        self._time = 0  # ... this is the time
         if self.commit < log.last_index:
             self._note_conf_changes(log.entries(self.commit + 1, log.last_index + 1, BYTES_UNBOUNDED))
 
@@ -83,10 +85,12 @@ class Replica:
         return index, self.log.term(index)
 
     def last_time(self) -> int:
-        index = self.log.last_index
-        if index == self.log.base.index:
-            return self.log.base.time
-        return self.log.entries(index, index + 1, 0)[0].time
+        last = self.last()
+        if last != self._timed:
+            index, _ = self._timed = last
+            base = self.log.base
+            self._time = base.time if index == base.index else self.log.entries(index, index + 1, 0)[0].time
+        return self._time
 
     def term_at(self, index: int) -> int:
         """The term of an entry, 0 when the log does not hold it (or no longer)."""
