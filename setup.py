@@ -22,7 +22,7 @@ from setuptools.command.build_ext import build_ext
 CLIENT = {
     "zkv": "connection curve line monotonic zmtp",
     "zkv/wire": "codec shapes",
-    "zkv/client": "answers endpoints fields lanes ledger session stream ticket",
+    "zkv/client": "answers carrier clock endpoints fields keeper lanes ledger session stream ticket transport",
     "zkv/ctl": "bench_engine bench_lines",
 }
 """What each request and answer passes in a client, and how they lie on the wire. A library of its own: who imports one

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LINES_A_TURN: Final = 256
 TEND_MS: Final = 50
-UNBOUNDED: Final = 1 << 62
+UNBOUNDED: Final = 1 << 61
 """What waits to leave is bounded by what the clients have outstanding."""
 
 

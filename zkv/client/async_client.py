@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from zkv.client import calls, ops
 from zkv.client.administration import AsyncAdministration
 from zkv.client.async_coordination import AsyncCoordination
-from zkv.client.clock import TIMEOUT_S, deadline_ms, earliest, now_ms
+from zkv.client.carrier import Carrier
+from zkv.client.clock import TIMEOUT_S, deadline_ms, now_ms
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
 from zkv.client.login import Login
@@ -100,6 +101,7 @@ class AsyncClient(
         )
         self._session.reasons = self._transport.reasons
         self._keeper = Keeper()
+        self._carrier = Carrier(self._session, self._keeper, self._transport)
         self._closed = False
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -319,16 +321,9 @@ class AsyncClient(
         if self._closed:
             self._release()
             return
-        session = self._session
         now = now_ms()
-        self._transport.tend(session, now)
-        self._keeper.tick(now, session)
-        session.tick(now)
-        while outgoing := session.outgoing(now):
-            for endpoint, data in outgoing:
-                if not self._transport.send(endpoint, data):
-                    session.disconnected(endpoint, now)
-            self._transport.flush(session, now)
+        self._transport.tend(self._session, now)
+        self._carrier.send(now)
         self._release()
         self._set_timer(now)
 
@@ -349,8 +344,7 @@ class AsyncClient(
 
     def _set_timer(self, now: int) -> None:
         """Be called again when the session wants to be; a timer set too early does no harm, and is kept."""
-        wakeup = earliest(self._session.next_wakeup(), self._keeper.next_wakeup())
-        idle_ms = earliest(self._transport.idle_ms, None if wakeup is None else max(0, wakeup - now))
+        idle_ms = self._carrier.idle_ms(now)
         if idle_ms is None:
             return
         at = self._loop.time() + idle_ms / 1000

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from zkv.client import calls, ops
 from zkv.client.administration import Administration
-from zkv.client.clock import POLL_MS_MAX, TIMEOUT_S, deadline_ms, earliest, now_ms
+from zkv.client.carrier import Carrier
+from zkv.client.clock import POLL_MS_MAX, TIMEOUT_S, deadline_ms, now_ms
 from zkv.client.coordination import Coordination
 from zkv.client.cursor import Cursor
 from zkv.client.keeper import Keeper
@@ -122,6 +123,7 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
         )
         self._session.reasons = self._transport.reasons
         self._keeper = Keeper()
+        self._carrier = Carrier(self._session, self._keeper, self._transport)
         self._lock = threading.Lock()
         self._asleep = False
         self._closing = False
@@ -375,13 +377,8 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
     def _carry(self) -> None:
         transport, session, polls = self._transport, self._session, self._polls
         polls.register(self._wake_reader, POLLIN)
+        ready: list[tuple[int, int]] = []
         while True:
-            with self._lock:
-                if self._closing:
-                    return
-                wait_ms = self._send()
-                self._asleep = True
-            ready = polls.poll(wait_ms)
             with self._lock:
                 self._asleep = False
                 now = now_ms()
@@ -391,24 +388,15 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
                     else:
                         transport.hear(fd, session, now)
                 transport.tend(session, now)
-
-    def _send(self) -> int:
-        """Bring the session up to now and send what it has; how long (ms) it needs nobody."""
-        session = self._session
-        while self._given_up:
-            session.cancel(self._given_up.popleft())
-        now = now_ms()
-        self._keeper.tick(now, session)
-        session.tick(now)
-        while outgoing := session.outgoing(now):
-            for endpoint, data in outgoing:
-                if not self._transport.send(endpoint, data):
-                    session.disconnected(endpoint, now)
-            self._transport.flush(session, now)
-        self._release()
-        wakeup = earliest(session.next_wakeup(), self._keeper.next_wakeup())
-        idle_ms = earliest(self._transport.idle_ms, None if wakeup is None else max(0, wakeup - now))
-        return POLL_MS_MAX if idle_ms is None else min(idle_ms, POLL_MS_MAX)
+                if self._closing:
+                    return
+                while self._given_up:
+                    session.cancel(self._given_up.popleft())
+                self._carrier.send(now)
+                self._release()
+                idle_ms = self._carrier.idle_ms(now)
+                self._asleep = True
+            ready = polls.poll(POLL_MS_MAX if idle_ms is None else min(idle_ms, POLL_MS_MAX))
 
 
 def _leave_all_to_parent() -> None:

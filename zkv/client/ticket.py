@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from zkv.errors import ZkvError
     from zkv.wire.messages import AnswerBody, Request
 
-FOREVER: Final = 1 << 62
-"""A time (ms) that never comes."""
+FOREVER: Final = 1 << 61
+"""A time (ms) that never comes. Compiled, what is greater is an object."""
 
 
 class State(IntEnum):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FAREWELL_MS = 100
 """So long a member that does not read may hold up the end of a client that has something to say to it."""
-UNBOUNDED: Final = 1 << 62
+UNBOUNDED: Final = 1 << 61
 """The session bounds what is in flight."""
 
 
