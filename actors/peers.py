@@ -153,6 +153,8 @@ class _Link:
         self.line = line
         self.header = header
         self.tally = tally
+        self.came_by = b""
+        """The connection by which the member has spoken last."""
 
 
 class PeerLinks:
@@ -283,6 +285,13 @@ class PeerLinks:
             tally.beaten_at = monotonic_ns()
         return True
 
+    def core_of(self, member_id: int) -> int | None:
+        """The core on which a member works, if it is a process of this machine that has spoken."""
+        link = self._links.get(member_id)
+        if link is None or self._door is None:
+            return None
+        return self._door.core_of(link.came_by)
+
     def gauges(self) -> list[Value]:
         """By member, in hex. Those who are no members any more are left out."""
         own = f"{self._member_id:x}"
@@ -314,16 +323,16 @@ class PeerLinks:
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
         elif (cluster_id, sender, receiver) == _NOBODY:
-            return self._opened(sender, frame, Join)
+            return self._opened(connection, sender, frame, Join)
         elif cluster_id != self._cluster_id:
             self._refuse(sender, cluster_id, "is of another cluster")
         elif receiver != self._member_id:
             self._refuse(sender, receiver, "takes this member for another")
         else:
-            return self._opened(sender, frame)
+            return self._opened(connection, sender, frame)
         return None
 
-    def _opened(self, sender: int, frame: bytes, only: type | None = None) -> PeerMessage | None:
+    def _opened(self, connection: bytes, sender: int, frame: bytes, only: type | None = None) -> PeerMessage | None:
         try:
             message = said_in(frame)
         except CorruptionError as error:
@@ -333,6 +342,7 @@ class PeerLinks:
         if link is not None:
             tally = link.tally
             tally.received_bytes += len(frame)
+            link.came_by = connection
             if tally.beaten_at and type(message) is Message and message.kind == MessageKind.HEARTBEAT_ANSWER:
                 # How long was it under way? (Of those on their way at once, the first counts.)
                 tally.round_trips.observe(monotonic_ns() - tally.beaten_at)

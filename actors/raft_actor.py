@@ -5,23 +5,20 @@ cannot apply must neither vote nor lead. Then each turn goes
 
     drain -> core.step / core.propose / core.read_index -> send -> log.sync -> send what waited for it -> feed storage
 
-- *Writes*: the frames that gathered become one entry (a few when they are large); a follower forwards
-  them to the leader. The leader's appends leave before its own sync, so the disks of all members work at once
-  (Raft thesis 10.2.1).
+- *Writes*: the frames that gathered become one entry (a few when they are large); a follower forwards them to the
+  leader, whose appends leave before its own sync, so that all members' disks work at once (Raft thesis 10.2.1).
 - *Linearizable reads* (reads.py): all frames of a turn share one ReadIndex round, and go to storage with its index.
-- *Feed*: committed entries go to storage in order, at most `feed_bytes_max` ahead of what it has applied. After a
-  restart storage names the index from which it wants to be fed again.
+- *Feed* (storage_feed.py): committed entries go to storage in order, at most a window ahead of what it has applied.
 - *Log*: cut only behind what storage has made durable, and not while it is short.
 - *Snapshots* for members that are too far behind pass through here between the two storages (transfers.py).
 - *Membership*: requests to change it pass the leader's member_desk.py; what storage's member table then says is meant,
   the leader brings about (reconciler.py). A member publishes its name and client urls until the table shows them; one
   that keeps nothing, or whose disk is empty, begins by rejoin.py; one that was removed is told, and ends.
-- *Leases*: mail between a member's lease actor or gateway and the leader's passes through here (`Relay`). The cluster
+- *Leases*: mail between a member's lease actor or gateway and the leader's passes through here (relays.py). The cluster
   clock is the core's; what this member knows of it is kept for its next life (anchor.py).
 - *A full disk*: where the log has no room for its next segment, the member falls silent, refuses writes with etcd's
   error, and tries again; where storage has none, it is not fed, and the leadership goes to somebody else.
-- *Liveness*: while storage owes an answer for longer than STORAGE_STALL_MS this member falls silent; if it led, the
-  others elect one that can serve.
+- *Liveness*: a member whose storage owes an answer for longer than STORAGE_STALL_MS falls silent, and leads no more.
 """
 
 from __future__ import annotations
@@ -37,6 +34,7 @@ import structlog
 from zkv.actors import refill
 from zkv.actors.acquaintances import USHER, Acquaintances
 from zkv.actors.anchor import AnchorFile, AnchorKeeper, boot_id
+from zkv.actors.elbow_room import ElbowRoom
 from zkv.actors.log_desk import LogDesk
 from zkv.actors.member_desk import MemberDesk
 from zkv.actors.node import INSIGHT_ASKS
@@ -88,11 +86,9 @@ _FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not a
 
 
 class RaftActor:
-    """See the module. `post` reaches the other actors of this node by the end of the turn, or
-    of `flush`; `post_peer` the other members' raft actors.
-
-    `attributes`: name and client urls to publish. `forgetful`: the log was not on disk, and what it held is lost.
-    `refilled`: what it held was set aside, and this is to be called when it counts again.
+    """See the module. `post` reaches the other actors of this node by the end of the turn, or of `flush`; `post_peer`
+    the other members' raft actors. `attributes`: name and client urls to publish. `forgetful`: the log was not on disk,
+    and what it held is lost. `refilled`: what it held was set aside, and this is to be called when it counts again.
     `anchors`: keeps what is known of the cluster clock. `outer_gauges`: what the log and the links tell of themselves.
     """
 
@@ -116,6 +112,7 @@ class RaftActor:
         anchors: Anchors | None = None,
         doors: Sequence[str] = ("gateway",),
         outer_gauges: Callable[[], Sequence[Value]] = tuple,
+        look_about: Callable[[int, int, int], None] = lambda _leader, _bytes, _now: None,
     ) -> None:
         self.finished = False
         self._config = config
@@ -136,6 +133,7 @@ class RaftActor:
         self._relays = Relays(config.member, limits.in_flight_bytes_max, post=post, post_peer=post_peer)
         self._doors = doors
         self._outer_gauges = outer_gauges
+        self._look_about = look_about
         self._leader_changes = self._reads_refused = self._read_context = 0
         self._untold: set[str] = set()  # actors whose queue was full when they were to be told who leads
         self._members: dict[int, m.Member] = {}  # as storage's table, of the entry `_members_index`
@@ -243,6 +241,7 @@ class RaftActor:
         self._leave_if_removed(core)
         self._desk.tend(core, now)
         self._anchors.keep(core.anchor(now), now)
+        self._look_about(core.leader, self._feed.fed_bytes, now)
         for actor in tuple(self._untold):
             self._tell_leader(actor)
         self._transfers.tend(now, leading=core.leader == self._member_id)
@@ -689,6 +688,7 @@ def start(node: Node, incarnation: int) -> tuple[AtTheDoor, Mailbox]:
         attributes=(config.name, config.advertise_client_urls),
         forgetful=in_memory,
         refilled=(lambda: refill.complete(member_dir)) if refilling else None,
+        look_about=ElbowRoom(links.core_of).look_about,
         outer_gauges=lambda: [*(log.gauges() if isinstance(log, Wal) else ()), *links.gauges()],
         anchors=None if in_memory else AnchorFile(member_dir / "clock", boot_id()),
         doors=node.doors,

@@ -29,7 +29,7 @@ class StorageFeed:
     def __init__(
         self, log: LogPort, window_bytes: int, snapshot_count: int, post: Callable[[str, NamedTuple], bool]
     ) -> None:
-        self.applied = self.fed = 0
+        self.applied = self.fed = self.fed_bytes = 0
         self.outstanding_bytes = 0
         self.is_full = False
         """Storage has no room on its disk: it takes nothing now, and will begin anew when it has."""
@@ -42,7 +42,7 @@ class StorageFeed:
         self._owes_since: int | None = None
         # log size: (index, log bytes fed up to it), a mark per MiB or so, to know where to cut
         self._marks: deque[tuple[int, int]] = deque()
-        self._fed_bytes = 0
+        self.fed_bytes = 0
 
     def begin(self, applied: int, durable: int) -> None:
         """Storage has (re)started, or taken a snapshot for its store: it wants what follows `applied`."""
@@ -70,9 +70,9 @@ class StorageFeed:
             for entry in entries:
                 size += len(entry.body)
             self.fed = entries[-1].index
-            self._fed_bytes += size
-            if not self._marks or self._fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:
-                self._marks.append((self.fed, self._fed_bytes))
+            self.fed_bytes += size
+            if not self._marks or self.fed_bytes - self._marks[-1][1] > LOG_KEPT_BYTES // 128:
+                self._marks.append((self.fed, self.fed_bytes))
             self._outstanding.append((self.fed, size))
             self.outstanding_bytes += size
             if self._owes_since is None:
@@ -88,7 +88,7 @@ class StorageFeed:
         kept = min(CATCH_UP_ENTRIES, self._snapshot_count)
         if self._durable - keep_from >= self._snapshot_count + kept:
             keep_from = self._durable - kept
-        while self._marks and self._fed_bytes - self._marks[0][1] > LOG_KEPT_BYTES:
+        while self._marks and self.fed_bytes - self._marks[0][1] > LOG_KEPT_BYTES:
             keep_from = max(keep_from, self._marks.popleft()[0])
         # not what is still to be fed: a storage that has just said where it began may be further already
         return max(base, min(keep_from, self._durable, commit, self.fed))

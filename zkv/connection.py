@@ -16,14 +16,12 @@ more answers of the protocol (PONG) than it reads gets no more of them.
 from __future__ import annotations
 
 import errno
+import socket
 from collections import deque
 from select import POLLIN, POLLOUT
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from zkv import zmtp
-
-if TYPE_CHECKING:
-    import socket
 
 READ_BYTES: Final = 256 << 10
 """What a `room` to read into ought to have: so much is taken from one connection before the others get their turn."""
@@ -89,6 +87,16 @@ class Connection:
     def key(self) -> bytes:
         """The CURVE key (Z85) that the other end has shown; b"" if none."""
         return self._end.key
+
+    def core(self) -> int | None:
+        """Where the other end is on this machine: the core that worked off what came last, its sender's."""
+        stream = self._stream
+        try:
+            if stream.getpeername()[0] != stream.getsockname()[0]:
+                return None
+            return stream.getsockopt(socket.SOL_SOCKET, socket.SO_INCOMING_CPU)
+        except OSError:
+            return None  # it has just gone
 
     @property
     def waits(self) -> bool:

@@ -174,6 +174,11 @@ class Door:
         guest = self._guests.get(connection)
         return guest.address if guest is not None else ""
 
+    def core_of(self, connection: bytes) -> int | None:
+        """Where it has come from this machine: the core that worked off what came last, its sender's."""
+        guest = self._guests.get(connection)
+        return guest.connection.core() if guest is not None else None
+
     @property
     def due(self) -> int | None:
         """When (ms, monotonic) to `tend` to it; None: there is nobody."""
