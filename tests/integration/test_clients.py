@@ -321,3 +321,23 @@ def test_a_forked_process_needs_a_client_of_its_own(gateways: list[FakeGateway])
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, gateways[0].endpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+CLOSED_AND_FORKED = """
+import os, sys, zkv
+kv = zkv.Client(sys.argv[1], timeout=30)
+kv.get("a")
+kv.close()
+pipes = [os.pipe() for _ in range(16)]  # where the client's descriptors were, among others
+child = os.fork()
+if child == 0:
+    os._exit(not all(os.write(writer, b"there") == 5 and os.read(reader, 5) == b"there" for reader, writer in pipes))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_client_that_is_closed_takes_nothing_from_a_forked_process(gateways: list[FakeGateway]) -> None:
+    """Descriptors that it had are somebody else's by then."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CLOSED_AND_FORKED, gateways[0].endpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -372,7 +372,8 @@ class Client(Administration, UserAdministration, QuotaAdministration, Coordinati
                 self._release()
                 last_words = self._session.outgoing(now_ms())
             self._transport.close(last_words)
-            os.close(self._wake_reader)
+            reader, self._wake_reader = self._wake_reader, -1  # the number is another's from here on, also after a fork
+            os.close(reader)
 
     def _carry(self) -> None:
         transport, session, polls = self._transport, self._session, self._polls
