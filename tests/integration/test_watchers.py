@@ -6,6 +6,7 @@ The long form of the kills is tests/torture/watchers.py.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def test_thousands_of_watches_that_come_and_go_leave_nothing_behind(single: Loca
     actors = children(single.pid(0))
     sizes = []
     with single.client() as kv:
-        for _ in range(3):
+        for _ in range(4):
             for _ in range(20):
                 watches = [kv.watch(f"x/{number}", from_revision=1) for number in range(100)]
                 watches[-1].wait_created(10)
@@ -94,7 +95,9 @@ def test_thousands_of_watches_that_come_and_go_leave_nothing_behind(single: Loca
             lambda: not watching._feeds and not any(line.ending for line in watching._lines.values()), "all gone"
         )
         assert [*watching._sent, *watching._news, watching._shelf.held] == [0]
-    assert sizes[2] - sizes[1] < MEBIBYTE, f"4,000 watches came and went between {sizes[0]} and {sizes[2]} bytes"
+    growths = [later - earlier for earlier, later in itertools.pairwise(sizes)]
+    # A heap under load grows now and then, a leak each time.
+    assert min(growths) < MEBIBYTE, f"each 2,000 watches that came and went left something behind: {sizes}"
 
 
 def test_a_watch_that_is_not_read_does_not_hold_up_another(single: LocalCluster) -> None:
