@@ -10,33 +10,37 @@ import pytest
 from zkv.actors.elbow_room import LITTLE_BYTES, LOOK_MS, ElbowRoom
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-CORES = os.sched_getaffinity(0)
+CORES = {0, 1, 2, 3}
 LEADER, REMOTE = 2, 3
-
-pytestmark = pytest.mark.skipif(len(CORES) < 2, reason="one core leaves no choice")
 
 
 class Follower:
-    """This thread is its raft."""
+    """Its raft, on a machine with these cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: Iterable[int] = CORES) -> None:
+        self.allowed = set(cores)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(self.allowed), raising=False)
+        monkeypatch.setattr(os, "sched_setaffinity", self.allow, raising=False)
         self.core: int | None = None
         self.room = ElbowRoom(lambda member: self.core if member == LEADER else None)
         self.now = self.fed_bytes = 0
+
+    def allow(self, thread: int, cores: Iterable[int]) -> None:
+        assert thread == 0
+        self.allowed = set(cores)
 
     def look(self, leader: int = LEADER, fed_bytes: int = 1000, after_ms: int = LOOK_MS) -> set[int]:
         self.now += after_ms
         self.fed_bytes += fed_bytes
         self.room.look_about(leader, self.fed_bytes, self.now)
-        return os.sched_getaffinity(0)
+        return self.allowed
 
 
 @pytest.fixture
-def follower() -> Iterator[Follower]:
-    yield Follower()
-    os.sched_setaffinity(0, CORES)
+def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
+    return Follower(monkeypatch)
 
 
 def test_it_keeps_from_the_core_of_a_leader_on_its_machine(follower: Follower) -> None:
@@ -70,3 +74,9 @@ def test_it_looks_now_and_then(follower: Follower) -> None:
 def test_a_core_that_may_not_be_used_is_kept_from_anyway(follower: Follower) -> None:
     follower.core = max(CORES) + 1
     assert follower.look() == CORES
+
+
+def test_one_core_leaves_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = Follower(monkeypatch, {0})
+    follower.core = 0
+    assert follower.look() == {0}
