@@ -23,7 +23,7 @@ CLIENT = {
     "zkv": "connection curve line monotonic zmtp",
     "zkv/wire": "codec shapes",
     "zkv/client": "answers carrier clock endpoints fields keeper lanes ledger session stream ticket transport",
-    "zkv/ctl": "bench_engine bench_lines",
+    "zkv/ctl": "bench_engine bench_lines bench_watchers bench_watching",
 }
 """What each request and answer passes in a client, and how they lie on the wire. A library of its own: who imports one
 module loads the library that it is in, and a command lives for a moment."""

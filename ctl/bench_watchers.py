@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from zkv.client.ticket import FOREVER, Ticket
 from zkv.client.transport import FAREWELL_MS
@@ -28,23 +28,20 @@ if TYPE_CHECKING:
 
     from zkv.ctl.bench_plan import Plan
 
-TICK_S = 0.05
-STALL_S = 30.0  # a run in which nothing comes for so long has lost something
-CREDIT_BYTES = Limits().watch_window_bytes // 4
-ALIVE_S = Limits().watch_silence_ms / 3000
-WATCHES_PER_MESSAGE = 256
-FAREWELL = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.UNWATCH, 0))
+TICK_S: Final = 0.05
+STALL_S: Final = 30.0  # a run in which nothing comes for so long has lost something
+CREDIT_BYTES: Final = Limits().watch_window_bytes // 4
+ALIVE_S: Final = Limits().watch_silence_ms / 3000
+WATCHES_PER_MESSAGE: Final = 256
+FAREWELL: Final = codec.pack((m.PROTOCOL_VERSION, m.ClientKind.UNWATCH, 0))
 
-CREATED, EVENTS, FRAGMENT, CANCELLED = (
-    int(m.WatchKind.CREATED), int(m.WatchKind.EVENTS), int(m.WatchKind.FRAGMENT), int(m.WatchKind.CANCELLED)
-)  # fmt: skip
+CREATED: Final = int(m.WatchKind.CREATED)
+EVENTS: Final = int(m.WatchKind.EVENTS)
+FRAGMENT: Final = int(m.WatchKind.FRAGMENT)
+CANCELLED: Final = int(m.WatchKind.CANCELLED)
 
-
-class Told(NamedTuple):
-    """`watches` of one stream were told of the events that made these revisions."""
-
-    watches: int
-    revisions: tuple[int, ...]
+Told: TypeAlias = tuple[int, tuple[int, ...]]
+"""So many watches of one stream were told of the events that made these revisions."""
 
 
 class Stream:
@@ -75,19 +72,20 @@ class Stream:
 
         Raises what a watch was cancelled for, and CorruptionError.
         """
-        answers = m.Answers(*codec.unpack(data))
-        if answers.answers:
-            _, code, _, body = answers.answers[0]
+        answers = codec.unpack(data)[4:]  # and no token, and no watches, where nothing is said of them
+        if answers[0]:
+            _, code, _, body = answers[0][0]
             raise from_code(code, _detail(body))
-        told = []
-        for ids, kind, _, body in answers.watches:
-            if kind in {EVENTS, FRAGMENT}:
-                told.append(Told(len(ids), tuple([kv[2] for _, kv, _ in body])))  # type: ignore[attr-defined]
+        told: list[Told] = []
+        watches: Any = answers[2] if len(answers) > 2 else ()
+        for ids, kind, _, body in watches:
+            if kind in (EVENTS, FRAGMENT):
+                told.append((len(ids), tuple([kv[2] for _, kv, _ in body])))
             elif kind == CREATED:
                 self.created += len(ids)
             elif kind == CANCELLED:
-                raise from_code(body[0]) if body[0] else StreamLost()  # type: ignore[index]
-        if answers.watches:
+                raise from_code(body[0]) if body[0] else StreamLost()
+        if watches:
             self._taken += len(data)
         return told
 
@@ -119,13 +117,14 @@ class Arrivals:
             self._note(watches, at, asked, now)
 
     def told(self, told: Told, now: float) -> None:
-        self.events += told.watches * len(told.revisions)
-        for revision in told.revisions:
+        watches, revisions = told
+        self.events += watches * len(revisions)
+        for revision in revisions:
             put = self._puts.get(revision)
             if put is None:
-                self._early.setdefault(revision, []).append((told.watches, now))
+                self._early.setdefault(revision, []).append((watches, now))
             else:
-                self._note(told.watches, now, *put)
+                self._note(watches, now, put[0], put[1])
 
     def _note(self, watches: int, at: float, asked: float, answered: float) -> None:
         self.after_asking.latencies += [at - asked] * watches
@@ -206,8 +205,8 @@ class Watchers:
         if now >= self._tick_at:
             self._tick(now)
             spoken_to = self._connections
-        news = (ticket for each in spoken_to.values() for ticket in each.session.news())
-        return [*heard.values()], [ticket for ticket in news if isinstance(ticket, Ticket)]
+        news = [ticket for each in spoken_to.values() for ticket in each.session.news() if isinstance(ticket, Ticket)]
+        return [*heard.values()], news
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK_S

@@ -77,7 +77,7 @@ def watch_get(job: Job) -> list[Section]:
     """Read while watchers are told what was before them. Raises CommandError, ZkvError."""
     no_arguments("watch-get", job.arguments)
     values = job.values
-    events, streams, count = (positive(values, name) for name in ("events", "streams", "watchers"))
+    events, streams, count = [positive(values, name) for name in ("events", "streams", "watchers")]
     plan = job.plan(total=1)._replace(clients=1, conns=1)
     arrivals = Arrivals()
     with Watchers(plan, streams, arrivals.told) as watchers, Progress(count * events, "event") as progress:

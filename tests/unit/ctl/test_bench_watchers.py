@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zkv.ctl.bench_watchers import ALIVE_S, CREDIT_BYTES, Arrivals, Stream, Told
+from zkv.ctl.bench_watchers import ALIVE_S, CREDIT_BYTES, Arrivals, Stream
 from zkv.ctl.bench_watching import shares
 from zkv.errors import Compacted, StreamLost, ZkvError
 from zkv.wire import messages as m
@@ -43,8 +43,8 @@ def test_what_many_watchers_are_told_at_once_is_counted_at_once() -> None:
     stream = Stream(0)
     created(stream, 3)
     told = stream.received(said(((1, 2, 3), m.WatchKind.EVENTS, 9, (event(8), event(9)))))
-    assert told == [Told(3, (8, 9))]
-    assert stream.received(said(((1,), m.WatchKind.FRAGMENT, 9, (event(9),)))) == [Told(1, (9,))]
+    assert told == [(3, (8, 9))]
+    assert stream.received(said(((1,), m.WatchKind.FRAGMENT, 9, (event(9),)))) == [(1, (9,))]
     assert stream.received(said(((1,), m.WatchKind.PROGRESS, 9, ()))) == []
 
 
@@ -88,10 +88,10 @@ def test_what_was_taken_is_said_before_the_window_is_full() -> None:
 def test_an_event_waits_for_the_answer_that_tells_which_put_it_was() -> None:
     """Whichever comes first: the time since asking is the same, that since the answer never below nothing."""
     arrivals = Arrivals()
-    arrivals.told(Told(2, (5,)), 1.5)
+    arrivals.told((2, (5,)), 1.5)
     assert arrivals.after_asking.latencies == []
     arrivals.answered(5, 1.0, 2.0)
-    arrivals.told(Told(1, (5,)), 4.0)
+    arrivals.told((1, (5,)), 4.0)
     assert arrivals.events == 3
     assert arrivals.after_asking.latencies == [0.5, 0.5, 3.0]
     assert arrivals.after_answer.latencies == [0.0, 0.0, 2.0]
