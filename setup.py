@@ -21,7 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 CLIENT = {
     "zkv": "connection curve line monotonic zmtp",
-    "zkv/wire": "codec shapes",
+    "zkv/wire": "codec doors shapes",
     "zkv/client": "answers carrier clock endpoints fields keeper lanes ledger session stream ticket transport",
     "zkv/ctl": "bench_engine bench_lines bench_watchers bench_watching",
 }

@@ -14,12 +14,12 @@ clients that their watches are gone, and they begin anew where they were.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.watch.watching import Watching
 from zkv.mailbox import Mailbox, Stop
 from zkv.wire import messages as m
-from zkv.wire.mail import door_of
+from zkv.wire.doors import door_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,30 @@ TAKEN_STEP: Final = 12  # so many batches of events, of its WINDOW, are worked o
 GONE_MAX: Final = 16  # gateways of before that are remembered as such
 
 
+class _Gateway:
+    """One of them, and what it is to be told: `letters`, which wait where its queue takes none (windows bound them)."""
+
+    def __init__(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self.letters: deque[m.WatchOut] = deque()
+        self._open: list[Any] = []
+        self._size = 0
+
+    def add(self, message: Any) -> None:
+        """(stream, bytes)."""
+        self._open.append(message)
+        self._size += len(message[1])
+        if self._size >= OUT_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """What has been added is a letter."""
+        if self._open:
+            self.letters.append(tuple.__new__(m.WatchOut, (self.incarnation, tuple(self._open))))
+            self._open = []
+            self._size = 0
+
+
 class WatchActor:
     def __init__(
         self, *, limits: Limits, cluster_id: int, member_id: int, post: Callable[[str, NamedTuple], bool]
@@ -42,9 +66,8 @@ class WatchActor:
         self.finished = False
         self.watching = Watching(limits, cluster_id=cluster_id, member_id=member_id)
         self._post = post
-        self._gateways: dict[str, int] = {}  # door -> its incarnation
+        self._gateways: dict[str, _Gateway] = {}  # by door
         self._gone: deque[int] = deque(maxlen=GONE_MAX)
-        self._unsent: dict[str, deque[m.WatchOut]] = {}
         self._told: tuple[bool, bool] | None = None  # what storage was told to be needed
         self._taken = 0  # batches of events worked off since then
         self._retry = False
@@ -94,12 +117,11 @@ class WatchActor:
             return False
         door = door_of(incarnation)
         before = self._gateways.get(door)
-        if incarnation != before:
+        if before is None or incarnation != before.incarnation:
             if before is not None:
-                self._gone.append(before)
+                self._gone.append(before.incarnation)
                 self.watching.end_all(lambda stream: door_of(stream) == door)
-                self._unsent.pop(door, None)
-            self._gateways[door] = incarnation
+            self._gateways[door] = _Gateway(incarnation)
         return True
 
     def _speak(self) -> None:
@@ -114,36 +136,15 @@ class WatchActor:
         if question is not None and not self._post("storage", question):
             watching.unasked()
             self._retry = True
-        self._gather(watching.outgoing())
-        for door, unsent in self._unsent.items():
-            while unsent and self._post(door, unsent[0]):
-                unsent.popleft()
-            self._retry |= bool(unsent)
-
-    def _gather(self, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Streams' messages into letters. What a gateway's queue does not take waits; windows bound it."""
-        by_door: dict[str, list[tuple[int, bytes]]] = {}
+        messages: Sequence[Any] = watching.outgoing()  # compiled, tuples of known types would be made anew
         for message in messages:
-            door = door_of(message[0])
-            if door in by_door:
-                by_door[door].append(message)
-            else:
-                by_door[door] = [message]
-        for door, theirs in by_door.items():
-            self._letters(door, theirs)
-
-    def _letters(self, door: str, messages: Sequence[tuple[int, bytes]]) -> None:
-        """Messages for one door."""
-        incarnation = self._gateways.get(door, 0)
-        unsent = self._unsent.setdefault(door, deque())
-        start = size = 0
-        for end, (_, message) in enumerate(messages):
-            size += len(message)
-            if size >= OUT_BYTES:
-                unsent.append(m.WatchOut(incarnation, tuple(messages[start : end + 1])))
-                start, size = end + 1, 0
-        if start < len(messages):
-            unsent.append(m.WatchOut(incarnation, tuple(messages[start:])))
+            self._gateways[door_of(message[0])].add(message)
+        for door, gateway in self._gateways.items():
+            gateway.close()
+            letters = gateway.letters
+            while letters and self._post(door, letters[0]):
+                letters.popleft()
+            self._retry |= bool(letters)
 
 
 def start(node: Node, incarnation: int) -> tuple[WatchActor, Mailbox]:

@@ -8,15 +8,6 @@ from zkv.wire.raft import Entry, SnapshotAck, SnapshotChunk, SnapshotMeta
 from zkv.wire.requests import KeyValue, Member
 from zkv.wire.shapes import UNOPENED
 
-ETCD_DOOR = 1 << 62
-"""A bit of the incarnation, and of the groups' and streams' numbers, of the gateway process "grpc" (etcd's API), and of
-none of the process "gateway" (the native door): so that both may be answered by who knows neither."""
-
-
-def door_of(number: int) -> str:
-    """The gateway process whose incarnation, group or stream this is."""
-    return "grpc" if number & ETCD_DOOR else "gateway"
-
 
 class Frame(NamedTuple):
     """Groups of one gateway. `groups`: (gid, the client's `Requests` as it was packed) each."""

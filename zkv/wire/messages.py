@@ -23,6 +23,7 @@ it knows which client is behind it.
 from __future__ import annotations
 
 from zkv.wire.auth import *  # noqa: F403
+from zkv.wire.doors import *  # noqa: F403
 from zkv.wire.envelopes import *  # noqa: F403
 from zkv.wire.mail import *  # noqa: F403
 from zkv.wire.quota import *  # noqa: F403

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ENTRY: Final = b"\x94"  # an array of four
 _NO_ANSWERS_NO_TOKEN: Final = b"\x90\x00"
+_KINDS: Final = {int(kind): pack(int(kind)) for kind in m.WatchKind}
 
 
 def head(cluster_id: int, member_id: int, term: int) -> bytes:
@@ -29,7 +30,7 @@ def ids(watches: Iterable[int]) -> bytes:
 
 def entry(names: bytes, kind: int, revision: int, body: bytes) -> bytes:
     """A watch answer: packed ids, kind, revision, packed body."""
-    return _ENTRY + names + pack(kind) + pack(revision) + body
+    return b"".join((_ENTRY, names, _KINDS[kind], pack(revision), body))
 
 
 def message(start: bytes, entries: Sequence[bytes]) -> bytes:

@@ -43,12 +43,11 @@ def tell(
     `stop(stream, place)` must take the stream's cohorts out of this turn, at `place` (or where they are, if further).
     """
     streams: list[Stream] = []
-    matching = index.matching
     for revision, events in batch:
         for deleted, kv, prev_kv in events:
             plain: tuple[int, bytes] | None = None
             full: tuple[int, bytes] | None = None
-            for party in matching(kv[0]):
+            for party in index.matching(kv[0]):
                 cohort = party.cohort
                 if cohort.turn != turn or revision <= cohort.place:
                     continue

@@ -30,6 +30,30 @@ if TYPE_CHECKING:
 
 LINGER_MS: Final = 1_000
 """How long events are still asked for when nobody watches any more: watches that come and go would switch them."""
+_NEVER: Final = 1 << 61
+
+
+class _Want:
+    """Something that storage is to tell: for as long as somebody wants it, and LINGER_MS longer.
+
+    `until`: how long at least (ms), as of the last look; 0: nobody wants it.
+    """
+
+    def __init__(self) -> None:
+        self.until = 0
+        self._is_wanted = False
+
+    def look(self, is_wanted: bool, now: int) -> None:
+        if is_wanted or self._is_wanted:
+            self.until = now + LINGER_MS
+        elif self.until <= now:
+            self.until = 0
+        self._is_wanted = is_wanted
+
+    @property
+    def due(self) -> int:
+        """When it may be wanted no more."""
+        return self.until if self.until and not self._is_wanted else _NEVER
 
 
 class Watching:
@@ -40,8 +64,8 @@ class Watching:
         self._outbox = self._roster.outbox
         self._warrants = Warrants(Book(), self._roster)
         self._term = 0
-        self._wanted = (False, False)  # are events, and prev_kv, wanted; as of the last tick, and ...
-        self._wanted_until = (0, 0)  # ... how long they are asked for at least
+        self._events = _Want()
+        self._prev_kvs = _Want()
         self._asked: m.HistoryWanted | None = None
         self._last_ticket = 0
         self._matched = 0  # events
@@ -93,15 +117,16 @@ class Watching:
 
     def applied(self, applied: m.Applied, now: int) -> None:
         self._roster.now = now
-        if applied.term != self._term:
-            self._term = applied.term
-            self._outbox.set_term(applied.term)
-        if applied.since > self._roster.head:
-            self._gap(applied.revision)
-        elif applied.revision > self._roster.head:
-            self._tell_live(applied)
-        self._roster.at_once = applied.at_once
-        if applied.at_once and self._roster.holding:
+        revision, events, since, term, at_once, has_prev_kv = applied
+        if term != self._term:
+            self._term = term
+            self._outbox.set_term(term)
+        if since > self._roster.head:
+            self._gap(revision)
+        elif revision > self._roster.head:
+            self._tell_live(revision, events, has_prev_kv=has_prev_kv)
+        self._roster.at_once = at_once
+        if at_once and self._roster.holding:
             self._roster.release()
 
     def _gap(self, head: int) -> None:
@@ -113,15 +138,15 @@ class Watching:
             self._places.fall_behind(cohort)
         self._roster.head = head
 
-    def _tell_live(self, applied: m.Applied) -> None:
+    def _tell_live(self, revision: int, events: Sequence[tuple[int, Sequence[Any]]], *, has_prev_kv: bool) -> None:
         head, places = self._roster.head, self._places
-        if self._roster.prev_kvs and not applied.prev_kv:  # this was gathered before storage knew
+        if self._roster.prev_kvs and not has_prev_kv:  # this was gathered before storage knew
             for stream in self._roster.streams.values():
                 if stream.live is not None and stream.live.prev_kvs:
                     places.step_back(stream, head)
         reached: dict[Stream, list[Cohort]] = {}
-        for cohort in places.reached(applied.revision):
-            if cohort.prev_kvs and not applied.prev_kv:
+        for cohort in places.reached(revision):
+            if cohort.prev_kvs and not has_prev_kv:
                 places.fall_behind(cohort)
             else:
                 cohort.turn = LIVE
@@ -134,9 +159,9 @@ class Watching:
                 if cohort is not None:
                     cohort.turn = PARKED
 
-        batch = [each for each in applied.events if each[0] > head]
-        self._outbox.tell(self._tell(batch, LIVE, stop), applied.revision, stopped)
-        self._roster.head = applied.revision
+        batch = [each for each in events if each[0] > head]
+        self._outbox.tell(self._tell(batch, LIVE, stop), revision, stopped)
+        self._roster.head = revision
         for stream, place in stopped.items():
             places.block(stream, self._roster.now)
             if stream.live is not None:
@@ -233,13 +258,8 @@ class Watching:
 
     def tick(self, now: int) -> None:
         self._roster.now = now
-        events, prev_kv = self._roster.count > 0 or bool(self._roster.holding), self._roster.prev_kvs > 0
-        (events_before, prev_kv_before), (events_until, prev_kv_until) = self._wanted, self._wanted_until
-        self._wanted = events, prev_kv
-        self._wanted_until = (
-            _wanted_until(events or events_before, events_until, now),
-            _wanted_until(prev_kv or prev_kv_before, prev_kv_until, now),
-        )
+        self._events.look(self._roster.count > 0 or bool(self._roster.holding), now)
+        self._prev_kvs.look(self._roster.prev_kvs > 0, now)
         blocked = self._places.blocked
         while blocked:
             stream, since = next(iter(blocked.items()))
@@ -258,23 +278,17 @@ class Watching:
             self._roster.tell_progress(stream)
 
     def next_wakeup(self) -> int | None:
-        wakeups = []
+        due = min(self._events.due, self._prev_kvs.due)
         if self._places.blocked:
-            wakeups.append(next(iter(self._places.blocked.values())) + self._limits.watch_silence_ms)
+            due = min(due, next(iter(self._places.blocked.values())) + self._limits.watch_silence_ms)
         if self._roster.progress:
-            wakeups.append(next(iter(self._roster.progress.values())))
-        (events, prev_kv), (events_until, prev_kv_until) = self._wanted, self._wanted_until
-        if events_until and not events:
-            wakeups.append(events_until)
-        if prev_kv_until and not prev_kv:
-            wakeups.append(prev_kv_until)
-        return min(wakeups, default=None)
+            due = min(due, next(iter(self._roster.progress.values())))
+        return due if due < _NEVER else None
 
     @property
     def needs(self) -> tuple[bool, bool]:
         """Are events wanted, and with what they superseded? As of the last tick."""
-        events, prev_kv = self._wanted_until
-        return events > 0, prev_kv > 0
+        return self._events.until > 0, self._prev_kvs.until > 0
 
     def _slow(self, stream: Stream) -> None:
         """It was owed events, and took none for too long: it may begin anew where each of its watches ended."""
@@ -290,10 +304,3 @@ class Watching:
     def outgoing(self) -> list[tuple[int, bytes]]:
         """Messages for streams, each once. A stream's come in order."""
         return self._outbox.take_out()
-
-
-def _wanted_until(is_wanted: bool, until: int, now: int) -> int:
-    """How long something is asked for; 0: it is not."""
-    if is_wanted:
-        return now + LINGER_MS
-    return until if until > now else 0
