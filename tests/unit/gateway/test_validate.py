@@ -317,7 +317,7 @@ _trees = st.recursive(
     ),
     max_leaves=20,
 )  # fmt: skip
-_WAYS = {WRITE, LINEARIZABLE, STAMPED, LOCAL, LINEARIZABLE | STREAMED, LOCAL | STREAMED}
+_WAYS = {WRITE, WRITE | FILLED, LINEARIZABLE, STAMPED, LOCAL, LINEARIZABLE | STREAMED, LOCAL | STREAMED}
 
 
 @given(op=st.integers(0, 10) | _trees, fields=st.lists(_trees, max_size=14).map(tuple) | _trees)
