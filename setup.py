@@ -37,8 +37,8 @@ NODE = {
     "zkv/actors": """auth_feed event_feed lease_actor lease_feed pacing peers raft_actor raft_door reads relays
         rocks_engine stages storage_actor storage_feed wal wal_format watch_actor""",
     "zkv/gateway": """asking callers doors envelope group grpc_api grpc_desk grpc_lease grpc_line grpc_status grpc_tally
-        grpc_watch leaving native roster sampling shares slow space_saving tally threshold translate validate
-        watches""",
+        grpc_watch leaving looking native passwords roster sampling shares slow space_saving tally threshold translate
+        validate watches""",
     "zkv/gateway/http2": "*",
 }
 """What each request, answer and event passes on its way through a node: the rest is not worth the time to build."""

@@ -98,14 +98,16 @@ def read(payload: bytes, limits: Limits) -> Opened:
         (len(ids) == 1 and ways < _FILLED_BIT) or (ways in _ONE_WAY and len(set(ids)) == len(ids))
     ):
         way = ways.bit_length() - 1
-        if len(message) == 5:
-            return Opened(kind, [Group(way, tuple(ids), payload)], {})
-        return Opened(kind, [Group(way, tuple(ids), _without_token(payload, message))], {}, token=message[5])
+        token = ""
+        if len(message) > 5:
+            token = message[5]
+            payload = _without_token(payload, message)
+        return tuple.__new__(Opened, (kind, [tuple.__new__(Group, (way, tuple(ids), payload))], {}, (), token))
     return _sort_out(message, payload, limits)
 
 
 def _array_max(limits: Limits) -> int:
-    return max(ARRAY_MIN, limits.message_requests_max + 1, limits.txn_ops_max + 1)
+    return max(ARRAY_MIN, max(limits.message_requests_max, limits.txn_ops_max) + 1)
 
 
 def _well_formed(message: tuple[Any, ...], limits: Limits) -> bool:

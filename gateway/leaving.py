@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEADLINE_STEP_MS: Final = 100
 """What is asked within this time shares a deadline, so that few are kept and few wake the process."""
+NEVER: Final = 1 << 61
+"""A moment (ms) that does not come. Compiled, what is greater is an object."""
 _pack: Final = codec.pack
 _BY_LOG: Final = frozenset({WRITE, MEMBERS, RAFT})
 
@@ -50,13 +52,13 @@ class Frames:
     def _send(self, way: int, groups: Sequence[tuple[int, bytes]]) -> list[int]:
         frame = self._head + _pack(groups)
         if way in _BY_LOG:
-            taken = self._post("raft", m.Propose(frame, way != WRITE))
+            taken = self._post("raft", tuple.__new__(m.Propose, (frame, way != WRITE)))
         elif way == LOCAL:
             taken = self._post("storage", m.StampedRead(0, None, (frame,)))
         elif way == LEASE:
             taken = self._send_to_lessor(m.LeaseRequests(frame))
         else:
-            taken = self._post("raft", m.Read(frame, way == STAMPED, len(groups) == 1))
+            taken = self._post("raft", tuple.__new__(m.Read, (frame, way == STAMPED, len(groups) == 1)))
         return [] if taken else [gid for gid, _ in groups]
 
     def _send_to_lessor(self, keep_alives: m.LeaseRequests) -> bool:
@@ -104,39 +106,32 @@ class Deadlines:
     """Of numbers that rise, and with them their deadlines."""
 
     def __init__(self, timeout_ms: int) -> None:
+        self.next = NEVER
+        """The next that comes (ms); NEVER: there is none."""
         self._timeout_ms = timeout_ms
-        self._kept: deque[tuple[int, int]] = deque()  # (when, the last number whose deadline this is), both rising
+        self._kept: deque[tuple[int, int]] = deque()  # (when, the first number whose deadline this is), both rising
+        self._newest = 0  # of these: when
         self._last = 0  # up to this one they have a deadline
         self._over = 0  # ... and have had it
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def next(self) -> int | None:
-        return self._kept[0][0] if self._kept else None
-
     def set(self, last: int, now: int) -> None:
         """For all up to `last` that have none yet."""
         if last == self._last:
             return
+        deadline = now + self._timeout_ms
+        if deadline > self._newest:
+            self._newest = deadline + DEADLINE_STEP_MS
+            self._kept.append((self._newest, self._last + 1))
+            self.next = min(self.next, self._newest)
         self._last = last
-        kept, deadline = self._kept, now + self._timeout_ms
-        if kept and deadline <= kept[-1][0]:
-            kept[-1] = (kept[-1][0], last)
-        else:
-            kept.append((deadline + DEADLINE_STEP_MS, last))
 
     def over(self, now: int) -> range:
         """Those whose deadline has come, each told once."""
-        first = self._over + 1
-        while self._kept and self._kept[0][0] <= now:
-            _, self._over = self._kept.popleft()
+        first, kept = self._over + 1, self._kept
+        while self.next <= now:
+            kept.popleft()
+            self.next, self._over = (kept[0][0], kept[0][1] - 1) if kept else (NEVER, self._last)
         return range(first, self._over + 1)
-
-
-def sooner(one: int | None, other: int | None) -> int | None:
-    """Of two moments; None is never."""
-    if one is None:
-        return other
-    return one if other is None or one < other else other

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zkv import errors
+from zkv.gateway.leaving import NEVER
 from zkv.processes import resources
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -90,8 +91,8 @@ class Looking:
             answers = ((asked.id, errors.Code.OK, self._revision(), body),)
             self._answer(asked.gid, codec.pack(m.Answers(*self._head, term, answers)))
 
-    def next_wakeup(self) -> int | None:
-        return min((asked.by for asked in self._asked), default=None)
+    def next_wakeup(self) -> int:
+        return min([asked.by for asked in self._asked], default=NEVER)
 
     def _revision(self) -> int:
         storage = self._reports.get("storage")

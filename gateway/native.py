@@ -46,7 +46,7 @@ from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.group import Group
-from zkv.gateway.leaving import Ahead, Deadlines, Frames, sooner
+from zkv.gateway.leaving import NEVER, Ahead, Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
@@ -95,6 +95,7 @@ PASSWORDS_MS: Final = 5
 """How often, while passwords are looked at beside, whether it is done."""
 CREDIT_MAX: Final = 1 << 16
 """Chunks a client may ask for at once: no stream is as long."""
+_REQUESTS: Final = int(m.ClientKind.REQUESTS)
 _ROOTS: Final = frozenset({MEMBERS, RAFT, LOOK})
 """Ways of requests that are done, or looked at, before storage can say who may ask."""
 NO_CLIENT: Final[Client] = ("", b"")
@@ -226,21 +227,24 @@ class NativeGateway:
         self._outgoing.clear()
         if self._looking.waits:
             self._looking.tend(now, self._term)
-        self._expire(now)
+        if now >= self._deadlines.next or self._drain_by is not None:
+            self._expire(now)
         self._watches.tick(now)
         if self._audit is not None:
             self._audit.flush(now)
         self.finished = self._drain_by is not None and not self._groups
 
     def next_wakeup(self, now: int) -> int | None:
-        due = sooner(self._watches.next_wakeup(now), self._drain_by)
+        due = self._watches.next_wakeup(now)
+        if self._drain_by is not None:
+            due = min(due, self._drain_by)
         if self._groups:
-            due = sooner(due, self._deadlines.next)
+            due = min(due, self._deadlines.next)
         if self._passwords.is_busy:
-            due = sooner(due, now + PASSWORDS_MS)
+            due = min(due, now + PASSWORDS_MS)
         if self._looking.waits:
-            due = sooner(due, self._looking.next_wakeup())
-        return due
+            due = min(due, self._looking.next_wakeup())
+        return due if due < NEVER else None
 
     # --- from clients --------------------------------------------------------------------------------
 
@@ -267,7 +271,7 @@ class NativeGateway:
             error = self._watch_word(client, kind, fields, now, share)
             if error is not None:
                 self._refuse(client, {0: error})
-        elif kind != m.ClientKind.REQUESTS:
+        elif kind != _REQUESTS:
             self._word(client, kind, fields)
 
     def _gone(self, client: Client) -> None:

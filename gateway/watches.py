@@ -28,7 +28,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
-from zkv.gateway.leaving import sooner
+from zkv.gateway.leaving import NEVER
 from zkv.gateway.validate import check_watch
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -312,11 +312,11 @@ class Watches:
             if not self._stuck:
                 self._words.clear()
 
-    def next_wakeup(self, now: int) -> int | None:
-        due = self._checks[0][0] if self._checks else None
+    def next_wakeup(self, now: int) -> int:
+        due = self._checks[0][0] if self._checks else NEVER
         if self._by_number and self._leaderless_since is not None:
-            due = sooner(due, self._leaderless_since + self._leaderless_ms)
-        return sooner(due, now + RETRY_MS) if self._words else due
+            due = min(due, self._leaderless_since + self._leaderless_ms)
+        return min(due, now + RETRY_MS) if self._words else due
 
     def _is_leaderless(self, now: int) -> bool:
         since = self._leaderless_since

@@ -240,6 +240,7 @@ def waited(work: Passwords) -> None:
         work.tend()
 
 
+@pytest.mark.patches
 def test_what_was_found_right_once_is_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the password is another one now, or it was long ago; and a wrong one is never remembered."""
     work = Passwords(COST, SHARES)
@@ -278,6 +279,7 @@ def _append(answers: list[tuple[int, bool]], number: int, fits: bool) -> None:
     answers.append((number, fits))
 
 
+@pytest.mark.patches
 def test_a_crowd_that_comes_back_at_once_costs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a restart of the door, which has forgotten whose password it has seen; who is wrong is wrong alone."""
     looked: list[str] = []
@@ -317,6 +319,7 @@ def test_one_client_has_no_more_than_its_share_of_what_waits(monkeypatch: pytest
     work.close()
 
 
+@pytest.mark.patches
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "PENDING_MAX", 1)
     gate = threading.Event()
