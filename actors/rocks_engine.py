@@ -248,6 +248,9 @@ class RocksEngine:
         except Exception as error:  # noqa: BLE001 - rocksdict has no class of its own
             raise _mapped(error) from None
 
+    def settle(self) -> None:
+        """Nothing is kept back here."""
+
     def flush(self) -> None:
         before = self._written
         try:

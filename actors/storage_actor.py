@@ -2,7 +2,8 @@
 
 One turn of it, in the order of what hurts most when it waits:
 
-    apply      all entries that have come, as one engine batch; answers, events and the new place go out
+    apply      all entries that have come, as one write to the engine (which keeps small ones back for a while,
+               `core/mvcc/gathering.py`); answers, events and the new place go out
     reads      those whose index is applied; small ones are answered at once, the rest become flows. What is read
                ahead of raft's leave goes to its door marked as such, and nothing is begun for it
     flows      a few steps of the answers under way (big ranges, hashes), for clients that have room for more
@@ -12,8 +13,9 @@ One turn of it, in the order of what hurts most when it waits:
 so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
 thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
 
-Where the disk has no room for what is to be written, nothing more is applied and raft is told so; reads go on. When
-there is room again, this process ends, so that its successor opens the engine anew: RocksDB writes no more until then.
+Where the disk has no room for what is to be written, nothing more is applied and raft is told so; reads go on, of what
+the engine holds: what it had kept back, and may have been answered already, only the log has then. When there is room
+again, this process ends, so that its successor opens the engine anew: RocksDB writes no more until then.
 
 When it starts, it tells raft where the store stands, and is fed from there: entries that were applied and not flushed
 come again. When raft starts, it is told the same.
@@ -24,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import heapq
-from collections import deque
 from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -37,6 +38,7 @@ from zkv.actors.auth_feed import AuthFeed
 from zkv.actors.compactor import Compactor
 from zkv.actors.defragmenter import POLL_MS, Asked, Defragmenter
 from zkv.actors.event_feed import EventFeed
+from zkv.actors.flows import Flows
 from zkv.actors.flusher import ThreadFlusher
 from zkv.actors.housekeeper import Housekeeper
 from zkv.actors.lease_feed import LeaseFeed
@@ -49,7 +51,7 @@ from zkv.actors.stores import DiskStore, MemoryStore
 from zkv.core.auto_compaction import AutoCompaction
 from zkv.core.mvcc.machine import StateMachine
 from zkv.core.mvcc.reading import HASH, SNAPSHOT
-from zkv.errors import DiskFull, NoSpace, RequestError, StreamLost, TooManyRequests
+from zkv.errors import DiskFull, NoSpace, RequestError, TooManyRequests, Unavailable
 from zkv.gauges import Histogram
 from zkv.mailbox import Mailbox, Stop
 from zkv.monotonic import monotonic_ms
@@ -65,12 +67,10 @@ if TYPE_CHECKING:
     from zkv.actors.stores import Store
     from zkv.core.mvcc.engine import Engine
     from zkv.core.mvcc.machine import Answered
-    from zkv.core.mvcc.reading import Stream
+    from zkv.core.mvcc.reading import ReadOutcome
     from zkv.gauges import Value
     from zkv.limits import Limits
 
-FLOW_STEPS = 4  # of all flows together, between two looks into the inbox
-FLOW_PATIENCE_MS = 30_000  # a client that takes no chunk for so long has gone
 SAY_MS = 20  # what was applied is told to raft and watch this much later at most: each word costs both a turn; ...
 # ... and what an entry may have given cause for is looked after as late: each look costs the turns of all requests.
 LITTLE_BYTES = 16 << 10  # applied since it was told last: so little, of which nothing but answers has come, ...
@@ -80,20 +80,6 @@ FULL_MS = 500  # how often a full disk is looked at, ...
 FULL_MS_MIN = 6_000  # ... after so long: who dies of it again and again must not look like one that cannot live
 SNAPSHOT_PAUSE_MS = 5_000  # so long no chunk is taken after there was no room for one
 WRITTEN_PER_BODY_BYTE = 3  # a put lies in the store about three times: its record, its event, its history entry
-
-
-class _Flow:
-    """A group whose answers are under way. `unsent`: one that the gateway's queue had no room for; it goes first."""
-
-    __slots__ = ("begun", "credit", "gid", "heard", "incarnation", "streams", "unsent")
-
-    def __init__(self, incarnation: int, gid: int, streams: list[Stream], credit: int, now: int) -> None:
-        self.incarnation = incarnation
-        self.gid = gid
-        self.streams = deque(streams)
-        self.credit = credit
-        self.begun = self.heard = now
-        self.unsent: m.GatewayAnswers | None = None
 
 
 _WaitingRead: TypeAlias = "tuple[int, int, m.StampedRead, bool]"
@@ -153,14 +139,14 @@ class StorageActor:
         self._auth_feed = AuthFeed(self._machine, mirrors, post)
         self._waiting: list[_WaitingRead] = []
         self._reads_taken = 0
-        self._flows: deque[_Flow] = deque()
+        self._made = {kind: Histogram() for kind in (HASH, SNAPSHOT)}
+        self._flows = Flows(post, self._packed, self._made)
         self._held: list[Answered] = []  # answers that wait for physical compaction
         self._stopping = False
         self._space = space
         self._compactor = Compactor()
         self._full_until: int | None = None  # there was no room on the disk; when to look again
         self._applies = Histogram()
-        self._made = {kind: Histogram() for kind in (HASH, SNAPSHOT)}
         self._slow_applies = 0
         self._slow_log = slow_log or SlowLog(100, 300)
         self._tend_at: int | None = 0  # when what is no request is to be looked after
@@ -205,6 +191,8 @@ class StorageActor:
                 if entries:  # what came before this message counts before it
                     self._apply(entries, term, now)
                     entries = []
+                if type(message) is not m.WatchNeeds:
+                    self._settle(now)
                 self._mail(message, now)
                 tends = tends or type(message) is not m.WatchNeeds or self._feed.is_due
         if entries:
@@ -215,7 +203,7 @@ class StorageActor:
         while self._waiting and self._waiting[0][0] <= self._machine.applied and not self._auditor.is_starting:
             _, _, read, is_ahead = heapq.heappop(self._waiting)
             if is_ahead:
-                self._read_ahead(read)
+                self._read_ahead(read, now)
             else:
                 self._read(read, now)
         if tends or self._flows or (self._tend_at is not None and self._tend_at <= now):
@@ -230,11 +218,13 @@ class StorageActor:
 
     def _tend(self, now: int) -> None:
         """All but entries and small reads: what is under way, and what time brings."""
-        self._step_flows(now)
+        self._settle(now)
+        self._flows.step(now)
         with self._room_needed(now):
             if self._compacts and self._compactor.at <= now:
                 self._compactor.step(self._machine, now, waited_for=bool(self._held))
                 self._release_held()
+            self._store.engine.settle()
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
@@ -261,11 +251,11 @@ class StorageActor:
         return self._full_until is None and machine.compaction.is_due(machine.store.compacted)
 
     def _next_tend(self, now: int) -> int | None:
-        if (self._compacts and self._compactor.at <= now) or any(self._can_step(flow) for flow in self._flows):
+        if (self._compacts and self._compactor.at <= now) or self._flows.can_step:
             return now
         if self._feed.can_step or self._auditor.can_step:
             return now
-        wakeups = [flow.heard + FLOW_PATIENCE_MS for flow in self._flows]
+        wakeups = self._flows.wakeups()
         leases_at = self._lease_feed.wakeup()
         if leases_at is not None:
             wakeups.append(leases_at)
@@ -282,7 +272,7 @@ class StorageActor:
             wakeups.append(self._say_at)
         if self._must_begin or self._auth_feed.is_behind:
             wakeups.append(now + SAY_MS)
-        if self._feed.is_stuck or any(flow.unsent for flow in self._flows):
+        if self._feed.is_stuck or self._flows.is_stuck:
             wakeups.append(now + SAY_MS)
         return min(wakeups, default=None)
 
@@ -322,7 +312,7 @@ class StorageActor:
     def _mail(self, message: object, now: int) -> None:
         match message:
             case m.StreamCredit(gid=gid, chunks=chunks):
-                self._credit(gid, chunks, now)
+                self._flows.credit(gid, chunks, now)
             case m.SnapshotWanted(refused=True):
                 self._desk.end(message.member, message.stream)
             case m.SnapshotWanted():
@@ -353,7 +343,7 @@ class StorageActor:
             case m.HashWanted() | m.HashIs() | m.DigestsWanted() | m.DigestsAre():
                 self._auditor.mail(message, self._machine, now)
             case m.Hello(actor="gateway" | "grpc" as door):
-                self._flows = deque(flow for flow in self._flows if m.door_of(flow.incarnation) != door)
+                self._flows.forget(door)
                 self._held = [answered for answered in self._held if m.door_of(answered.incarnation) != door]
                 self._auth_feed.meet(door)
             case m.Hello():
@@ -459,8 +449,13 @@ class StorageActor:
         except OSError as error:
             self._no_room(error, now)
 
+    def _settle(self, now: int) -> None:
+        """Before what reads with an order, or a view: it may find no room for what the engine has kept back."""
+        with self._room_needed(now):
+            self._store.engine.settle()
+
     def _no_room(self, error: OSError, now: int) -> None:
-        """Nothing is applied from here on; what was begun is forgotten. Raises the error if it is another one."""
+        """Nothing is applied from here on; what was begun, or kept back, is forgotten. Raises all other errors."""
         if error.errno != errno.ENOSPC:
             raise error
         if self._full_until is None:
@@ -500,8 +495,10 @@ class StorageActor:
 
     # --- reads -----------------------------------------------------------------------------------
 
+    def _packed(self, parts: Sequence[bytes]) -> bytes:
+        return self._machine.packed(parts)
+
     def _read(self, read: m.StampedRead, now: int) -> None:
-        machine = self._machine
         answers: list[tuple[int, bytes, bool]] = []
         incarnation, asker = 0, "gateway"
         for packed in read.frames:
@@ -513,8 +510,8 @@ class StorageActor:
             asker = asking_actor(incarnation)
             for gid, payload in groups:
                 try:
-                    outcome = machine.read(payload, read.stamp)
-                except RequestError as error:
+                    outcome = self._evaluated(read, payload, now)
+                except (RequestError, Unavailable) as error:
                     self._post(asker, m.Refused(incarnation, error.code, (gid,)))
                     continue
                 if outcome.streams and len(self._flows) >= self._limits.streams_max:
@@ -524,26 +521,33 @@ class StorageActor:
                     self._defragment(Asked(incarnation, gid, outcome.defragment[0]))
                     continue
                 if not outcome.streams:
-                    answers.append((gid, machine.packed(outcome.parts), True))
+                    answers.append((gid, self._machine.packed(outcome.parts), True))
                     continue
                 # a first chunk, if there was one, is paid for already; nobody gives credit for what comes in one piece
                 credit = max(1, self._limits.chunk_credit - len(outcome.parts))
-                flow = _Flow(incarnation, gid, outcome.streams, credit, now)
-                self._flows.append(flow)
-                if outcome.parts:
-                    self._let_flow(flow, outcome.parts)
+                self._flows.begin(incarnation, gid, outcome, credit, now)
         if answers:
             self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
 
-    def _read_ahead(self, read: m.StampedRead) -> None:
+    def _evaluated(self, read: m.StampedRead, payload: bytes, now: int) -> ReadOutcome:
+        """Raises a RequestError, Unavailable."""
+        if read.index > self._machine.applied:
+            raise Unavailable  # the store has just gone back
+        try:
+            return self._machine.read(payload, read.stamp)
+        except OSError as error:
+            self._no_room(error, now)
+            raise Unavailable from None
+
+    def _read_ahead(self, read: m.StampedRead, now: int) -> None:
         """Before raft lets it pass: nothing is begun here that may come to nothing."""
         _, incarnation, ((gid, payload),) = codec.decode_frame(read.frames[0])
         answered: m.AnsweredAhead | None = None
         try:
-            outcome = self._machine.read(payload, read.stamp)
+            outcome = self._evaluated(read, payload, now)
             if not (outcome.streams or outcome.defragment):
                 answered = m.AnsweredAhead(incarnation, gid, self._machine.packed(outcome.parts))
-        except RequestError:
+        except (RequestError, Unavailable):
             pass  # refused
         self._post(m.door_of(incarnation), answered or m.AnsweredAhead(incarnation, gid, b"", read))
 
@@ -553,51 +557,6 @@ class StorageActor:
             self._tell_under_way(asked.incarnation, asked.gid)
         else:
             self._post(m.door_of(asked.incarnation), m.Refused(asked.incarnation, TooManyRequests.code, (asked.gid,)))
-
-    def _can_step(self, flow: _Flow) -> bool:
-        return flow.credit > 0 and flow.unsent is None
-
-    def _step_flows(self, now: int) -> None:
-        for _ in range(min(FLOW_STEPS, len(self._flows))):
-            flow = self._flows.popleft()
-            if flow.unsent is not None and self._post(m.door_of(flow.incarnation), flow.unsent):
-                flow.unsent = None
-            if self._can_step(flow) and flow.streams:
-                flow.heard = now
-                self._step_flow(flow)
-            elif now - flow.heard > FLOW_PATIENCE_MS:
-                self._post(m.door_of(flow.incarnation), m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
-                continue
-            if flow.streams or flow.unsent is not None:
-                self._flows.append(flow)
-
-    def _step_flow(self, flow: _Flow) -> None:
-        stream = flow.streams[0]
-        part = stream.step()
-        if part is None:
-            return
-        if stream.done:
-            flow.streams.popleft()
-            if stream.kind:
-                self._made[stream.kind].observe((flow.heard - flow.begun) * 1_000_000)
-        else:
-            flow.credit -= 1
-        self._let_flow(flow, [part])
-
-    def _let_flow(self, flow: _Flow, parts: list[bytes]) -> None:
-        answers = m.GatewayAnswers(flow.incarnation, ((flow.gid, self._machine.packed(parts), not flow.streams),))
-        if not self._post(m.door_of(flow.incarnation), answers):
-            flow.unsent = answers  # to go before all that follows: a range with a hole must not look whole
-
-    def _credit(self, gid: int, chunks: int, now: int) -> None:
-        for flow in self._flows:
-            if flow.gid == gid:
-                flow.heard = now
-                if chunks:
-                    flow.credit += chunks
-                else:
-                    self._flows.remove(flow)
-                return
 
     # --- what lasts --------------------------------------------------------------------------------
 
@@ -613,6 +572,7 @@ class StorageActor:
             self._store.engine.close()
             self.finished = True
         elif self._unflushed_bytes >= self._limits.flush_bytes or self._stopping:
+            self._store.engine.settle()
             self._flushing, self._unflushed_bytes = machine.applied, 0
             self._flusher.begin(self._store.engine)
 
@@ -648,9 +608,7 @@ class StorageActor:
 
     def _swap_in(self, staging: Engine) -> None:
         """Whoever reads the store of before is told that it is gone: an engine in use cannot be closed."""
-        for flow in self._flows:
-            self._post(m.door_of(flow.incarnation), m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
-        self._flows.clear()
+        self._flows.end_all()
         self._desk.end_all()
         self._defragmenter.wait()
         self._store.swap_in(staging)

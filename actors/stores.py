@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from zkv.core.mvcc.engine import MemoryEngine
+from zkv.core.mvcc.gathering import GatheringEngine
 
 if TYPE_CHECKING:
     from zkv.actors.rocks_engine import RocksEngine
@@ -36,7 +37,11 @@ class DiskStore:
     def __init__(self, path: str) -> None:
         from zkv.actors.rocks_engine import RocksEngine
 
-        self._engine = self._opened(Path(path), RocksEngine)
+        self._serve(self._opened(Path(path), RocksEngine))
+
+    def _serve(self, engine: RocksEngine) -> None:
+        self._rocks = engine
+        self.engine: Engine = GatheringEngine(engine)
 
     @staticmethod
     def _opened(path: Path, engine: type[RocksEngine]) -> RocksEngine:
@@ -55,18 +60,14 @@ class DiskStore:
                 told = True
                 sleep(LOOK_S)
 
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
     def staging(self) -> Engine:
-        return self._engine.staging()
+        return self._rocks.staging()
 
     def swap_in(self, staging: Engine) -> None:
         from zkv.actors.rocks_engine import RocksEngine
 
         assert isinstance(staging, RocksEngine)
-        self._engine = self._engine.swap_in(staging)
+        self._serve(self._rocks.swap_in(staging))
 
 
 class MemoryStore:

@@ -17,6 +17,7 @@ from zkv.actors.raft_actor import RaftActor
 from zkv.actors.storage_actor import StorageActor
 from zkv.actors.watch_actor import WatchActor
 from zkv.core.mvcc.engine import MemoryEngine
+from zkv.core.mvcc.gathering import GatheringEngine
 from zkv.core.raft.raft import RaftConfig
 from zkv.gateway.doors import PLAIN_DOOR
 from zkv.gateway.native import NativeGateway
@@ -62,18 +63,23 @@ class Disk:
     """The store's half: an engine, of which a power loss leaves what was flushed."""
 
     def __init__(self) -> None:
-        self.engine: Engine = MemoryEngine()
+        self.engine: Engine
+        self._serve(MemoryEngine())
+
+    def _serve(self, platter: MemoryEngine) -> None:
+        self.platter = platter
+        self.engine = GatheringEngine(platter)
 
     def staging(self) -> Engine:
         return MemoryEngine()
 
     def swap_in(self, staging: Engine) -> None:
+        assert isinstance(staging, MemoryEngine)
         staging.flush()
-        self.engine = staging
+        self._serve(staging)
 
     def lose_power(self) -> None:
-        assert isinstance(self.engine, MemoryEngine)
-        self.engine = self.engine.power_loss()
+        self._serve(self.platter.power_loss())
 
 
 class SlowFlusher:
@@ -87,7 +93,8 @@ class SlowFlusher:
         self._view: object = None
 
     def begin(self, engine: Engine) -> None:
-        self._engine, self._view = engine, engine.snapshot()
+        assert isinstance(engine, GatheringEngine)
+        self._engine, self._view = engine.engine, engine.engine.snapshot()
         self._done_at = self._world.now + self._world.rng.randint(0, self._flush_ms)
 
     def is_done(self) -> bool:

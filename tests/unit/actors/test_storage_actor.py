@@ -9,8 +9,8 @@ import pytest
 
 from tests.harness.kv_log import answers_of, entry, everything, group
 from tests.harness.simulated_node import Disk
+from zkv.actors.flows import PATIENCE_MS
 from zkv.actors.storage_actor import (
-    FLOW_PATIENCE_MS,
     FULL_MS_MIN,
     LITTLE_BYTES,
     SAY_LITTLE_MS,
@@ -19,7 +19,8 @@ from zkv.actors.storage_actor import (
 )
 from zkv.core.mvcc import quotas
 from zkv.core.mvcc.engine import MemoryEngine
-from zkv.errors import Code, DiskFull, StreamLost, TooManyRequests
+from zkv.core.mvcc.gathering import GatheringEngine
+from zkv.errors import Code, DiskFull, StreamLost, TooManyRequests, Unavailable
 from zkv.limits import Limits
 from zkv.mailbox import Stop
 from zkv.wire import messages as m
@@ -355,8 +356,8 @@ def test_a_stream_ends_when_nobody_wants_more() -> None:
     house.hear(m.StreamCredit(7, 1, 0))
     house.hear(m.StreamCredit(7, 1, 100), after_ms=SAY_LITTLE_MS)
     assert house.chunks() == []
-    assert house.actor.next_wakeup(house.now) == FLOW_PATIENCE_MS
-    house.hear(after_ms=FLOW_PATIENCE_MS + 1)
+    assert house.actor.next_wakeup(house.now) == PATIENCE_MS
+    house.hear(after_ms=PATIENCE_MS + 1)
     assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (8,))]
 
 
@@ -602,6 +603,35 @@ def test_without_room_on_the_disk_it_applies_nothing_more_and_reads_go_on() -> N
     engine.is_full = False
     with pytest.raises(DiskFull, match="space on the disk again"):
         house.hear(after_ms=FULL_MS_MIN)
+
+
+def test_without_room_for_what_was_kept_back_the_store_goes_back_and_refuses_who_needs_more() -> None:
+    """A put that was answered is in the log: a read that is to see it is refused, one of no index sees the disk's."""
+    house = House()
+    engine = FullEngine()
+    house.disk.engine = GatheringEngine(engine)
+    house.actor = StorageActor(
+        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
+        post=house._post,
+    )  # fmt: skip
+    house.write(m.Put(b"ka", b"1"))
+    house.read(ALL)
+    house.write(m.Put(b"ka", b"2"))
+    assert [[revision for revision, _ in parts] for _, parts, _ in house.answers()] == [[2], [2], [3]]
+    house.posted.clear()
+    engine.is_full = True
+    house.read(m.Range(b"ka"), index=2)
+    [(_, [(revision, body)], _)] = house.answers()
+    assert (revision, body[0][0][4]) == (3, b"2")
+    house.read(ALL, index=2)
+    assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, Unavailable.code, (7,))]
+    (at,) = house.take("raft", m.StorageAt)
+    assert (at.applied, at.feed, at.full) == (1, True, True)
+    house.read(ALL, index=2)
+    assert house.answers() == []
+    house.read(ALL)
+    [(_, [(revision, body)], _)] = house.answers()
+    assert (revision, body[0][0][4]) == (2, b"1")
 
 
 def test_the_end_of_a_defragmentation_is_looked_for_where_nothing_else_comes(house: House) -> None:

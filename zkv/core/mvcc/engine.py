@@ -1,6 +1,7 @@
 """The ordered map of bytes that MVCC lies on: the port, and its twin in memory.
 
-The adapter on disk is `actors/rocks_engine.py` (RocksDB by rocksdict; nobody else imports it).
+The adapter on disk is `actors/rocks_engine.py` (RocksDB by rocksdict; nobody else imports it). Small writes gather
+before they come to it (`gathering.py`).
 
 `MemoryEngine` serves tests, the simulator and `zkv server --storage memory`. It is a list of *leaves*, each a sorted
 list of at most `LEAF_KEYS_MAX` keys beside their values. A leaf is never changed: a write copies the leaves that it
@@ -55,6 +56,9 @@ class Engine(Reader, Protocol):
         What survives a crash is always what the writes up to some point left, and never less than was flushed.
         """
 
+    def settle(self) -> None:
+        """Keep nothing back of what was written, for who calls `flush` next."""
+
     def snapshot(self, *, once: bool = False) -> Reader:
         """A view that stands still; it is released when nobody holds it any more.
 
@@ -62,7 +66,7 @@ class Engine(Reader, Protocol):
         """
 
     def flush(self) -> None:
-        """What was written before this call is on stable storage when it returns.
+        """What was written, and settled, before this call is on stable storage when it returns.
 
         With `defragment`, a call that another thread may make while the owner reads and writes.
         """
@@ -213,6 +217,9 @@ class MemoryEngine:
         parts = [_Leaf(keys[low:high], values[low:high]) for low, high in zip(cuts, ends, strict=True)]
         self._leaves[number : number + 1] = parts
         self._firsts[number + 1 : number + 1] = [part.keys[0] for part in parts[1:]]
+
+    def settle(self) -> None:
+        """Nothing is kept back here."""
 
     def flush(self) -> None:
         self._durable = self._share()
