@@ -231,6 +231,23 @@ def test_no_more_is_in_use_than_there_is(tmp_path: Path) -> None:
     engine.close()
 
 
+def test_a_key_that_is_not_there_costs_no_read(tmp_path: Path) -> None:
+    """However large its table's filter is (here 625 KB), it stays in memory; a filter errs once in a hundred times."""
+    engine = RocksEngine(tmp_path / "db")
+    engine.write(((b"%07d" % at, b"") for at in range(500_000)), ())
+    engine.defragment()
+    assert engine.get(b"0000000x") is None
+    before = _bytes_read()
+    assert not any(engine.get(b"%07dx" % at) for at in range(400))
+    assert _bytes_read() - before < 1_000_000
+    engine.close()
+
+
+def _bytes_read() -> int:
+    """By this process, from files and what else there is."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 def test_tables_go_to_the_disk_bit_by_bit(tmp_path: Path) -> None:
     """RocksDB has taken what our file of options says, beside what is set."""
     RocksEngine(tmp_path / "db").close()
