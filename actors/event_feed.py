@@ -82,17 +82,18 @@ class EventFeed:
         if self._events and self._in_flight >= WINDOW:
             return False
         machine = self._machine
-        events, prev_kv = self._needs[:2]
+        revision = machine.revision
         if not self._events:
-            self._since = machine.revision  # nothing was gathered, if anything happened
-        told = m.Applied(machine.revision, tuple(self._events), self._since, machine.term, events, prev_kv)
-        if not self._post("watch", told):
+            self._since = revision  # nothing was gathered, if anything happened
+        wanted, with_prev_kv, _ = self._needs
+        told = revision, tuple(self._events), self._since, machine.term, wanted, with_prev_kv
+        if not self._post("watch", tuple.__new__(m.Applied, told)):
             self._leave_out()
             return False
         self._in_flight += bool(self._events)
         self._events.clear()
         self._gathered = 0
-        self._since = machine.revision
+        self._since = revision
         self.is_due = False
         return True
 

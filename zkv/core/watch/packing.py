@@ -18,6 +18,16 @@ _NO_ANSWERS_NO_TOKEN: Final = b"\x90\x00"
 _KINDS: Final = {int(kind): pack(int(kind)) for kind in m.WatchKind}
 
 
+class Packed:
+    """An event, packed once however many are told of it, and its revision."""
+
+    __slots__ = ("data", "revision")
+
+    def __init__(self, revision: int, data: bytes) -> None:
+        self.revision = revision
+        self.data = data
+
+
 def head(cluster_id: int, member_id: int, term: int) -> bytes:
     """What a message begins with: all up to the array of watch answers."""
     fields = (m.PROTOCOL_VERSION, cluster_id, member_id, term)
@@ -37,17 +47,16 @@ def message(start: bytes, entries: Sequence[bytes]) -> bytes:
     return start + array_head(len(entries)) + b"".join(entries)
 
 
-def bodies(
-    pending: Sequence[tuple[int, bytes]], told: int, bytes_max: int, *, fragment: bool
-) -> Iterator[tuple[int, int, bytes]]:
-    """(kind, revision, body) of the answers that carry these events, (revision, packed event) each.
+def bodies(pending: Sequence[Packed], told: int, bytes_max: int, *, fragment: bool) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, revision, body) of the answers that carry these events.
 
     One answer, unless they are more than `bytes_max`: then it is cut between two revisions, and where `fragment` is
     set within one too. `told` is the last one's revision: how far this brings the watch.
     """
     part: list[bytes] = []
     size = before = 0
-    for revision, packed in pending:
+    for event in pending:
+        revision, packed = event.revision, event.data
         if size + len(packed) > bytes_max and part and (fragment or revision != before):
             kind = m.WatchKind.FRAGMENT if revision == before else m.WatchKind.EVENTS
             yield kind, before, array_head(len(part)) + b"".join(part)

@@ -30,7 +30,7 @@ class Claim(NamedTuple):
 class Party:
     """Watches of one cohort with the same claim. `ids`, sorted, is never empty but while it is being made.
 
-    `pending`: (revision, packed event) gathered for it in the batch that is being told.
+    `pending`: gathered for it in the batch that is being told.
     `quiet`: no events since it was last told how far the store is.
     """
 
@@ -41,7 +41,7 @@ class Party:
         self.claim = claim
         self.ids: list[int] = []
         self.packed_ids: bytes | None = None
-        self.pending: list[tuple[int, bytes]] | None = None
+        self.pending: list[packing.Packed] | None = None
         self.quiet = False
 
     def add(self, watch: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from zkv.core.watch import packing
+from zkv.core.watch.packing import Packed
 from zkv.wire import messages as m
 from zkv.wire.codec import pack
 
@@ -45,8 +46,8 @@ def tell(
     streams: list[Stream] = []
     for revision, events in batch:
         for deleted, kv, prev_kv in events:
-            plain: tuple[int, bytes] | None = None
-            full: tuple[int, bytes] | None = None
+            plain: Packed | None = None
+            full: Packed | None = None
             for party in index.matching(kv[0]):
                 cohort = party.cohort
                 if cohort.turn != turn or revision <= cohort.place:
@@ -65,13 +66,13 @@ def tell(
                         streams.append(stream)
                 if wants_previous and prev_kv is not None:
                     if full is None:
-                        full = revision, pack((deleted, kv, prev_kv))
+                        full = Packed(revision, pack((deleted, kv, prev_kv)))
                     packed = full
                 else:
                     if plain is None:
-                        plain = revision, pack((deleted, kv, None))
+                        plain = Packed(revision, pack((deleted, kv, None)))
                     packed = plain
-                size = len(packed[1])
+                size = len(packed.data)
                 if party.pending is None:
                     party.pending = [packed]
                     stream.touched.append(party)
@@ -98,7 +99,7 @@ def flush(streams: Iterable[Stream], told: int, stopped: dict[Stream, int], byte
         if len(touched) > 1 or pending is None or len(pending) > 1:
             total += _flush(stream, upto, bytes_max)
             continue
-        party, packed = touched[0], pending[0][1]  # most are so, and this way costs a fraction
+        party, packed = touched[0], pending[0].data  # most are so, and this way costs a fraction
         names = party.names()
         if packed is not lone or upto != lone_told or names != lone_names:
             lone, lone_told, lone_names = packed, upto, names
@@ -139,11 +140,11 @@ def _flush(stream: Stream, told: int, bytes_max: int) -> int:
 
 
 def _alike(parties: list[Party]) -> Iterable[list[Party]]:
-    """Together those that got the same events: the very same bytes, as each is packed once."""
+    """Together those that got the same events: the very same, as each is packed once."""
     if len(parties) == 1:
         return [parties]
     groups: dict[tuple[int, ...], list[Party]] = {}
     for party in parties:
         assert party.pending
-        groups.setdefault((party.claim.fragment, *map(id, [packed for _, packed in party.pending])), []).append(party)
+        groups.setdefault((party.claim.fragment, *map(id, party.pending)), []).append(party)
     return groups.values()
