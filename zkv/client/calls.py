@@ -107,8 +107,14 @@ def _guarded(call: Call[T], guard: Guard | None) -> Call[T]:
     return Call(request, result)
 
 
+def _put(ticket: Ticket) -> PutResult:
+    prev_kv, lease = cast("m.PutAnswer", ticket.answer)
+    return PutResult(ticket.header, prev_kv, lease)
+
+
 def put(request: m.Put, guard: Guard | None = None) -> Call[PutResult]:
-    return _guarded(Call(request, _of(PutResult)), guard)
+    call: Call[PutResult] = tuple.__new__(Call, (request, _put, None))  # its class takes three times as long
+    return _guarded(call, guard)
 
 
 def get(key: ops.Data, *, revision: int, serializable: bool) -> Call[m.KeyValue | None]:

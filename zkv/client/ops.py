@@ -54,6 +54,8 @@ class RangeOptions(TypedDict, total=False):
 
 
 def to_bytes(data: Data) -> bytes:
+    if type(data) is bytes:
+        return data
     return data.encode() if isinstance(data, str) else bytes(data)
 
 
@@ -96,7 +98,8 @@ def put(
     ignore_lease: bool = False,
 ) -> m.Put:
     """Set a key; see `Client.put`."""
-    return m.Put(to_bytes(key), to_bytes(value), index(lease), prev_kv, ignore_value, ignore_lease, index(ttl))
+    fields = to_bytes(key), to_bytes(value), index(lease), prev_kv, ignore_value, ignore_lease, index(ttl)
+    return tuple.__new__(m.Put, fields)  # all that there are: its own way to a new one takes three times as long
 
 
 def get(

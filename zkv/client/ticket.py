@@ -84,7 +84,7 @@ class Ticket:
     def header(self) -> Header:
         """Who answered. Only for a ticket that has an answer, or a chunk."""
         cluster_id, member_id, raft_term = self.origin
-        return Header(cluster_id, member_id, self.revision, raft_term)
+        return tuple.__new__(Header, (cluster_id, member_id, self.revision, raft_term))
 
     def __repr__(self) -> str:
         return f"<Ticket {self.id} {type(self.request).__name__} {self.state.name}>"
