@@ -417,7 +417,7 @@ class RaftActor:
         if now < self._pacing.next_at:
             self._held += frames
             return
-        crowded = len(frames) > 1 or core.commit < self._log.last_index
+        crowded = len(frames) > 1 or core.commit < core.last_index
         bodies: list[bytes] = []
         at = 0
         while at < len(frames):
@@ -487,9 +487,9 @@ class RaftActor:
         ready = core.ready()
         self._let_out(core, ready, now)
         self._sync_owed = ready.must_sync
-        self._stages.appended(self._log.last_index)
+        self._stages.appended(core.last_index)
         if self._sync(core, now):
-            self._stages.turned(self._log.last_index, self._commit)
+            self._stages.turned(core.last_index, self._commit)
 
     def _sync(self, core: Raft, now: int) -> bool:
         """Make durable what is owed, and let out what waited for it. False: there is no room on the disk."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from zkv.core.raft.config import RaftConfig
     from zkv.core.raft.replica import Replica
+    from zkv.wire.messages import ConfState
 
 TOLD = 1
 """`context` of an append that only brings the commit index to who goes abreast: an answer would say nothing
@@ -55,7 +56,9 @@ class Leadership:
         self._uncommitted: deque[tuple[int, int]] = deque()  # (last index, bytes) per proposal
         self._uncommitted_bytes = 0
         self._counted = -1  # the own share in the last count of what is committed, and ...
-        self._answered = False  # ... whether a follower has said anything since
+        self._answered = False  # ... whether a follower has said since that it holds more than what is committed
+        self._heard_conf: ConfState | None = None  # the configuration in which a quorum ...
+        self._heard = 0  # ... had been heard from at this time (ms), or later
         self._transfer_to = 0
         self._transfer_told = False
         self._transfer_ends = 0
@@ -73,7 +76,7 @@ class Leadership:
         # The first entry of the term: once committed, so is all before it (Raft section 5.4.2). It closes
         # off conf changes left by former leaders too: none is proposed before it is committed.
         self._append(EntryKind.BATCH, (b"",), now)
-        self._conf_free_at = replica.log.last_index
+        self._conf_free_at = replica.last_index
 
     # --- time and quorum ---------------------------------------------------------------------------
 
@@ -84,9 +87,12 @@ class Leadership:
 
     def has_quorum(self, now: int) -> bool:
         """Was a quorum heard from within the last election timeout?"""
-        me = self._replica.id
-        heard = quorum.reached(self._replica.conf, lambda member: now if member == me else self.progress[member].heard)
-        return now - heard < self._config.election_ms
+        me, conf = self._replica.id, self._replica.conf
+        # the time at which it was only grows, while the configuration stays: so it need not be counted each time
+        if conf is not self._heard_conf or now - self._heard >= self._config.election_ms:
+            self._heard = quorum.reached(conf, lambda member: now if member == me else self.progress[member].heard)
+            self._heard_conf = conf
+        return now - self._heard < self._config.election_ms
 
     def tick(self, now: int) -> None:
         if self._transfer_to and now >= self._transfer_ends:
@@ -124,7 +130,7 @@ class Leadership:
         replica = self._replica
         if replica.commit < self._conf_free_at:
             raise TooManyRequests("another membership change is under way")
-        membership.changed(replica.conf, change, replica.log.last_index + 1)  # raises what is wrong with it
+        membership.changed(replica.conf, change, replica.last_index + 1)  # raises what is wrong with it
         self._conf_free_at = self._append(EntryKind.CONF_CHANGE, (codec.pack(change),), now)
         return self._conf_free_at
 
@@ -134,7 +140,7 @@ class Leadership:
 
     def _append(self, kind: EntryKind, bodies: Sequence[bytes], now: int) -> int:
         replica, time = self._replica, self.cluster_time(now)
-        first = replica.log.last_index + 1
+        first = replica.last_index + 1
         entries = [
             tuple.__new__(Entry, (index, replica.term, kind, time, body)) for index, body in enumerate(bodies, first)
         ]
@@ -172,7 +178,7 @@ class Leadership:
                 self._append_answered(progress, message)
             case MessageKind.HEARTBEAT_ANSWER:
                 progress.read_round = max(progress.read_round, message.context)
-                progress.alive(self._replica.log.last_index)
+                progress.alive(self._replica.last_index)
             case MessageKind.SNAPSHOT if progress.state is not State.SNAPSHOT:
                 progress.match = (
                     0  # of what it once held it knows nothing now (or the word is old, and costs a snapshot)
@@ -183,12 +189,12 @@ class Leadership:
                 self._questions.append((message.sender, message.context))
 
     def _append_answered(self, progress: Progress, answer: Message) -> None:
-        self._answered = True
         progress.patient = answer.context == PATIENT
         if answer.reject:
             progress.rejected(answer.index, self._replica.agreement(answer.reject_hint, answer.log_term))
             return
-        progress.accepted(answer.index)
+        if progress.accepted(answer.index) and progress.match > self._replica.commit:
+            self._answered = True
         agrees = progress.state is State.PROBE and progress.match == answer.index
         refilled = progress.state is State.SNAPSHOT and progress.match + 1 >= self._replica.log.first_index
         if agrees or refilled:
@@ -202,7 +208,7 @@ class Leadership:
         progress = self.progress.get(member)
         if progress and progress.state is State.SNAPSHOT:
             # It holds we do not know what now. It will tell when it rejects an append from the end of our log.
-            progress.probe(self._replica.log.last_index + 1, waits=True)
+            progress.probe(self._replica.last_index + 1, waits=True)
 
     def unreachable(self, member: int) -> None:
         progress = self.progress.get(member)
@@ -234,7 +240,7 @@ class Leadership:
 
     def _caught_up(self, member: int) -> bool:
         progress = self.progress.get(member)
-        return progress is not None and progress.match == self._replica.log.last_index
+        return progress is not None and progress.match == self._replica.last_index
 
     def _advance_commit(self, now: int) -> None:
         """Raft section 5.3 and 5.4.2: a majority holds it on disk, and it is of the leader's own term."""
@@ -263,7 +269,7 @@ class Leadership:
         members = membership.members(replica.conf) - {replica.id}
         for member in members.difference(self.progress):
             self.progress[member] = Progress(
-                replica.log.last_index + 1,
+                replica.last_index + 1,
                 now,
                 appends_max=config.in_flight_appends_max,
                 bytes_max=config.in_flight_bytes_max,
@@ -330,7 +336,7 @@ class Leadership:
     # --- appends -----------------------------------------------------------------------------------
 
     def _replicate(self, now: int) -> None:
-        last, commit = self._replica.log.last_index, self._replica.commit
+        last, commit = self._replica.last_index, self._replica.commit
         shared: Parts = {}  # followers that go abreast are sent the same tuple
         self._tell_at = 0
         for member, progress in self.progress.items():
@@ -355,7 +361,7 @@ class Leadership:
                 progress.probe(low, waits=True)  # it is away: no use to stream it anything
             return False
         if low not in shared:
-            taken = log.entries(low, log.last_index + 1, self._config.append_bytes_max)
+            taken = log.entries(low, self._replica.last_index + 1, self._config.append_bytes_max)
             shared[low] = tuple(taken), sum(len(entry.body) for entry in taken)
         entries, size = shared[low]
         commit = self._replica.commit

@@ -168,6 +168,11 @@ class Raft:
         return self._replica.commit
 
     @property
+    def last_index(self) -> int:
+        """Of the log, durable or not."""
+        return self._replica.last_index
+
+    @property
     def is_learner(self) -> bool:
         return self.id in self.conf.learners
 
@@ -539,7 +544,7 @@ class Raft:
             self._acknowledge(replica.commit)  # an old one: up to the commit index all logs agree
         elif replica.accept(message.index, message.log_term, message.entries):
             match = message.index + len(message.entries)
-            if message.entries and match == replica.log.last_index:
+            if message.entries and match == replica.last_index:
                 last = message.entries[-1]
                 self._anchor = self._anchor.better(tuple.__new__(Anchor, (last.term, last.time, self._now)))
             replica.commit_to(min(message.commit, match))
@@ -550,9 +555,9 @@ class Raft:
             self._reject_append(message, hint)
 
     def _take_heartbeat(self, message: Message) -> None:
-        if message.commit > self._replica.log.last_index:
+        if message.commit > self._replica.last_index:
             # The leader counts on entries this member does not hold: it restarted without its disk.
-            self._reject_append(message._replace(index=message.commit), self._replica.log.last_index)
+            self._reject_append(message._replace(index=message.commit), self._replica.last_index)
             return
         self._replica.commit_to(message.commit)
         self._replica.send(MessageKind.HEARTBEAT_ANSWER, message.sender, context=message.context)

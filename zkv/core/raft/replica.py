@@ -49,8 +49,10 @@ class Replica:
         self.conf_changed = False
         # A conf change or a snapshot on disk proves a commit that the hard state may not have caught up with.
         self.commit = max(commit, log.base.index, self.conf.index)
-        assert self.commit <= log.last_index, "the log has lost what was committed"
-        self.synced = log.last_index
+        self.last_index = log.last_index
+        """Of the log, which nobody else appends to: kept beside it, for it is asked for again and again."""
+        assert self.commit <= self.last_index, "the log has lost what was committed"
+        self.synced = self.last_index
         """The log up to here is on stable storage."""
         self._state_version = self._state_synced = 0  # counts changes of term and vote
         self._covered: tuple[int, int] | None = None  # (last index, state version) that the running sync makes durable
@@ -59,8 +61,8 @@ class Replica:
         self._conf_waiting: deque[int] = deque()  # conf changes behind commit
         self._timed = (-1, 0)  # the entry, by index and term, of which ...
         self._time = 0  # ... this is the time
-        if self.commit < log.last_index:
-            self._note_conf_changes(log.entries(self.commit + 1, log.last_index + 1, BYTES_UNBOUNDED))
+        if self.commit < self.last_index:
+            self._note_conf_changes(log.entries(self.commit + 1, self.last_index + 1, BYTES_UNBOUNDED))
 
     # --- term and vote ---------------------------------------------------------------------------
 
@@ -81,7 +83,7 @@ class Replica:
 
     def last(self) -> tuple[int, int]:
         """Index and term of the last entry."""
-        index = self.log.last_index
+        index = self.last_index
         return index, self.log.term(index)
 
     def last_time(self) -> int:
@@ -94,7 +96,7 @@ class Replica:
 
     def term_at(self, index: int) -> int:
         """The term of an entry, 0 when the log does not hold it (or no longer)."""
-        if index > self.log.last_index:
+        if index > self.last_index:
             return 0
         try:
             return self.log.term(index)
@@ -104,13 +106,14 @@ class Replica:
     def append(self, entries: Sequence[Entry]) -> None:
         """Append; whatever lies at the first one's index or behind is cut off."""
         cut = entries[0].index
-        assert self.commit < cut <= self.log.last_index + 1, "what is committed stays, and the log has no gap"
+        assert self.commit < cut <= self.last_index + 1, "what is committed stays, and the log has no gap"
         while self._conf_waiting and self._conf_waiting[-1] >= cut:
             self._conf_waiting.pop()
         self.synced = min(self.synced, cut - 1)
         if self._covered:
             self._covered = (min(self._covered[0], cut - 1), self._covered[1])
         self.log.append(entries)
+        self.last_index = entries[-1].index
         self._note_conf_changes(entries)
 
     def accept(self, previous: int, previous_term: int, entries: Sequence[Entry]) -> bool:
@@ -119,7 +122,7 @@ class Replica:
         Entries already held are left as they are: the append may be an old one that lacks later entries
         (Raft section 5.3: only a conflict cuts).
         """
-        last = self.log.last_index
+        last = self.last_index
         if previous > last or self.term_at(previous) != previous_term:
             return False
         for position, entry in enumerate(entries):
@@ -134,7 +137,7 @@ class Replica:
         Terms never decrease along a log, so entries of a greater term cannot be in the other one (Raft
         section 5.3, the conflict back-off: one step per term instead of one per entry).
         """
-        index = min(index, self.log.last_index)
+        index = min(index, self.last_index)
         while index > self.log.base.index and self.log.term(index) > term:
             index -= 1
         return index
@@ -143,7 +146,7 @@ class Replica:
         """Entries up to `index` are committed; the conf changes among them come into force."""
         if index <= self.commit:
             return
-        assert index <= self.log.last_index, "what is committed is in the log"
+        assert index <= self.last_index, "what is committed is in the log"
         self.commit = index
         while self._conf_waiting and self._conf_waiting[0] <= index:
             self._apply_conf(self._conf_waiting.popleft())
@@ -157,7 +160,7 @@ class Replica:
             self.commit_to(meta.index)
             return True
         self.log.reset(meta)
-        self.commit = self.synced = meta.index
+        self.commit = self.synced = self.last_index = meta.index
         self._write_hard_state()
         self._conf_waiting.clear()
         if self._covered:
@@ -209,16 +212,16 @@ class Replica:
         assert self._covered is None, "a sync is under way: call synced() when it has returned"
         free, held = self._partition()
         self._outbox = []
-        must_sync = not self.state_durable or self.synced < self.log.last_index
+        must_sync = not self.state_durable or self.synced < self.last_index
         if must_sync:
             self._held = held
-            self._covered = (self.log.last_index, self._state_version)
+            self._covered = (self.last_index, self._state_version)
         return free, must_sync
 
     def _partition(self) -> tuple[list[Message], list[Message]]:
         if not self.state_durable:
             return [], self._outbox
-        if self.synced == self.log.last_index:
+        if self.synced == self.last_index:
             return self._outbox, []
         free = [message for message in self._outbox if message.kind not in VOUCHING]
         return free, [message for message in self._outbox if message.kind in VOUCHING]
