@@ -125,6 +125,8 @@ class Wal:
         raise LogCompacted(index)
 
     def entries(self, low: int, high: int, bytes_max: int) -> list[Entry]:
+        if high == low + 1 and (lone := self._cache.get(low)) is not None:
+            return [lone]
         base = self.base.index
         if low <= base:
             raise LogCompacted(low)

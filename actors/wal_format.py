@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
 
 from zkv.errors import CorruptionError
 from zkv.wire import codec
@@ -101,7 +101,7 @@ def spare_sequence(name: str) -> int | None:
 
 def encode_segment_header(sequence: int, nonce: bytes) -> bytes:
     head = _SEGMENT.pack(MAGIC, sequence, nonce, 0)[:-4]
-    return head + zlib.crc32(head).to_bytes(4, "big")
+    return head + crc32(head).to_bytes(4, "big")
 
 
 def decode_segment_header(data: bytes, sequence: int) -> bytes:
@@ -109,7 +109,7 @@ def decode_segment_header(data: bytes, sequence: int) -> bytes:
     if len(data) < SEGMENT_HEADER_BYTES:
         raise CorruptionError("segment header cut short")
     magic, found, nonce, checksum = _SEGMENT.unpack_from(data)
-    if zlib.crc32(data[: SEGMENT_HEADER_BYTES - 4]) != checksum:
+    if crc32(data[: SEGMENT_HEADER_BYTES - 4]) != checksum:
         raise CorruptionError("checksum of the segment header does not fit")
     if magic != MAGIC:
         raise CorruptionError("not a log segment of this version")
@@ -124,19 +124,20 @@ def encode_frame(nonce: bytes, number: int, change: Change, entries: Sequence[m.
     meta = codec.pack((change.reset, change.base, change.hard_state, change.conf, change.first))
     parts = [b"", meta]
     size = 0
-    checksum = zlib.crc32(meta)
+    checksum = crc32(meta)
     for entry in entries:
-        encoded = codec.encode_entry(entry)
-        checksum = zlib.crc32(encoded[: codec.ENTRY_HEADER_BYTES], checksum)
-        size += len(encoded)
-        parts.append(encoded)
+        header, body = codec.entry_header(entry), entry.body
+        checksum = crc32(header, checksum)
+        size += len(header) + len(body)
+        parts.append(header)
+        parts.append(body)
     parts[0] = _frame_head(nonce, number, len(meta), size, checksum)
     return b"".join(parts), FRAME_HEADER_BYTES + len(meta)
 
 
 def _frame_head(nonce: bytes, number: int, meta_bytes: int, entries_bytes: int, checksum: int) -> bytes:
     head = _FRAME_UNCHECKED.pack(nonce, number, meta_bytes, entries_bytes, checksum)
-    return head + zlib.crc32(head).to_bytes(4, "big")
+    return head + crc32(head).to_bytes(4, "big")
 
 
 def encode_seal(nonce: bytes, number: int) -> bytes:
@@ -149,7 +150,7 @@ def _frame_header(data: bytes, offset: int, nonce: bytes) -> tuple[int, int, int
     if offset + FRAME_HEADER_BYTES > len(data):
         return None
     found, number, meta_bytes, entries_bytes, checksum, head_checksum = _FRAME.unpack_from(data, offset)
-    if found != nonce or zlib.crc32(data[offset : offset + FRAME_HEADER_BYTES - 4]) != head_checksum:
+    if found != nonce or crc32(data[offset : offset + FRAME_HEADER_BYTES - 4]) != head_checksum:
         return None
     return number, meta_bytes, entries_bytes, checksum
 
@@ -164,12 +165,12 @@ def decode_frame(data: bytes, offset: int, nonce: bytes, number: int) -> Frame |
     at = start + meta_bytes
     end = at + entries_bytes
     meta = data[start:at]
-    checksum = zlib.crc32(meta)
+    checksum = crc32(meta)
     entries: list[tuple[int, m.Entry]] = []
     try:
         while at < end:
             entry, behind = codec.decode_entry(data, at)
-            checksum = zlib.crc32(data[at : at + codec.ENTRY_HEADER_BYTES], checksum)
+            checksum = crc32(data[at : at + codec.ENTRY_HEADER_BYTES], checksum)
             entries.append((at, entry))
             at = behind
     except CorruptionError:

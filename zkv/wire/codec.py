@@ -12,8 +12,8 @@ authenticated channel go; still any byte string yields a record of just the shap
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
+from zlib import crc32
 
 import msgpack
 
@@ -120,14 +120,19 @@ def _record(cls: type[R], fields: object) -> R:
 # --- entries on disk and between members --------------------------------------------------------------
 
 _ENTRY = struct.Struct(">IIQQQB")  # checksum of all that follows it, body length, index, term, time, kind
+_ENTRY_UNCHECKED = struct.Struct(">IQQQB")  # without its checksum
 ENTRY_HEADER_BYTES = _ENTRY.size
 
 
 def encode_entry(entry: m.Entry) -> bytes:
     """An entry as it lies in the raft log: header (big endian, checksum first), then its body."""
-    head = _ENTRY.pack(0, len(entry.body), entry.index, entry.term, entry.time, entry.kind)
-    checksum = zlib.crc32(entry.body, zlib.crc32(head[4:]))
-    return b"".join((checksum.to_bytes(4, "big"), head[4:], entry.body))
+    return entry_header(entry) + entry.body
+
+
+def entry_header(entry: m.Entry) -> bytes:
+    index, term, kind, time, body = entry
+    head = _ENTRY_UNCHECKED.pack(len(body), index, term, time, kind)
+    return crc32(body, crc32(head)).to_bytes(4, "big") + head
 
 
 def decode_entry(data: bytes | memoryview, offset: int = 0) -> tuple[m.Entry, int]:
@@ -142,6 +147,6 @@ def decode_entry(data: bytes | memoryview, offset: int = 0) -> tuple[m.Entry, in
     body = bytes(data[end : end + size])
     if len(body) != size:
         raise CorruptionError("log entry cut short")
-    if zlib.crc32(body, zlib.crc32(data[offset + 4 : end])) != checksum:
+    if crc32(body, crc32(data[offset + 4 : end])) != checksum:
         raise CorruptionError(f"checksum of log entry {index} does not fit")
     return m.Entry(index, term, kind, time, body), end + size
