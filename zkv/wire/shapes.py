@@ -114,6 +114,8 @@ def _reader(
     """
     new = tuple.__new__
     whole = len(types)
+    naturals = [at for at, fit in fits if fit is _is_natural]  # most bounds are theirs: by a call without ceremony
+    others = [(at, fit) for at, fit in fits if fit is not _is_natural]
 
     def read(fields: Any) -> Any:
         if type(fields) is not tuple:
@@ -121,10 +123,11 @@ def _reader(
         count = len(fields)
         if not required <= count <= whole or not _are(types, fields):
             raise Misfit
-        for at, fit in fits:
-            if at >= count:
-                break
-            if not fit(fields[at]):
+        for at in naturals:
+            if at < count and not _is_natural(fields[at]):
+                raise Misfit
+        for at, fit in others:
+            if at < count and not fit(fields[at]):
                 raise Misfit
         if made:
             read = list(fields)
@@ -177,9 +180,15 @@ def _part(hint: Any) -> _Part:
     return _Part((tuple,), None, shape_of(hint).read)
 
 
+def _is_natural(number: int) -> bool:
+    return number >= 0 and not number >> 63
+
+
 def _within(bounds: EnumMeta | Container[Any]) -> Callable[[Any], bool]:
     if isinstance(bounds, EnumMeta):
         return frozenset(map(int, bounds)).__contains__
+    if bounds == range(INT64_MAX + 1):
+        return _is_natural
     if isinstance(bounds, range):  # which for a number by its name in an enumeration would be gone through one by one
         low, behind = bounds.start, bounds.stop
         return lambda number: low <= number < behind
