@@ -78,7 +78,7 @@ class AnchorFile:
     def save(self, anchor: Anchor) -> None:
         if not self._boot:
             return
-        body = codec.pack((self._boot, *anchor))
+        body = codec.pack((self._boot, *anchor.fields()))
         aside = self._path.with_suffix(".new")
         try:
             aside.write_bytes(zlib.crc32(body).to_bytes(4, "big") + body)

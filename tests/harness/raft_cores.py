@@ -48,7 +48,7 @@ def core_of(log: MemoryLog, member: int = 1, *, append_bytes_max: int = 1 << 20,
     return Raft(config, log, random.Random(member), 0)
 
 
-def message(kind: MessageKind, term: int, sender: int = 2, to: int = 1, **fields: Any) -> Message:
+def message(kind: int, term: int, sender: int = 2, to: int = 1, **fields: Any) -> Message:
     return Message(kind, to, sender, term, **fields)
 
 

@@ -155,7 +155,7 @@ def _forgets_the_time(self: Raft, now: int) -> int:
 
 def _remembers_all_clocks(self: Anchor, other: Anchor) -> Anchor:
     """An anchor is kept over terms."""
-    return other._replace(time=max(other.time, self.bound(other.seen)))
+    return Anchor(other.term, max(other.time, self.bound(other.seen)), other.seen)
 
 
 MUTATIONS = [

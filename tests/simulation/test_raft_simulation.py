@@ -50,9 +50,8 @@ def _answers_before_sync(self: Replica) -> tuple[list[Message], list[Message]]:
     return self._outbox, []
 
 
-def _own_count_before_sync(self: Leadership, member: int) -> int:
-    replica = self._replica
-    return replica.log.last_index if member == replica.id else self.progress[member].match
+def _own_count_before_sync(self: Leadership) -> dict[int, int]:
+    return {**matches(self), self._replica.id: self._replica.last_index}
 
 
 def _conflict_free_cut(self: Replica, previous: int, previous_term: int, entries: Sequence[Entry]) -> bool:
@@ -84,13 +83,13 @@ def _votes_for_a_log_behind(self: Raft, message: Message) -> None:
     answer_vote(self, message._replace(log_term=1 << 60))
 
 
-def _read_without_a_round(self: Leadership, member: int) -> int:
-    return self.reads.number
+def _read_without_a_round(self: Leadership) -> dict[int, int]:
+    return dict.fromkeys(read_rounds(self), self.reads.number)
 
 
 def _counts_old_terms(self: Leadership, now: int) -> None:
     conf = self._replica.conf
-    self._replica.commit_to(quorum.reached(conf, self._match))
+    self._replica.commit_to(quorum.reached(conf, self._matches()))
     if self._replica.conf is not conf:
         self._follow_conf(now)
 
@@ -106,15 +105,17 @@ def _two_conf_changes(self: Leadership, change: ConfChange, now: int) -> int:
     return propose_conf_change(self, change, now)
 
 
-def _half_a_joint_quorum(conf: ConfState, number: Callable[[int], int]) -> int:
-    return quorum._reached(conf.voters, number)
+def _half_a_joint_quorum(conf: ConfState, numbers: dict[int, int]) -> int:
+    return quorum._reached(conf.voters, numbers)
 
 
 answer_vote = Raft._answer_vote
 propose_conf_change = Leadership.propose_conf_change
+matches = Leadership._matches
+read_rounds = Leadership._read_rounds
 MUTATIONS: dict[str, tuple[object, str, Callable[..., Any]]] = {
     "append answers and votes sent before the sync": (Replica, "_partition", _answers_before_sync),
-    "a leader counting itself before the sync": (Leadership, "_match", _own_count_before_sync),
+    "a leader counting itself before the sync": (Leadership, "_matches", _own_count_before_sync),
     "a leader counting replicas of an entry of an earlier term": (Leadership, "_advance_commit", _counts_old_terms),
     "a heartbeat that tells a commit index beyond the match": (Leadership, "_send_heartbeats", _tells_commit_unchecked),
     "a second conf change before the first is in force": (Leadership, "propose_conf_change", _two_conf_changes),
@@ -123,7 +124,7 @@ MUTATIONS: dict[str, tuple[object, str, Callable[..., Any]]] = {
     "an append taken without looking at the entry before it": (Replica, "accept", _accept_without_check),
     "two votes in one term": (Raft, "_answer_vote", _votes_for_everybody),
     "a vote for a log that is behind": (Raft, "_answer_vote", _votes_for_a_log_behind),
-    "a read served without asking a quorum": (Leadership, "_read_round", _read_without_a_round),
+    "a read served without asking a quorum": (Leadership, "_read_rounds", _read_without_a_round),
 }
 
 

@@ -27,21 +27,25 @@ if that is greater. Three rules make it safe:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 DRIFT: Final = 1000
 """Two clocks go apart by less than one part in so many."""
 
 
-class Anchor(NamedTuple):
+class Anchor:
     """While `term` is that of the log's last entry: the leader's clock showed at least `time` when mine showed `seen`.
 
-    Both ms; `seen` is of this machine's monotonic clock.
+    Both ms; `seen` is of this machine's monotonic clock. (Each append makes one.)
     """
 
-    term: int
-    time: int
-    seen: int
+    def __init__(self, term: int, time: int, seen: int) -> None:
+        self.term = term
+        self.time = time
+        self.seen = seen
+
+    def fields(self) -> tuple[int, int, int]:
+        return self.term, self.time, self.seen
 
     def bound(self, now: int) -> int:
         """What the leader's clock shows `now` at least."""

@@ -87,10 +87,12 @@ class Leadership:
 
     def has_quorum(self, now: int) -> bool:
         """Was a quorum heard from within the last election timeout?"""
-        me, conf = self._replica.id, self._replica.conf
+        conf = self._replica.conf
         # the time at which it was only grows, while the configuration stays: so it need not be counted each time
         if conf is not self._heard_conf or now - self._heard >= self._config.election_ms:
-            self._heard = quorum.reached(conf, lambda member: now if member == me else self.progress[member].heard)
+            heard = {member: progress.heard for member, progress in self.progress.items()}
+            heard[self._replica.id] = now
+            self._heard = quorum.reached(conf, heard)
             self._heard_conf = conf
         return now - self._heard < self._config.election_ms
 
@@ -116,7 +118,7 @@ class Leadership:
     def propose(self, bodies: Sequence[bytes], now: int) -> int:
         """Append one entry for each body; returns the last one's index. Raises NoLeader, TooManyRequests."""
         self._refuse_when_leaving()
-        size = sum(map(len, bodies))
+        size = _size_of(bodies)
         if self._uncommitted_bytes and self._uncommitted_bytes + size > self._config.uncommitted_bytes_max:
             raise TooManyRequests
         return self._append(EntryKind.BATCH, bodies, now)
@@ -138,14 +140,14 @@ class Leadership:
         if self._transfer_to:
             raise NoLeader("leadership is being handed over")
 
-    def _append(self, kind: EntryKind, bodies: Sequence[bytes], now: int) -> int:
+    def _append(self, kind: int, bodies: Sequence[bytes], now: int) -> int:
         replica, time = self._replica, self.cluster_time(now)
         first = replica.last_index + 1
         entries = [
             tuple.__new__(Entry, (index, replica.term, kind, time, body)) for index, body in enumerate(bodies, first)
         ]
         replica.append(entries)
-        size = sum(map(len, bodies))
+        size = _size_of(bodies)
         last = first + len(entries) - 1
         self._uncommitted.append((last, size))
         self._uncommitted_bytes += size
@@ -249,7 +251,7 @@ class Leadership:
             return
         self._counted, self._answered = replica.synced, False
         while True:
-            index = quorum.reached(replica.conf, self._match)
+            index = quorum.reached(replica.conf, self._matches())
             if index <= replica.commit or replica.log.term(index) != replica.term:
                 break
             conf = replica.conf
@@ -260,8 +262,11 @@ class Leadership:
         while self._uncommitted and self._uncommitted[0][0] <= replica.commit:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
 
-    def _match(self, member: int) -> int:
-        return self._replica.synced if member == self._replica.id else self.progress[member].match
+    def _matches(self) -> dict[int, int]:
+        """Up to where each member holds the log on its disk."""
+        matches = {member: progress.match for member, progress in self.progress.items()}
+        matches[self._replica.id] = self._replica.synced
+        return matches
 
     def _follow_conf(self, now: int) -> None:
         """Keep progress of exactly those who are members now."""
@@ -298,7 +303,7 @@ class Leadership:
         if reads.begin(replica.commit):
             self._ask_for_round(now)
         while reads.waits:
-            index, served = reads.confirm(quorum.reached(replica.conf, self._read_round))
+            index, served = reads.confirm(quorum.reached(replica.conf, self._read_rounds()))
             if not served:
                 if now >= self._widen_at:
                     self._widen_at = now + self._config.heartbeat_ms
@@ -314,8 +319,9 @@ class Leadership:
 
     def _is_quorum_with(self, asker: int) -> bool:
         """Who asks for an index has said, after its reads had come, that this leads: are the two of them a quorum?"""
-        voices = {self._replica.id, asker}
-        return quorum.reached(self._replica.conf, lambda member: int(member in voices)) > 0
+        voices = dict.fromkeys(self.progress, 0)
+        voices[self._replica.id] = voices[asker] = 1
+        return quorum.reached(self._replica.conf, voices) > 0
 
     def _ask_for_round(self, now: int) -> None:
         """Whether this still leads: of as many as make a quorum, those who answered last; of all, if one is silent."""
@@ -330,8 +336,10 @@ class Leadership:
             commit = min(progress[member].match, self._replica.commit)
             self._replica.send(MessageKind.HEARTBEAT, member, commit=commit, context=self.reads.number)
 
-    def _read_round(self, member: int) -> int:
-        return self.reads.number if member == self._replica.id else self.progress[member].read_round
+    def _read_rounds(self) -> dict[int, int]:
+        rounds = {member: progress.read_round for member, progress in self.progress.items()}
+        rounds[self._replica.id] = self.reads.number
+        return rounds
 
     # --- appends -----------------------------------------------------------------------------------
 
@@ -376,3 +384,10 @@ class Leadership:
         )
         progress.sent(low - 1 + len(entries), size, commit)
         return True
+
+
+def _size_of(bodies: Sequence[bytes]) -> int:
+    size = 0
+    for body in bodies:
+        size += len(body)
+    return size

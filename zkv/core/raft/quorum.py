@@ -21,7 +21,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from zkv.wire.messages import ConfState
 
@@ -32,17 +32,17 @@ class Vote(Enum):
     LOST = auto()
 
 
-def reached(conf: ConfState, number: Callable[[int], int]) -> int:
-    """The greatest value that `number(member)` equals or exceeds for a quorum of voters."""
-    incoming = _reached(conf.voters, number)
-    return min(incoming, _reached(conf.voters_outgoing, number)) if conf.voters_outgoing else incoming
+def reached(conf: ConfState, numbers: dict[int, int]) -> int:
+    """The greatest value that a quorum of voters equals or exceeds. `numbers`: by member, of every voter."""
+    incoming = _reached(conf.voters, numbers)
+    return min(incoming, _reached(conf.voters_outgoing, numbers)) if conf.voters_outgoing else incoming
 
 
-def _reached(voters: tuple[int, ...], number: Callable[[int], int]) -> int:
+def _reached(voters: tuple[int, ...], numbers: dict[int, int]) -> int:
     assert voters, "a configuration has voters"
-    numbers = [number(member) for member in voters]
-    numbers.sort()
-    return numbers[(len(numbers) - 1) // 2]
+    of_voters = [numbers[member] for member in voters]
+    of_voters.sort()
+    return of_voters[(len(of_voters) - 1) // 2]
 
 
 def tally(conf: ConfState, votes: Mapping[int, bool]) -> Vote:

@@ -546,7 +546,7 @@ class Raft:
             match = message.index + len(message.entries)
             if message.entries and match == replica.last_index:
                 last = message.entries[-1]
-                self._anchor = self._anchor.better(tuple.__new__(Anchor, (last.term, last.time, self._now)))
+                self._anchor = self._anchor.better(Anchor(last.term, last.time, self._now))
             replica.commit_to(min(message.commit, match))
             if message.context != TOLD:
                 self._acknowledge(match)

@@ -188,7 +188,7 @@ class Replica:
 
     def send(
         self,
-        kind: MessageKind,
+        kind: int,
         to: int,
         *,
         term: int | None = None,
