@@ -71,7 +71,7 @@ class Connection:
         self._bytes_max = bytes_max
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0  # with what is left of the batch that was begun
-        self._begun: memoryview | None = None  # what is left of a batch that the kernel took a part of
+        self._begun: bytes | memoryview | None = None  # what is left of a batch that the kernel took a part of, if any
         self._is_full = False  # the kernel takes no more until it says so
         self._events = POLLIN
         polls.register(self.fd, self._events)
@@ -111,7 +111,7 @@ class Connection:
             self.took = size = self._stream.recv_into(self._room, min(bytes_max, len(self._room)))
             if size:
                 self.has_spoken = True
-                messages = self._end.feed(self._room[:size])
+                messages = self._end.feed(bytes(self._room[:size]))
                 self._answer()
             else:
                 self._lose("closed by the other end")
@@ -178,12 +178,12 @@ class Connection:
         while self._waiting_bytes:
             batch = self._begun
             if batch is None:
-                batch = memoryview(self._next_batch())
-            self._begun = batch
+                batch = self._next_batch()
+                self._begun = batch
             sent = self._stream.send(batch)
             self._waiting_bytes -= sent
             if sent < len(batch):
-                self._begun = batch[sent:]
+                self._begun = memoryview(batch)[sent:]
                 self._is_full = True
                 return
             self._begun = None

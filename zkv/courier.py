@@ -36,10 +36,10 @@ _AGAIN: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 class Courier:
     """All mail of one process: what comes to its inbox at RUNDIR/NAME.sock, and what it puts for its neighbours.
 
-    `opened` makes mail of a message's bytes, which are gone when it returns.
+    `opened` makes mail of a message's bytes.
     """
 
-    def __init__(self, rundir: str, name: str, opened: Callable[[memoryview], NamedTuple]) -> None:
+    def __init__(self, rundir: str, name: str, opened: Callable[[bytes], NamedTuple]) -> None:
         self.polls = select.epoll()
         self._rundir = rundir
         self._inbox = Inbox(_path_of(rundir, name), self.polls, opened)
@@ -106,10 +106,10 @@ def _path_of(rundir: str, name: str) -> str:
 class Inbox:
     """Listens at a path, and takes the mail of all who connect there.
 
-    `opened` makes mail of a message's bytes, which are gone when it returns.
+    `opened` makes mail of a message's bytes.
     """
 
-    def __init__(self, path: str, polls: select.epoll, opened: Callable[[memoryview], NamedTuple]) -> None:
+    def __init__(self, path: str, polls: select.epoll, opened: Callable[[bytes], NamedTuple]) -> None:
         self._polls = polls
         self._opened = opened
         self._connections: dict[int, tuple[socket.socket, zmtp.Mail]] = {}
@@ -138,7 +138,7 @@ class Inbox:
         for _ in range(READS_A_TURN):
             try:
                 size = end.recv_into(self._room)
-                messages = reader.feed(self._room[:size])
+                messages = reader.feed(bytes(self._room[:size]))
             except BlockingIOError:
                 break
             except (OSError, zmtp.NotZmtp):
@@ -231,7 +231,7 @@ class Outbox:
             return
         try:
             data = end.recv(READ_BYTES)
-            self._reader.feed(memoryview(data))
+            self._reader.feed(data)
         except BlockingIOError:
             pass
         except (OSError, zmtp.NotZmtp):

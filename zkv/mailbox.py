@@ -274,15 +274,20 @@ class Mailbox:
         if self._courier.is_down:
             timeout_ms = RETRY_MS if timeout_ms is None else min(timeout_ms, RETRY_MS)
         due = self._due()
+        now = 0 if due is None else monotonic_ms()
         if received or self._lost:
             timeout_ms = 0
         elif due is not None:
-            due_in = max(0, due - monotonic_ms())
+            due_in = max(0, due - now)
             timeout_ms = due_in if timeout_ms is None else min(timeout_ms, due_in)
-        for fd, _ in self.polls.poll(None if timeout_ms is None else timeout_ms / 1000, FDS_A_TURN):
+        readable = self.polls.poll(None if timeout_ms is None else timeout_ms / 1000, FDS_A_TURN)
+        for fd, _ in readable:
             self._hear(fd, received, control)
-        if due is not None and due <= (now := monotonic_ms()):  # what was heard makes nothing due so soon
-            self._tend(now)
+        if due is not None:
+            if not readable:
+                now = monotonic_ms()  # else what has become due meanwhile has time until the next turn
+            if due <= now:  # what was heard makes nothing due so soon
+                self._tend(now)
         if self._lost:
             received.extend(self._lost)
             self._lost.clear()

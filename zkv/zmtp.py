@@ -36,6 +36,7 @@ _PONG: Final = b"\x04PONG"
 _READY: Final = b"\x05READY"
 _ERROR: Final = b"\x05ERROR"
 _SHORT_MAX: Final = 255
+_SHORT_HEADS: Final = [bytes((0, size)) for size in range(_SHORT_MAX + 1)]
 _OTHER_KINDS: Final = {
     b"PULL": (b"PUSH",),
     b"PUSH": (b"PULL",),
@@ -55,7 +56,7 @@ def hello(kind: bytes) -> bytes:
 
 def head(size: int) -> bytes:
     """What stands before a message of so many bytes."""
-    return bytes((0, size)) if size <= _SHORT_MAX else b"\x02" + size.to_bytes(8, "big")
+    return _SHORT_HEADS[size] if size <= _SHORT_MAX else b"\x02" + size.to_bytes(8, "big")
 
 
 def _greeting(mechanism: bytes, *, is_server: bool = False) -> bytes:
@@ -95,21 +96,21 @@ class _Stream(ABC):
         self._greeted = False
         self._frame_bytes_max = frame_bytes_max
 
-    def _split(self, data: memoryview) -> None:
-        """Have each frame that `data` completes taken in. What they are views of is `data`, or what was kept."""
+    def _split(self, data: bytes) -> None:
+        """Have each frame that `data` completes taken in."""
         rest = self._rest
         if rest:
             rest.extend(data)
             if len(rest) < self._needed:
                 return
-            data, self._rest = memoryview(rest), bytearray()
+            data, self._rest = bytes(rest), bytearray()
         size = len(data)
         at = 0
         if not self._greeted:
             if size < _GREETING_BYTES:
                 self._keep(data, 0, _GREETING_BYTES)
                 return
-            self._greet(bytes(data[:_GREETING_BYTES]))
+            self._greet(data[:_GREETING_BYTES])
             self._greeted = True
             at = _GREETING_BYTES
         while at < size:
@@ -131,14 +132,14 @@ class _Stream(ABC):
             self._take(flags, data[begin:end])
             at = end
 
-    def _keep(self, data: memoryview, at: int, needed: int) -> None:
+    def _keep(self, data: bytes, at: int, needed: int) -> None:
         self._rest, self._needed = bytearray(data[at:]), needed
 
     @abstractmethod
     def _greet(self, greeting: bytes) -> None: ...
 
     @abstractmethod
-    def _take(self, flags: int, body: memoryview) -> None: ...
+    def _take(self, flags: int, body: bytes) -> None: ...
 
 
 def _check_greeting(greeting: bytes, mechanism: bytes) -> None:
@@ -155,16 +156,13 @@ class Mail(_Stream):
     def __init__(self, expected: bytes) -> None:
         super().__init__(MESSAGE_BYTES_MAX)
         self._expected = expected
-        self._messages: list[memoryview] = []
+        self._messages: list[bytes] = []
         self.ready = False
         """The other end has said who it is."""
 
-    def feed(self, data: memoryview) -> list[memoryview]:
-        """The messages that `data` completes, as views of it or of what was kept.
-
-        Raises NotZmtp.
-        """
-        messages: list[memoryview] = []
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes. Raises NotZmtp."""
+        messages: list[bytes] = []
         self._messages = messages
         self._split(data)
         return messages
@@ -172,10 +170,10 @@ class Mail(_Stream):
     def _greet(self, greeting: bytes) -> None:
         _check_greeting(greeting, _NULL)
 
-    def _take(self, flags: int, body: memoryview) -> None:
+    def _take(self, flags: int, body: bytes) -> None:
         if flags & _COMMAND:
             if not self.ready:
-                self._introduced(bytes(body))
+                self._introduced(body)
         elif flags & _MORE or not self.ready:
             raise NotZmtp("a message out of place")
         else:
@@ -214,7 +212,7 @@ class End(_Stream):
         self.key = b""
         """The key that the other end has shown, in Z85: at a server's end, once it is ready."""
 
-    def feed(self, data: memoryview | bytes) -> list[bytes | None]:
+    def feed(self, data: bytes) -> list[bytes | None]:
         """The messages that `data` completes; None stands for one of several frames, which is passed over.
 
         Raises NotZmtp: the connection is of no use any more. There may be an `answer` still.
@@ -222,7 +220,7 @@ class End(_Stream):
         messages: list[bytes | None] = []
         self._messages = messages
         try:
-            self._split(memoryview(data))
+            self._split(data)
         except curve.NotCurve as error:
             if isinstance(error, curve.Stranger):
                 self._answer += _command(curve.refusal(b"400"))
@@ -260,22 +258,22 @@ class End(_Stream):
         elif opening := self._handshake.opening():
             self._answer += _command(opening)
 
-    def _take(self, flags: int, body: memoryview) -> None:
+    def _take(self, flags: int, body: bytes) -> None:
         if self._channel is not None:
             if flags & (_COMMAND | _MORE):
                 raise NotZmtp("something that is not sealed")
-            sealed_flags, payload = self._channel.open(bytes(body))
+            sealed_flags, payload = self._channel.open(body)
             if sealed_flags & _SEALED_COMMAND:
                 self._commanded(payload)
             else:
                 self._said_to_us(sealed_flags & _SEALED_MORE, payload)
         elif flags & _COMMAND:
             if self.ready:
-                self._commanded(bytes(body))
+                self._commanded(body)
             else:
-                self._shake(bytes(body))
+                self._shake(body)
         elif self.ready:
-            self._said_to_us(flags & _MORE, bytes(body))
+            self._said_to_us(flags & _MORE, body)
         else:
             raise NotZmtp("a message before the handshake")
 

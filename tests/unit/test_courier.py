@@ -26,8 +26,8 @@ class Letter(NamedTuple):
     text: bytes
 
 
-def opened(message: memoryview) -> Letter:
-    return Letter(bytes(message))
+def opened(message: bytes) -> Letter:
+    return Letter(message)
 
 
 @pytest.fixture
