@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from zkv.wire.messages import Member
 
 _HEADER: Final = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
+_HEADER_BYTES: Final = _HEADER.size
+_APPEND_HEAD: Final = b"".join(
+    (codec.array_head(1 + len(Message._fields)), codec.pack(codec.KIND_OF[Message]), codec.pack(MessageKind.APPEND))
+)
 _PROTOCOL: Final = b"zkv2"
 _NOBODY: Final = (0, 0, 0)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
@@ -131,7 +135,7 @@ def asking(question: Join) -> bytes:
 
 def said_in(frame: bytes) -> NamedTuple:
     """The message behind the header. Raises CorruptionError."""
-    return codec.decode(memoryview(frame)[_HEADER.size :])
+    return codec.decode(frame[_HEADER_BYTES:])
 
 
 class _Tally:
@@ -146,12 +150,13 @@ class _Tally:
 
 
 class _Link:
-    """To a member at `urls`. `header`: of every message to it."""
+    """To a member at `urls`. `header`: of every message to it; `append_head`: of an append, up to who it is for."""
 
-    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes, tally: _Tally) -> None:
+    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes, append_head: bytes, tally: _Tally) -> None:
         self.urls = urls
         self.line = line
         self.header = header
+        self.append_head = append_head
         self.tally = tally
         self.came_by = b""
         """The connection by which the member has spoken last."""
@@ -190,6 +195,9 @@ class PeerLinks:
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
         self._tallies: dict[int, _Tally] = {}
+        self._about: tuple[object, ...] = ()  # what the last append says besides who it is for ...
+        self._packed_about = b""  # ... and as it travels
+        self._senders: dict[bytes, int] = {}  # whose header was found to be right: of those there are links to
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises OSError when a port is taken."""
@@ -230,7 +238,8 @@ class PeerLinks:
         self._mailbox.add_line(f"{member_id}", line)
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
         tally = self._tallies.setdefault(member_id, _Tally())
-        self._links[member_id] = _Link(urls, line, header, tally)
+        append_head = header + _APPEND_HEAD + codec.pack(member_id)
+        self._links[member_id] = _Link(urls, line, header, append_head, tally)
         return True
 
     def lost(self, member_id: int) -> None:
@@ -275,15 +284,26 @@ class PeerLinks:
         link = self._links.get(member_id)
         if link is None:
             return False
-        frame = link.header + codec.encode(message)
+        kind = message.kind if type(message) is Message else 0
+        if kind == MessageKind.APPEND:
+            frame = link.append_head + self._packed(message[2:])
+        else:
+            frame = link.header + codec.encode(message)
         tally = link.tally
         if not link.line.put(frame):
             tally.sent_failures += 1
             return False
         tally.sent_bytes += len(frame)
-        if not tally.beaten_at and type(message) is Message and message.kind == MessageKind.HEARTBEAT:
+        if kind == MessageKind.HEARTBEAT and not tally.beaten_at:
             tally.beaten_at = monotonic_ns()
         return True
+
+    def _packed(self, about: tuple[object, ...]) -> bytes:
+        """What an append says besides who it is for: to followers that go abreast the same, and so packed once."""
+        if about != self._about:
+            self._about = about
+            self._packed_about = codec.pack(about)[1:]  # it goes on the array that `append_head` begins
+        return self._packed_about
 
     def core_of(self, member_id: int) -> int | None:
         """The core on which a member works, if it is a process of this machine that has spoken."""
@@ -316,9 +336,12 @@ class PeerLinks:
             if not self._acquaintances.is_guest(self._door.key_of(connection)):
                 self._refuse(0, 0, "is not believed any more")
                 return None
-        if frame is None or len(frame) < _HEADER.size:
+        if frame is None or len(frame) < _HEADER_BYTES:
             self._refuse(0, 0, "not a zkv peer")
             return None
+        known = self._senders.get(frame[:_HEADER_BYTES])
+        if known is not None:
+            return self._opened(connection, known, frame)
         protocol, cluster_id, sender, receiver = _HEADER.unpack_from(frame)
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
@@ -329,6 +352,8 @@ class PeerLinks:
         elif receiver != self._member_id:
             self._refuse(sender, receiver, "takes this member for another")
         else:
+            if sender in self._links:
+                self._senders[frame[:_HEADER_BYTES]] = sender
             return self._opened(connection, sender, frame)
         return None
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zkv.actors.peers import PeerLinks
+    from zkv.actors.raft_actor import RaftActor
     from zkv.gauges import Value
-    from zkv.mailbox import Actor
 
 
 _USHERS_WORDS = frozenset({m.Admit, m.Dismiss, m.PeerKeyIs, m.Hello})
@@ -25,7 +25,7 @@ class AtTheDoor:
     says is about links.
     """
 
-    def __init__(self, actor: Actor, links: PeerLinks) -> None:
+    def __init__(self, actor: RaftActor, links: PeerLinks) -> None:
         self._actor = actor
         self._links = links
 
