@@ -98,7 +98,8 @@ def options() -> dict[str, Any]:
         target_dir="build/c",
     )
     for extension in extensions:
-        extension.extra_compile_args.append("-fcommon")  # mypyc defines a library's table in each file that uses it
+        # mypyc defines a library's table in each file that uses it; and what is hidden is reached without a table.
+        extension.extra_compile_args += ["-fcommon", "-fvisibility=hidden"]
     return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildInParallel}}
 
 
