@@ -84,7 +84,7 @@ class Store:
     def prefetch(self, keys: Iterable[bytes]) -> None:
         """Read the current records of `keys` in one go, for the writes to come. One alone is read when it comes."""
         pending = self.pending
-        wanted = [key for key in keys if key not in pending]
+        wanted = [key for key in dict.fromkeys(keys) if key not in pending]
         self.fetched = {}
         if len(wanted) > 1:
             records = self.engine.get_many([CURRENT + key for key in wanted])
