@@ -23,7 +23,7 @@ BEAT = m.Message(m.MessageKind.HEARTBEAT, 2, 1, 3, context=9)
 
 
 class House:
-    """One member's mailbox, with its links; there are members 1 and 2."""
+    """One member's mailbox, with its links to the members at `urls`."""
 
     def __init__(self, rundir: str, member: int, urls: dict[int, str], *, cluster: int = CLUSTER) -> None:
         self.mailbox = Mailbox(rundir, f"raft{member}", ())
@@ -87,6 +87,21 @@ def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int
         assert not first.links.send(5, BEAT), "there is no such member"
     finally:
         first.close()
+
+
+def test_an_append_to_several_is_told_each_of_them(tmp_path: Path) -> None:
+    """What it says besides who it is for is packed once, until another one says something else."""
+    urls = {member: f"tcp://127.0.0.1:{port}" for member, port in enumerate(free_ports(3), 1)}
+    houses = {member: House(str(tmp_path), member, urls) for member in urls}
+    try:
+        for index in (3, 4):
+            entry = m.Entry(index + 1, 3, m.EntryKind.BATCH, 1, b"body of %d" % index)
+            for member in (2, 3):
+                append = m.Message(m.MessageKind.APPEND, member, 1, 3, index, 3, 2, (entry,))
+                assert told(heard_by(houses[member], houses[1], append)) == (1, append)
+    finally:
+        for house in houses.values():
+            house.close()
 
 
 def test_one_of_another_cluster_is_not_heard(tmp_path: Path, urls: dict[int, str], second: House) -> None:
