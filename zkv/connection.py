@@ -111,7 +111,7 @@ class Connection:
             self.took = size = self._stream.recv_into(self._room, min(bytes_max, len(self._room)))
             if size:
                 self.has_spoken = True
-                messages = self._end.feed(bytes(self._room[:size]))
+                messages = self._end.feed(self._room[:size].tobytes())
                 self._answer()
             else:
                 self._lose("closed by the other end")

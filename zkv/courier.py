@@ -138,7 +138,7 @@ class Inbox:
         for _ in range(READS_A_TURN):
             try:
                 size = end.recv_into(self._room)
-                messages = reader.feed(bytes(self._room[:size]))
+                messages = reader.feed(self._room[:size].tobytes())
             except BlockingIOError:
                 break
             except (OSError, zmtp.NotZmtp):
