@@ -134,6 +134,12 @@ class _Door:
         self.tells_gone = tells_gone
 
 
+class _Line:
+    def __init__(self, name: str, line: Line) -> None:
+        self.name = name
+        self.line = line
+
+
 class Mailbox:
     """The sockets of one process. Not shared between threads.
 
@@ -146,7 +152,7 @@ class Mailbox:
         self.polls = self._courier.polls
         """The epoll set of all that this process waits for."""
         self._doors: list[_Door] = []
-        self._lines: dict[Line, str] = {}
+        self._lines: list[_Line] = []
         self._lost: list[tuple[str, object]] = []  # word of that which waits for the next turn
         self._bell: tuple[int, int] | None = None
         self._rundir = rundir
@@ -177,12 +183,12 @@ class Mailbox:
 
     def add_line(self, name: str, line: Line) -> None:
         """What arrives there comes to the actor as (name, message); that its connection is lost, as (LOST, name)."""
-        self._lines[line] = name
+        self._lines.append(_Line(name, line))
         line.on_lost = partial(self._lost.append, (LOST, name))
 
     def forget(self, line: Line) -> None:
         """Close a line; what it has not let out is dropped."""
-        del self._lines[line]
+        self._lines = [known for known in self._lines if known.line is not line]
         line.close()
 
     def post(self, neighbour: str, message: NamedTuple) -> bool:
@@ -195,8 +201,8 @@ class Mailbox:
 
     def flush(self) -> None:
         """Let out what was posted: who is about to be busy, or to wait for a disk, does not let others wait for it."""
-        for line in self._lines:
-            line.flush()
+        for known_line in self._lines:
+            known_line.line.flush()
         self._courier.flush()
         for known in self._doors:
             known.door.flush()
@@ -299,9 +305,10 @@ class Mailbox:
                 name = known.name
                 received.extend([(name, message) for message in known.door.hear(fd)])
                 return
-        for line, line_name in self._lines.items():
-            if fd in line:
-                received.extend([(line_name, message) for message in line.hear(fd)])
+        for known_line in self._lines:
+            if fd in known_line.line:
+                line_name = known_line.name
+                received.extend([(line_name, message) for message in known_line.line.hear(fd)])
                 return
         if (mail := self._courier.hear(fd)) is not None:
             received.extend([("node", message) for message in mail])
@@ -318,8 +325,8 @@ class Mailbox:
         due: int | None = None
         for known in self._doors:
             due = _earlier(due, known.door.due)
-        for line in self._lines:
-            due = _earlier(due, line.due)
+        for known_line in self._lines:
+            due = _earlier(due, known_line.line.due)
         return due
 
     def _tend(self, now: int) -> None:
@@ -328,10 +335,10 @@ class Mailbox:
             due = known.door.due
             if due is not None and due <= now:
                 known.door.tend(now)
-        for line in self._lines:
-            due = line.due
+        for known_line in self._lines:
+            due = known_line.line.due
             if due is not None and due <= now:
-                line.tend(now)
+                known_line.line.tend(now)
 
     def drive(self, actor: Actor, control: Control) -> None:
         """The loop, until the actor is finished."""
@@ -353,8 +360,8 @@ class Mailbox:
         gone already.
         """
         self.flush()
-        for line in self._lines:
-            line.close(LINGER_MS)
+        for known_line in self._lines:
+            known_line.line.close(LINGER_MS)
         for known in self._doors:
             known.door.close(LINGER_MS)
         self._courier.close()
