@@ -223,8 +223,8 @@ class StorageActor:
         with self._room_needed(now):
             if self._compacts and self._compactor.at <= now:
                 self._compactor.step(self._machine, now, waited_for=bool(self._held))
+                self._store.engine.settle()
                 self._release_held()
-            self._store.engine.settle()
         self._feed.step()
         self._lease_feed.step(now)
         self._auditor.step(self._machine, now)
@@ -461,6 +461,7 @@ class StorageActor:
         if self._full_until is None:
             self._logger.error("no space left on the disk, this member takes no writes", reason=str(error))
             self._full_until = now + FULL_MS_MIN
+            self._flows.end_all()  # a hash that waits for compaction would be of less than its revision says
             self._serve(self._open())  # as the engine has it: the batch that found no room is in no part there
             self._begin()
 

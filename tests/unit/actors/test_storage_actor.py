@@ -18,6 +18,7 @@ from zkv.actors.storage_actor import (
     StorageActor,
 )
 from zkv.core.mvcc import quotas
+from zkv.core.mvcc.compaction import STEP_EVENTS
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.gathering import GatheringEngine
 from zkv.errors import Code, DiskFull, StreamLost, TooManyRequests, Unavailable
@@ -633,6 +634,31 @@ def test_without_room_for_what_was_kept_back_the_store_goes_back_and_refuses_who
     house.read(ALL)
     [(_, [(revision, body)], _)] = house.answers()
     assert (revision, body[0][0][4]) == (2, b"1")
+
+
+def test_nothing_that_waits_for_compaction_is_told_of_a_store_that_has_gone_back() -> None:
+    """Its end was kept back, and lost: a hash would be of other data than its revision and compaction say."""
+    house = House()
+    engine = FullEngine()
+    house.disk.engine = GatheringEngine(engine)
+    house.actor = StorageActor(
+        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
+        post=house._post,
+    )  # fmt: skip
+    first, last_step = 2, 2 + 2 * STEP_EVENTS
+    for number in range(first, last_step + 5):
+        house.write(m.Put(b"k%d" % (number % 3), b""))
+    house.write(m.Compact(last_step + 2, physical=True))
+    house.read(m.HashKV())
+    while house.actor._machine.compaction.revision < last_step:
+        house.hear(after_ms=SAY_MS)
+    house.posted.clear()
+    engine.is_full = True
+    house.hear(after_ms=SAY_MS)
+    house.hear(after_ms=SAY_MS)
+    assert house.answers() == []
+    assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (7,))]
+    assert house.actor.next_wakeup(house.now) != house.now
 
 
 def test_the_end_of_a_defragmentation_is_looked_for_where_nothing_else_comes(house: House) -> None:
