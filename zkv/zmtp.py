@@ -103,7 +103,8 @@ class _Stream(ABC):
             rest.extend(data)
             if len(rest) < self._needed:
                 return
-            data, self._rest = bytes(rest), bytearray()
+            self._rest = bytearray()
+            data, rest = bytes(rest), self._rest  # what was kept is not kept beside it: a frame may be large
         size = len(data)
         at = 0
         if not self._greeted:

@@ -6,6 +6,8 @@ is shown in test_zmtp_with_libzmq.py.
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,19 @@ def test_messages_come_whole_however_the_bytes_are_cut(messages: list[bytes], cu
         at += size
     assert mail.ready
     assert found == messages
+
+
+def test_a_large_message_is_held_twice_at_most() -> None:
+    size, piece = 8 << 20, 1 << 16
+    data, mail = wire([bytes(size)]), zmtp.Mail(b"PUSH")
+    tracemalloc.start()
+    try:
+        found = [len(message) for at in range(0, len(data), piece) for message in mail.feed(data[at : at + piece])]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [size]
+    assert peak < 2.5 * size
 
 
 def test_a_heartbeat_is_passed_over() -> None:
