@@ -135,6 +135,21 @@ def test_while_joint_both_halves_must_agree() -> None:
     assert leader.commit == cores.logs[1].last_index
 
 
+def test_who_was_heard_from_does_not_count_once_it_is_removed() -> None:
+    """The quorum behind a leader is one of the configuration in force, not of the one it was last counted in."""
+    cores = Cores(3)
+    leader = cores.elect(1)
+    cores.cut = {3}
+    for cores.now in (500, 1_000):
+        leader.tick(cores.now)
+        cores.deliver()
+    leader.propose_conf_change(change((REMOVE, 2)), cores.now)
+    cores.deliver()
+    assert leader.conf.voters == (1, 3)
+    with pytest.raises(NoLeader):
+        leader.propose([b"x"], cores.now)
+
+
 def test_the_next_leader_leaves_the_joint_configuration_if_the_first_could_not() -> None:
     """Raft 6: the change survives its leader."""
     joint = ConfState((1, 2, 3), (), (1, 2, 3, 4, 5), 2)
