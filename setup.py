@@ -34,8 +34,8 @@ NODE = {
     "zkv/core/mvcc": "*",
     "zkv/core/raft": "*",
     "zkv/core/watch": "*",
-    "zkv/actors": """auth_feed event_feed flows lease_actor lease_feed pacing peers raft_actor raft_door reads relays
-        rocks_engine stages storage_actor storage_feed wal wal_format watch_actor""",
+    "zkv/actors": """auditor auth_feed disk event_feed flows lease_actor lease_feed pacing peers raft_actor raft_door
+        reads rejoin relays rocks_engine stages storage_actor storage_feed wal wal_format watch_actor""",
     "zkv/gateway": """asking callers doors envelope group grpc_api grpc_desk grpc_lease grpc_line grpc_status grpc_tally
         grpc_watch leaving looking native passwords roster sampling shares slow space_saving tally threshold translate
         validate watches""",

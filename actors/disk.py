@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from zkv.errors import DiskError, DiskFull
 
@@ -65,7 +65,7 @@ class Disk(Protocol):
 class Directory:
     """The port on a directory of this machine."""
 
-    MODE = os.O_RDWR
+    MODE: ClassVar[int] = os.O_RDWR
     """How its files are opened."""
 
     def __init__(self, path: str) -> None:
@@ -151,3 +151,19 @@ class Directory:
 
     def token(self) -> bytes:
         return os.urandom(8)
+
+
+class ReadOnlyDirectory(Directory):
+    """A directory whose files stay as they are, whatever the log would put right in them."""
+
+    MODE: ClassVar[int] = os.O_RDONLY
+
+    def write(self, file: int, data: bytes, offset: int) -> None: ...
+
+    def sync(self, file: int) -> None: ...
+
+    def rename(self, old: str, new: str) -> None: ...
+
+    def unlink(self, name: str) -> None: ...
+
+    def sync_directory(self) -> None: ...

@@ -71,7 +71,7 @@ class Reads:
         ahead = self._ahead
         if ahead is None or ahead.context != context or ahead.index < index:
             return False
-        self._post(m.door_of(ahead.incarnation), m.Confirmed(ahead.incarnation, ahead.gid))
+        self._post(m.door_of(ahead.incarnation), tuple.__new__(m.Confirmed, (ahead.incarnation, ahead.gid)))
         return True
 
     def give_up(self, context: int) -> tuple[bytes, ...]:

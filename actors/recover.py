@@ -17,7 +17,7 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from zkv.actors import datadir
-from zkv.actors.disk import Directory
+from zkv.actors.disk import ReadOnlyDirectory
 from zkv.actors.force_new import apply_log
 from zkv.actors.restore import Restored, being_made, build, new_home
 from zkv.actors.rocks_engine import RocksEngine
@@ -54,22 +54,6 @@ class Holding(NamedTuple):
     revision: int
     members: tuple[Member, ...]
     confs: frozenset[ConfState]
-
-
-class _ReadOnly(Directory):
-    """A directory whose files stay as they are, whatever the log would put right in them."""
-
-    MODE = os.O_RDONLY
-
-    def write(self, file: int, data: bytes, offset: int) -> None: ...
-
-    def sync(self, file: int) -> None: ...
-
-    def rename(self, old: str, new: str) -> None: ...
-
-    def unlink(self, name: str) -> None: ...
-
-    def sync_directory(self) -> None: ...
 
 
 def look(data_dir: str, scratch: Path) -> Holding:
@@ -138,7 +122,7 @@ def _opened(member_dir: Path, scratch: Path) -> Iterator[tuple[Identity, LogPort
         if not machine.applied and not machine.members.table():
             machine.bootstrap(identity.bootstrap)
         log: LogPort = MemoryLog(ConfState(tuple(sorted(member.id for member in identity.bootstrap))))
-        disk = _ReadOnly(str(member_dir / "wal"))
+        disk = ReadOnlyDirectory(str(member_dir / "wal"))
         if any(segment_sequence(name) for name in disk.names()):
             log = wal = Wal("", Limits(), log.conf, disk=disk)
             closing.callback(wal.close)

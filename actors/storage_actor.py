@@ -425,7 +425,8 @@ class StorageActor:
             else:
                 ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
         for incarnation, group in ready.items():
-            self._post(m.door_of(incarnation), m.GatewayAnswers(incarnation, tuple(group), index))
+            answered_group = tuple.__new__(m.GatewayAnswers, (incarnation, tuple(group), index))
+            self._post(m.door_of(incarnation), answered_group)
 
     def _release_held(self) -> None:
         """Those whose compaction has ended."""
@@ -528,7 +529,7 @@ class StorageActor:
                 credit = max(1, self._limits.chunk_credit - len(outcome.parts))
                 self._flows.begin(incarnation, gid, outcome, credit, now)
         if answers:
-            self._post(asker, m.GatewayAnswers(incarnation, tuple(answers)))
+            self._post(asker, tuple.__new__(m.GatewayAnswers, (incarnation, tuple(answers), 0)))
 
     def _evaluated(self, read: m.StampedRead, payload: bytes, now: int) -> ReadOutcome:
         """Raises a RequestError, Unavailable."""
@@ -547,7 +548,8 @@ class StorageActor:
         try:
             outcome = self._evaluated(read, payload, now)
             if not (outcome.streams or outcome.defragment):
-                answered = m.AnsweredAhead(incarnation, gid, self._machine.packed(outcome.parts))
+                found = incarnation, gid, self._machine.packed(outcome.parts), None
+                answered = tuple.__new__(m.AnsweredAhead, found)
         except (RequestError, Unavailable):
             pass  # refused
         self._post(m.door_of(incarnation), answered or m.AnsweredAhead(incarnation, gid, b"", read))

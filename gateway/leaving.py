@@ -96,7 +96,7 @@ class Ahead:
         answered = half if isinstance(half, m.AnsweredAhead) else other
         assert isinstance(answered, m.AnsweredAhead)
         if answered.read is None:
-            return m.GatewayAnswers(incarnation, ((gid, answered.answers, True),))
+            return tuple.__new__(m.GatewayAnswers, (incarnation, ((gid, answered.answers, True),), 0))
         if self._post("storage", answered.read):
             return None
         return m.Refused(incarnation, TooManyRequests.code, (gid,))

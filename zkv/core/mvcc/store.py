@@ -292,8 +292,8 @@ class Store:
         self._history.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
         if self.want_events:
             previous = layout.current_kv(key, record) if self.want_prev_kv and record is not None else None
-            put = Event(False, KeyValue(key, create, revision, version, value, 0), previous)
-            self.events.append((revision, (put,)))
+            kv = tuple.__new__(KeyValue, (key, create, revision, version, value, 0))  # as in core/raft/replica.py
+            self.events.append((revision, (tuple.__new__(Event, (False, kv, previous)),)))
         return revision
 
     def delete_range(self, request: DeleteRange) -> DeleteRangeAnswer:
