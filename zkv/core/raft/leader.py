@@ -212,6 +212,11 @@ class Leadership:
             # It holds we do not know what now. It will tell when it rejects an append from the end of our log.
             progress.probe(self._replica.last_index + 1, waits=True)
 
+    def restored(self, now: int) -> None:
+        """A snapshot that was under way before this led has told what is committed, and so who is a member."""
+        self._answered = True
+        self._follow_conf(now)
+
     def unreachable(self, member: int) -> None:
         progress = self.progress.get(member)
         if progress and progress.state is State.REPLICATE:

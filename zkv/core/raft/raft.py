@@ -282,7 +282,11 @@ class Raft:
 
         The log goes on behind it. Nothing happens if the log knows as much already.
         """
-        if self._replica.restore(meta) and self.leader:
+        if not self._replica.restore(meta):
+            return
+        if self._leadership:
+            self._leadership.restored(self._now)
+        elif self.leader:
             self._acknowledge(meta.index)
 
     def compact(self, index: int) -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from tests.harness.raft_cores import Cores, conf_of, core_of, log_of, message, sent
 from zkv.core.raft.log import MemoryLog
-from zkv.wire.messages import HardState, MessageKind, SnapshotMeta
+from zkv.core.raft.raft import Raft, Role
+from zkv.wire import codec
+from zkv.wire.messages import (
+    ConfChange,
+    ConfChangeKind,
+    Entry,
+    EntryKind,
+    HardState,
+    MessageKind,
+    SnapshotMeta,
+)
 
 
 def behind_a_compacted_log() -> Cores:
@@ -100,3 +110,41 @@ def test_a_member_started_with_its_state_ahead_of_its_log_goes_on_from_the_state
     core.restore(SnapshotMeta(5, 2, 0, conf_of(3)))
     core.step(message(MessageKind.APPEND, 2, index=5, log_term=2), 0)
     assert [(answer.index, answer.reject) for answer in sent(core)] == [(5, False)]
+
+
+def leading_before_it_knows_of(kind: ConfChangeKind, *, voters: int) -> Raft:
+    """Member 1 leads; in its log, and committed by now, which it does not know, `kind` is done to member 4.
+
+    A snapshot was under way to it when its log came from another leader, and then it was elected.
+    """
+    log = log_of(1, conf=conf_of(voters))
+    log.append([Entry(2, 1, EntryKind.CONF_CHANGE, 0, codec.pack(ConfChange(((kind, 4, ()),))))])
+    core = core_of(log)
+    core.step(message(MessageKind.TIMEOUT_NOW, 1), 0)
+    sent(core)
+    for member in (2, 3):
+        core.step(message(MessageKind.VOTE_ANSWER, 2, member), 0)
+    sent(core)
+    core.step(message(MessageKind.APPEND_ANSWER, 2, 3), 0)
+    assert (core.role, core.commit) == (Role.LEADER, 0)
+    return core
+
+
+def test_a_leader_learns_of_a_new_member_by_a_snapshot_that_was_under_way() -> None:
+    core = leading_before_it_knows_of(ConfChangeKind.ADD_VOTER, voters=3)
+    core.restore(SnapshotMeta(2, 1, 0, conf_of(4)._replace(index=2)))
+    assert 4 in {one.to for one in sent(core) if one.kind == MessageKind.APPEND}
+    for member in (2, 4):
+        core.step(message(MessageKind.APPEND_ANSWER, 2, member, index=3), 0)
+    sent(core)
+    assert core.commit == 3
+
+
+def test_what_is_enough_for_fewer_voters_is_committed_once_a_snapshot_has_told_of_them() -> None:
+    core = leading_before_it_knows_of(ConfChangeKind.REMOVE, voters=4)
+    core.step(message(MessageKind.APPEND_ANSWER, 2, 2, index=3), 0)
+    sent(core)
+    assert core.commit == 0
+    core.restore(SnapshotMeta(2, 1, 0, conf_of(3)._replace(index=2)))
+    sent(core)
+    assert core.commit == 3
