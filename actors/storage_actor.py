@@ -13,9 +13,9 @@ One turn of it, in the order of what hurts most when it waits:
 so that no read, however big, holds up writes by more than a few steps. What is applied becomes durable by a flush in a
 thread beside the loop, each time about `flush_bytes` were written; raft is told how far, and cuts its log behind.
 
-Where the disk has no room for what is to be written, nothing more is applied and raft is told so; reads go on, of what
-the engine holds: what it had kept back, and may have been answered already, only the log has then. When there is room
-again, this process ends, so that its successor opens the engine anew: RocksDB writes no more until then.
+Where the disk has no room for what is to be written, nothing more is applied and raft is told so. Flows end; reads go
+on, of what the engine holds: what it had kept back, and may have been answered already, only the log has then. When
+there is room again, this process ends, so that its successor opens the engine anew: RocksDB writes no more until then.
 
 When it starts, it tells raft where the store stands, and is fed from there: entries that were applied and not flushed
 come again. When raft starts, it is told the same.
