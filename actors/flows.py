@@ -22,7 +22,7 @@ PATIENCE_MS: Final = 30_000
 
 
 class _Flow:
-    """A group whose answers are under way. `unsent`: one that the gateway's queue had no room for; it goes first."""
+    """A group whose answers are under way. `unsent`: what the gateway's queue had no room for; it goes first."""
 
     __slots__ = ("begun", "credit", "gid", "heard", "incarnation", "streams", "unsent")
 
@@ -32,7 +32,7 @@ class _Flow:
         self.streams = deque(streams)
         self.credit = credit
         self.begun = self.heard = now
-        self.unsent: m.GatewayAnswers | None = None
+        self.unsent: m.GatewayAnswers | m.Refused | None = None
 
     @property
     def can_step(self) -> bool:
@@ -66,8 +66,8 @@ class Flows:
         return any(flow.unsent is not None for flow in self._flows)
 
     def wakeups(self) -> list[int]:
-        """When patience with each ends."""
-        return [flow.heard + PATIENCE_MS for flow in self._flows]
+        """When patience with each ends, but with those of which all has been said, if not heard."""
+        return [flow.heard + PATIENCE_MS for flow in self._flows if flow.streams]
 
     def begin(self, incarnation: int, gid: int, outcome: ReadOutcome, credit: int, now: int) -> None:
         """`credit`: chunks that its client has room for, but for what `outcome` already holds."""
@@ -81,12 +81,11 @@ class Flows:
             flow = self._flows.popleft()
             if flow.unsent is not None and self._post(m.door_of(flow.incarnation), flow.unsent):
                 flow.unsent = None
-            if flow.can_step and flow.streams:
+            if flow.streams and flow.can_step:
                 flow.heard = now
                 self._step(flow)
-            elif now - flow.heard > PATIENCE_MS:
+            elif flow.streams and now - flow.heard > PATIENCE_MS:
                 self._refuse(flow)
-                continue
             if flow.streams or flow.unsent is not None:
                 self._flows.append(flow)
 
@@ -109,7 +108,10 @@ class Flows:
             flow.unsent = answers  # to go before all that follows: a range with a hole must not look whole
 
     def _refuse(self, flow: _Flow) -> None:
-        self._post(m.door_of(flow.incarnation), m.Refused(flow.incarnation, StreamLost.code, (flow.gid,)))
+        """It ends, and its door has to hear of that: there a group that has begun has no deadline."""
+        refused = m.Refused(flow.incarnation, StreamLost.code, (flow.gid,))
+        flow.streams.clear()
+        flow.unsent = None if self._post(m.door_of(flow.incarnation), refused) else refused
 
     def credit(self, gid: int, chunks: int, now: int) -> None:
         """Its client has room for so many more; 0: it has gone."""
@@ -130,4 +132,4 @@ class Flows:
         """What they read of is no more."""
         for flow in self._flows:
             self._refuse(flow)
-        self._flows.clear()
+        self._flows = deque(flow for flow in self._flows if flow.unsent is not None)

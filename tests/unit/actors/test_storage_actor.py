@@ -362,6 +362,23 @@ def test_a_stream_ends_when_nobody_wants_more() -> None:
     assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (8,))]
 
 
+def test_the_end_of_a_stream_is_told_when_there_is_room_for_it() -> None:
+    """Its group has no deadline at the door any more: nobody else would end it."""
+    house = House(chunk_bytes=1000, chunk_credit=1)
+    house.fill(100)
+    house.read(ALL, gid=8)
+    house.full.add("gateway")
+    house.hear(after_ms=PATIENCE_MS + 1)
+    house.hear(after_ms=PATIENCE_MS + 1)
+    assert house.take("gateway", m.Refused) == []
+    house.full.clear()
+    assert house.actor.next_wakeup(house.now) == house.now + SAY_MS
+    house.hear(after_ms=SAY_MS)
+    assert house.take("gateway", m.Refused) == [m.Refused(INCARNATION, StreamLost.code, (8,))]
+    house.hear(after_ms=PATIENCE_MS + 1)
+    assert house.take("gateway", m.Refused) == []
+
+
 def test_too_many_streams_are_refused() -> None:
     """Each holds a snapshot of the store."""
     house = House(chunk_bytes=1000, streams_max=1)
