@@ -10,13 +10,7 @@ import pytest
 from tests.harness.kv_log import answers_of, entry, everything, group
 from tests.harness.simulated_node import Disk
 from zkv.actors.flows import PATIENCE_MS
-from zkv.actors.storage_actor import (
-    FULL_MS_MIN,
-    LITTLE_BYTES,
-    SAY_LITTLE_MS,
-    SAY_MS,
-    StorageActor,
-)
+from zkv.actors.storage_actor import FULL_MS_MIN, LITTLE_BYTES, SAY_LITTLE_MS, SAY_MS, StorageActor
 from zkv.core.mvcc import quotas
 from zkv.core.mvcc.compaction import STEP_EVENTS
 from zkv.core.mvcc.engine import MemoryEngine
@@ -65,6 +59,11 @@ class House:
         self.flusher = HandFlusher()
         self.now = 0
         self.applied = 0
+        self.open(self.disk.engine, **limits)
+
+    def open(self, engine: Engine, **limits: Any) -> None:
+        """The actor begins, on this engine."""
+        self.disk.engine = engine
         self.actor = StorageActor(
             store=self.disk,
             limits=Limits(**limits),
@@ -603,11 +602,8 @@ class FullEngine(MemoryEngine):
 def test_without_room_on_the_disk_it_applies_nothing_more_and_reads_go_on() -> None:
     """Raft is told where it stands, that it is full, and feeds it again when there is room: to another process."""
     house = House()
-    engine = house.disk.engine = FullEngine()
-    house.actor = StorageActor(
-        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
-        post=house._post,
-    )  # fmt: skip
+    engine = FullEngine()
+    house.open(engine)
     house.write(m.Put(b"ka", b"1"))
     house.posted.clear()
     engine.is_full = True
@@ -628,11 +624,7 @@ def test_without_room_for_what_was_kept_back_the_store_goes_back_and_refuses_who
     """A put that was answered is in the log: a read that is to see it is refused, one of no index sees the disk's."""
     house = House()
     engine = FullEngine()
-    house.disk.engine = GatheringEngine(engine)
-    house.actor = StorageActor(
-        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
-        post=house._post,
-    )  # fmt: skip
+    house.open(GatheringEngine(engine))
     house.write(m.Put(b"ka", b"1"))
     house.read(ALL)
     house.write(m.Put(b"ka", b"2"))
@@ -657,11 +649,7 @@ def test_nothing_that_waits_for_compaction_is_told_of_a_store_that_has_gone_back
     """Its end was kept back, and lost: a hash would be of other data than its revision and compaction say."""
     house = House()
     engine = FullEngine()
-    house.disk.engine = GatheringEngine(engine)
-    house.actor = StorageActor(
-        store=house.disk, limits=Limits(), cluster_id=9, member_id=1, bootstrap=MEMBERS, flusher=house.flusher,
-        post=house._post,
-    )  # fmt: skip
+    house.open(GatheringEngine(engine))
     first, last_step = 2, 2 + 2 * STEP_EVENTS
     for number in range(first, last_step + 5):
         house.write(m.Put(b"k%d" % (number % 3), b""))
