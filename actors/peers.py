@@ -197,7 +197,9 @@ class PeerLinks:
         self._tallies: dict[int, _Tally] = {}
         self._about: tuple[object, ...] = ()  # what the last append says besides who it is for ...
         self._packed_about = b""  # ... and as it travels
-        self._senders: dict[bytes, int] = {}  # whose header was found to be right: of those there are links to
+        self._senders: dict[
+            bytes, int
+        ] = {}  # by header that was found to be right: of members that there has been a link to
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises OSError when a port is taken."""

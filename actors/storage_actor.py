@@ -425,8 +425,8 @@ class StorageActor:
             else:
                 ready.setdefault(answered.incarnation, []).append((answered.gid, answered.answers, True))
         for incarnation, group in ready.items():
-            answered_group = tuple.__new__(m.GatewayAnswers, (incarnation, tuple(group), index))
-            self._post(m.door_of(incarnation), answered_group)
+            told = tuple.__new__(m.GatewayAnswers, (incarnation, tuple(group), index))  # as in core/raft/replica.py
+            self._post(m.door_of(incarnation), told)
 
     def _release_held(self) -> None:
         """Those whose compaction has ended."""

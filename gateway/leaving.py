@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv.errors import TooManyRequests
 from zkv.gateway.validate import LEASE, LOCAL, MEMBERS, RAFT, STAMPED, WRITE
+from zkv.limits import NEVER
 from zkv.wire import codec
 from zkv.wire import messages as m
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 DEADLINE_STEP_MS: Final = 100
 """What is asked within this time shares a deadline, so that few are kept and few wake the process."""
-NEVER: Final = 1 << 61
-"""A moment (ms) that does not come. Compiled, what is greater is an object."""
 _pack: Final = codec.pack
 _BY_LOG: Final = frozenset({WRITE, MEMBERS, RAFT})
 

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zkv import errors
-from zkv.gateway.leaving import NEVER
+from zkv.limits import NEVER
 from zkv.processes import resources
 from zkv.wire import codec
 from zkv.wire import messages as m

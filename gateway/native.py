@@ -46,7 +46,7 @@ from zkv.gateway.audit import Audit, Audited, Subject, WatchAudit, audited
 from zkv.gateway.callers import Callers, Who, tokens_of
 from zkv.gateway.doors import CERTIFIED_DOOR, CURVE_DOOR, PLAIN_DOOR, Client, Doors
 from zkv.gateway.group import Group
-from zkv.gateway.leaving import NEVER, Ahead, Deadlines, Frames
+from zkv.gateway.leaving import Ahead, Deadlines, Frames
 from zkv.gateway.logins import Logins
 from zkv.gateway.looking import Looking
 from zkv.gateway.passwords import Passwords
@@ -70,6 +70,7 @@ from zkv.gateway.validate import (
 )
 from zkv.gateway.watches import KINDS as WATCH_WORDS
 from zkv.gateway.watches import Watches
+from zkv.limits import NEVER
 from zkv.mailbox import GONE, Mailbox, Stop
 from zkv.urls import socket_endpoint
 from zkv.wire import codec

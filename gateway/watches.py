@@ -28,8 +28,8 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv import errors
-from zkv.gateway.leaving import NEVER
 from zkv.gateway.validate import check_watch
+from zkv.limits import NEVER
 from zkv.wire import codec
 from zkv.wire import messages as m
 from zkv.wire.shapes import INT64_MAX

@@ -6,9 +6,11 @@ that lives for a moment, which pays for what it imports (`dataclasses` costs as 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 MEBIBYTE = 1 << 20
+NEVER: Final = 1 << 61
+"""A moment (ms) beyond any clock. What is greater is an object where modules are compiled."""
 LEASE_SLACK_MS = 750
 """The log lets a lease live this much longer than its TTL, so that one renewed more often costs no log entry: how much
 longer than asked for a lease may live after its leader is gone. No setting: all members must agree on it."""

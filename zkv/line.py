@@ -23,6 +23,7 @@ from select import POLLIN, POLLOUT, poll
 from typing import TYPE_CHECKING, Final
 
 from zkv.connection import READ_BYTES, Connection
+from zkv.limits import NEVER
 from zkv.monotonic import monotonic_ms
 from zkv.zmtp import End
 
@@ -38,7 +39,6 @@ PING_MS: Final = 1_000
 SILENCE_MS: Final = 3_000
 RETRY_MS_MIN: Final = 50
 RETRY_MS_MAX: Final = 500
-_NEVER: Final = 1 << 61  # beyond any clock, and compiled, what is greater is an object
 
 
 class Line:
@@ -82,8 +82,8 @@ class Line:
         self._call: _Call | None = None  # at most one of these two
         self._connection: Connection | None = None
         self._retry_ms = RETRY_MS_MIN
-        self._next_at = _NEVER  # the next call, or the next PING
-        self._give_up_at = _NEVER  # waiting for a word of the other end
+        self._next_at = NEVER  # the next call, or the next PING
+        self._give_up_at = NEVER  # waiting for a word of the other end
         self._begin()
 
     @property
@@ -95,7 +95,7 @@ class Line:
     def due(self) -> int | None:
         """When `tend` is to be called at the latest (ms, monotonic); None: not before something comes."""
         due = min(self._next_at, self._give_up_at)
-        return due if due < _NEVER else None
+        return due if due < NEVER else None
 
     def __contains__(self, fd: int) -> bool:
         if self._connection is not None:
@@ -138,7 +138,7 @@ class Line:
             if connection.lost:
                 self._lose()
             elif connection.ready:
-                self._give_up_at = _NEVER  # it has spoken, or taken more of what it had no room for: it is there
+                self._give_up_at = NEVER  # it has spoken, or taken more of what it had no room for: it is there
                 if not was_ready:
                     self._retry_ms = RETRY_MS_MIN
                     self._next_at = monotonic_ms() + PING_MS
@@ -175,10 +175,10 @@ class Line:
                 connection.hear()
             connection.close()
         self._call = self._connection = None
-        self._next_at = self._give_up_at = _NEVER
+        self._next_at = self._give_up_at = NEVER
 
     def _begin(self) -> None:
-        self._next_at = _NEVER
+        self._next_at = NEVER
         try:
             self._call = _Call(self._host, self._port)
         except (OSError, RuntimeError):  # no descriptor is left, or no thread
@@ -214,7 +214,7 @@ class Line:
             self.on_lost()
 
     def _try_later(self) -> None:
-        self._give_up_at = _NEVER
+        self._give_up_at = NEVER
         self._next_at = monotonic_ms() + self._retry_ms
         self._retry_ms = min(2 * self._retry_ms, RETRY_MS_MAX)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from tests.harness.full_engine import FullEngine
 from tests.harness.kv_log import answers_of, entry, everything, group
 from tests.harness.simulated_node import Disk
 from zkv.actors.flows import PATIENCE_MS
@@ -22,7 +22,7 @@ from zkv.wire import messages as m
 from zkv.wire.codec import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from zkv.core.mvcc.engine import Engine
 
@@ -586,17 +586,6 @@ def test_opening_reads_as_much_whatever_the_store_holds(keys: int, monkeypatch: 
         post=lambda *_: True,
     )  # fmt: skip
     assert 0 < touched < 20
-
-
-class FullEngine(MemoryEngine):
-    """Its disk has no room, as long as `is_full`."""
-
-    is_full = False
-
-    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
-        if self.is_full:
-            raise OSError(errno.ENOSPC, "no room")
-        super().write(puts, deletes)
 
 
 def test_without_room_on_the_disk_it_applies_nothing_more_and_reads_go_on() -> None:

@@ -20,6 +20,7 @@ from zkv.core.watch.parties import LIVE, PARKED
 from zkv.core.watch.roster import Roster
 from zkv.core.watch.warrants import Warrants
 from zkv.errors import Compacted, SlowWatcher
+from zkv.limits import NEVER
 from zkv.wire import messages as m
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 LINGER_MS: Final = 1_000
 """How long events are still asked for when nobody watches any more: watches that come and go would switch them."""
-_NEVER: Final = 1 << 61
 
 
 class _Want:
@@ -53,7 +53,7 @@ class _Want:
     @property
     def due(self) -> int:
         """When it may be wanted no more."""
-        return self.until if self.until and not self._is_wanted else _NEVER
+        return self.until if self.until and not self._is_wanted else NEVER
 
 
 class Watching:
@@ -283,7 +283,7 @@ class Watching:
             due = min(due, next(iter(self._places.blocked.values())) + self._limits.watch_silence_ms)
         if self._roster.progress:
             due = min(due, next(iter(self._roster.progress.values())))
-        return due if due < _NEVER else None
+        return due if due < NEVER else None
 
     @property
     def needs(self) -> tuple[bool, bool]:

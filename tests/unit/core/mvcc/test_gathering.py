@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.harness.full_engine import FullEngine
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.core.mvcc.gathering import GATHERED_BYTES_MAX, GATHERED_MAX, SMALL_MAX, GatheringEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from zkv.core.mvcc.engine import Reader
 
 KEYS = st.binary(max_size=2) | st.integers(0, 99).map(lambda number: b"%02d" % number)
@@ -109,19 +107,11 @@ def test_one_that_is_closed_has_lost_what_it_kept_back() -> None:
     assert everything(disk) == []
 
 
-class FullEngine(MemoryEngine):
-    is_full = True
-
-    def write(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
-        if self.is_full:
-            raise OSError(errno.ENOSPC, "no room")
-        super().write(puts, deletes)
-
-
 @pytest.mark.parametrize("call", ["settle", "scan", "keys", "cursor", "snapshot", "write"])
 def test_what_finds_no_room_is_forgotten(call: str) -> None:
     """The engine has no part of it, and nothing is seen that the engine has not."""
     disk = FullEngine()
+    disk.is_full = True
     engine = GatheringEngine(disk)
     engine.write([(b"a", b"1")], ())
     arguments = {"scan": (b"", TOP), "keys": (b"", TOP), "write": ([(b"b", bytes(GATHERED_BYTES_MAX))], ())}
