@@ -197,9 +197,8 @@ class PeerLinks:
         self._tallies: dict[int, _Tally] = {}
         self._about: tuple[object, ...] = ()  # what the last append says besides who it is for ...
         self._packed_about = b""  # ... and as it travels
-        self._senders: dict[
-            bytes, int
-        ] = {}  # by header that was found to be right: of members that there has been a link to
+        self._senders: dict[bytes, int] = {}
+        """By a header that was found to be right: of members that there has been a link to."""
 
     def listen(self, urls: Sequence[str]) -> None:
         """Raises OSError when a port is taken."""
