@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from zkv.actors.restore import RESTORED_TERM, Restored, begin, being_made, first_records, new_home
 from zkv.core.mvcc import layout
-from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, EVENT_HEAD, NOT_COUNTED, Lease, Place
+from zkv.core.mvcc.layout import CURRENT, NOT_COUNTED, Lease, Place
 from zkv.core.mvcc.users import NAMES_MAX
 from zkv.errors import ConfigError
 from zkv.limits import LEASE_SLACK_MS
@@ -122,18 +122,18 @@ def _write(engine: RocksEngine, batch: list[EtcdChange]) -> None:
         record = current[name]
         before, before_sub, lease = (0, 0, 0)
         if record is not None:
-            before, before_sub, _, _, lease = CURRENT_HEAD.unpack_from(record)
+            before, before_sub, _, _, lease = layout.current_head(record)
         if lease != kv.lease:
             if lease:
                 attached[layout.attached_key(lease, kv.key)] = False
             if kv.lease and engine.get(layout.lease_key(kv.lease)) is not None:
                 attached[layout.attached_key(kv.lease, kv.key)] = True
         flag, mark = (layout.TOMBSTONE_FLAG, layout.TOMBSTONE_MARK) if deleted else (layout.PUT_FLAG, layout.PUT_MARK)
-        head = EVENT_HEAD.pack(flag, kv.create_revision, kv.version, kv.lease, before, before_sub, len(kv.key))
-        puts.append((layout.event_key(revision, sub), b"".join((head, kv.key, kv.value))))
+        made = {"create": kv.create_revision, "version": kv.version, "lease": kv.lease}
+        event = layout.packed_event(kv.key, kv.value, flags=flag, before=(before, before_sub), **made)
+        puts.append((layout.event_key(revision, sub), event))
         puts.append((layout.history_key(kv.key, revision, sub), mark))
-        head = CURRENT_HEAD.pack(revision, sub, kv.create_revision, kv.version, kv.lease)
-        current[name] = None if deleted else head + kv.value
+        current[name] = None if deleted else layout.packed_current(revision, sub, value=kv.value, **made)
     deletes = [key for key, is_attached in attached.items() if not is_attached]
     puts += ((key, b"") for key, is_attached in attached.items() if is_attached)
     for name, record in current.items():

@@ -75,7 +75,7 @@ def change_value(data_dir: Path, key: bytes, value: bytes) -> None:
         record = engine.get(layout.CURRENT + key)
         assert record is not None
         head = record[: layout.CURRENT_HEAD_BYTES]
-        revision, sub, *_ = layout.CURRENT_HEAD.unpack(head)
+        revision, sub, *_ = layout.current_head(head)
         name = layout.event_key(revision, sub)
         event = engine.get(name)
         assert event is not None
@@ -95,9 +95,10 @@ def change_version(data_dir: Path, key: bytes) -> None:
     try:
         record = engine.get(layout.CURRENT + key)
         assert record is not None
-        revision, sub, create, version, lease = layout.CURRENT_HEAD.unpack_from(record)
-        head = layout.CURRENT_HEAD.pack(revision, sub, create, version + 5, lease)
-        engine.write([(layout.CURRENT + key, head + record[layout.CURRENT_HEAD_BYTES :])], ())
+        revision, sub, create, version, lease = layout.current_head(record)
+        value = record[layout.CURRENT_HEAD_BYTES :]
+        changed = layout.packed_current(revision, sub, create=create, version=version + 5, lease=lease, value=value)
+        engine.write([(layout.CURRENT + key, changed)], ())
         engine.flush()
     finally:
         engine.close()

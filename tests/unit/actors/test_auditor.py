@@ -118,8 +118,8 @@ def test_an_entry_that_wrote_other_data_rings_and_hashes_judge() -> None:
     engine = world.machines[2].engine
     record = engine.get(key)
     assert record is not None
-    head = layout.CURRENT_HEAD.unpack_from(record)
-    engine.write([(key, layout.CURRENT_HEAD.pack(*head[:3], 7, 0) + b"1")], ())
+    revision, sub, create, _, _ = layout.current_head(record)
+    engine.write([(key, layout.packed_current(revision, sub, create=create, version=7, lease=0, value=b"1"))], ())
     world.run(2 * BELL_MS)
     assert not world.proposed
     world.write(m.Put(b"a", b"2"))

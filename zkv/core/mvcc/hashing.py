@@ -22,7 +22,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from zkv.core.mvcc import layout
-from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_HEAD_BYTES, HISTORY
+from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD_BYTES, HISTORY
 from zkv.core.mvcc.quotas import Quotas
 from zkv.wire.codec import pack
 
@@ -51,14 +51,14 @@ def hash_store(reader: Reader, revision: int, compacted: int) -> Iterator[int | 
         for name, record in step:
             if name < behind:
                 checksum = crc(record, crc(name, checksum))
-            flags, _, _, _, *before, size = EVENT_HEAD.unpack_from(record)
+            flags, _, _, _, before, before_sub, size = layout.event_head(record)
             key = record[EVENT_HEAD_BYTES : EVENT_HEAD_BYTES + size]
-            _, at, sub = layout.EVENT_KEY.unpack(name)
+            at, sub = layout.event_of(name)
             tombstone = flags & layout.TOMBSTONE_FLAG
             if not tombstone:
                 alive += crc(key, crc(name))
-            if before != [0, 0] and at > compacted:  # else it is forgotten
-                alive -= crc(key, crc(layout.event_key(*before)))
+            if (before or before_sub) and at > compacted:  # else it is forgotten
+                alive -= crc(key, crc(layout.event_key(before, before_sub)))
             mark = layout.TOMBSTONE_MARK if tombstone else layout.PUT_MARK
             past += crc(mark, crc(layout.history_key(key, at, sub)))
         yield None
@@ -69,7 +69,7 @@ def hash_store(reader: Reader, revision: int, compacted: int) -> Iterator[int | 
     wrong = 0
     quotas = Quotas(reader)
     for step in _steps(reader, CURRENT):
-        names = [layout.event_key(*CURRENT_HEAD.unpack_from(record)[:2]) for _, record in step]
+        names = [layout.event_key(*layout.current_head(record)[:2]) for _, record in step]
         for (key, record), name, event in zip(step, names, reader.get_many(names), strict=True):
             alive -= crc(key[1:], crc(name))
             if event is None or not _is_told_by(key[1:], record, event):
@@ -86,8 +86,8 @@ def hash_store(reader: Reader, revision: int, compacted: int) -> Iterator[int | 
 
 def _is_told_by(key: bytes, record: bytes, event: bytes) -> bool:
     """Does the event put what the current record says?"""
-    flags, *told, _, _, size = EVENT_HEAD.unpack_from(event)
-    _, _, *said = CURRENT_HEAD.unpack_from(record)
+    flags, *told, _, _, size = layout.event_head(event)
+    _, _, *said = layout.current_head(record)
     whole = event[EVENT_HEAD_BYTES:] == key + record[CURRENT_HEAD_BYTES:]
     return whole and told == said and (flags, size) == (layout.PUT_FLAG, len(key))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES
+from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD_BYTES, current_head
 from zkv.wire.codec import pack
 from zkv.wire.messages import RangeAnswer
 
@@ -78,5 +78,5 @@ class Lately:
 def _body(key: bytes, record: bytes | None) -> bytes:
     if record is None:
         return _NOTHING
-    mod, _, create, version, lease = CURRENT_HEAD.unpack_from(record)
+    mod, _, create, version, lease = current_head(record)
     return pack((((key, create, mod, version, record[CURRENT_HEAD_BYTES:], lease),), False, 1))

@@ -40,8 +40,9 @@ queue in which sessions grow old, `x` the store's own place.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final, NamedTuple
+
+from librt.strings import BytesWriter, read_i32_be, read_i64_be, write_i32_be, write_i64_be
 
 from zkv.errors import CorruptionError
 from zkv.wire.messages import KeyValue
@@ -65,22 +66,16 @@ AUTH: Final = b"xauth"
 BOUND: Final = b"\xff"
 """After all keys of the store."""
 
-CURRENT_HEAD: Final = Struct(">QIQQq")  # mod revision, sub, create revision, version, lease
-CURRENT_HEAD_BYTES: Final = CURRENT_HEAD.size
-EVENT_KEY: Final = Struct(">cQI")  # EVENT, revision, sub
-EVENT_HEAD: Final = Struct(">BQQqQII")  # flags, create, version, lease, superseded revision and sub, key length
-EVENT_HEAD_BYTES: Final = EVENT_HEAD.size
-_HISTORY_TAIL: Final = Struct(">QI")  # revision and sub, inverted
-HISTORY_TAIL_BYTES: Final = 2 + _HISTORY_TAIL.size
-_ID: Final = Struct(">cQ")
-_ALARM: Final = Struct(">cQB")
+CURRENT_HEAD_BYTES: Final = 36  # mod revision, sub (of 4 bytes), create revision, version, lease
+EVENT_HEAD_BYTES: Final = 41  # flags (1), create, version, lease, superseded revision and sub (4), key length (4)
+_HISTORY_PLACE_BYTES: Final = 12  # revision and sub (4), inverted
+_ID_BYTES: Final = 9  # prefix, id
 
 PUT_FLAG: Final = 0
 TOMBSTONE_FLAG: Final = 1
 PUT_MARK: Final = b"\0"
 TOMBSTONE_MARK: Final = b"\1"
-_U64: Final = (1 << 64) - 1
-_U32: Final = (1 << 32) - 1
+_INT64_MAX: Final = (1 << 63) - 1
 
 
 class Place(NamedTuple):
@@ -123,42 +118,117 @@ def history_range(key: bytes, range_end: bytes) -> tuple[bytes, bytes]:
 
 
 def escaped(key: bytes) -> bytes:
-    return key.replace(b"\0", b"\0\xff") if b"\0" in key else key
+    return key.replace(b"\0", b"\0\xff") if 0 in key else key  # `b"\0" in key` makes an exception each time
+
+
+# Integers are written and read as signed ones, which makes the same bytes of whatever counts: that never comes to half
+# of what there is room for. Only ids may be as large.
 
 
 def event_key(revision: int, sub: int) -> bytes:
-    return EVENT_KEY.pack(EVENT, revision, sub)
+    writer = BytesWriter()
+    writer.write(EVENT)
+    write_i64_be(writer, revision)
+    write_i32_be(writer, sub)
+    return writer.getvalue()
+
+
+def event_of(name: bytes) -> tuple[int, int]:
+    """Revision and sub, of an event's key in the engine."""
+    return read_i64_be(name, 1), read_i32_be(name, 9)
 
 
 def history_key(key: bytes, revision: int, sub: int) -> bytes:
-    tail = _HISTORY_TAIL.pack(revision ^ _U64, sub ^ _U32)
-    return b"".join((HISTORY, key.replace(b"\0", b"\0\xff"), b"\0\0", tail))
+    return _history_key(key, ~revision, ~sub)
+
+
+def _history_key(key: bytes, revision: int, sub: int) -> bytes:
+    writer = BytesWriter()
+    writer.write(HISTORY)
+    writer.write(escaped(key))
+    writer.write(b"\0\0")
+    write_i64_be(writer, revision)
+    write_i32_be(writer, sub)
+    return writer.getvalue()
 
 
 def history_of(entry: bytes) -> tuple[bytes, int, int]:
     """The key, revision and sub of a history entry's key."""
-    revision, sub = _HISTORY_TAIL.unpack_from(entry, len(entry) - _HISTORY_TAIL.size)
-    return entry[1:-HISTORY_TAIL_BYTES].replace(b"\0\xff", b"\0"), revision ^ _U64, sub ^ _U32
+    end = len(entry) - _HISTORY_PLACE_BYTES
+    key = entry[1 : end - 2].replace(b"\0\xff", b"\0")
+    return key, ~read_i64_be(entry, end), ~read_i32_be(entry, end + 8)
 
 
 def history_before(key: bytes, revision: int) -> bytes:
     """Where the entries of `key` not after `revision` begin."""
-    return history_key(key, revision, _U32)
+    return _history_key(key, ~revision, 0)
 
 
 def history_after(entry: bytes) -> bytes:
     """Behind all entries of the key that `entry` belongs to."""
-    return entry[: -_HISTORY_TAIL.size - 1] + b"\1"
+    return entry[: -_HISTORY_PLACE_BYTES - 1] + b"\1"
 
 
 def history_first(entry: bytes) -> bytes:
     """Before all entries of the key that `entry` belongs to."""
-    return entry[: -_HISTORY_TAIL.size]
+    return entry[:-_HISTORY_PLACE_BYTES]
+
+
+def packed_current(revision: int, sub: int, *, create: int, version: int, lease: int, value: bytes) -> bytes:
+    """The record of a key as it is now."""
+    head = BytesWriter()
+    write_i64_be(head, revision)
+    write_i32_be(head, sub)
+    write_i64_be(head, create)
+    write_i64_be(head, version)
+    write_i64_be(head, lease)
+    return head.getvalue() + value
+
+
+def current_head(record: bytes) -> tuple[int, int, int, int, int]:
+    """Mod revision, sub, create revision, version and lease; the value lies behind CURRENT_HEAD_BYTES."""
+    return (
+        read_i64_be(record, 0),
+        read_i32_be(record, 8),
+        read_i64_be(record, 12),
+        read_i64_be(record, 20),
+        read_i64_be(record, 28),
+    )
 
 
 def current_kv(key: bytes, record: bytes, *, value: bool = True) -> KeyValue:
-    mod, _, create, version, lease = CURRENT_HEAD.unpack_from(record)
+    mod, _, create, version, lease = current_head(record)
     return KeyValue(key, create, mod, version, record[CURRENT_HEAD_BYTES:] if value else b"", lease)
+
+
+def packed_event(
+    key: bytes, value: bytes, *, flags: int, create: int = 0, version: int = 0, lease: int = 0, before: tuple[int, int]
+) -> bytes:
+    """`before`: the event that is superseded, by revision and sub; (0, 0): none."""
+    superseded, sub = before
+    writer = BytesWriter()
+    writer.append(flags)
+    write_i64_be(writer, create)
+    write_i64_be(writer, version)
+    write_i64_be(writer, lease)
+    write_i64_be(writer, superseded)
+    write_i32_be(writer, sub)
+    write_i32_be(writer, len(key))
+    writer.write(key)
+    return writer.getvalue() + value
+
+
+def event_head(record: bytes) -> tuple[int, int, int, int, int, int, int]:
+    """Flags, create revision, version, lease, superseded revision and sub, length of the key; key and value follow."""
+    return (
+        record[0],
+        read_i64_be(record, 1),
+        read_i64_be(record, 9),
+        read_i64_be(record, 17),
+        read_i64_be(record, 25),
+        read_i32_be(record, 33),
+        read_i32_be(record, 37),
+    )
 
 
 class EventRecord(NamedTuple):
@@ -171,8 +241,8 @@ class EventRecord(NamedTuple):
 
 def event_record(key: bytes, record: bytes) -> EventRecord:
     """An event, of its key and value in the engine."""
-    _, revision, sub = EVENT_KEY.unpack(key)
-    flags, create, version, lease, before, before_sub, size = EVENT_HEAD.unpack_from(record)
+    revision, sub = event_of(key)
+    flags, create, version, lease, before, before_sub, size = event_head(record)
     end = EVENT_HEAD_BYTES + size
     kv = KeyValue(record[EVENT_HEAD_BYTES:end], create, revision, version, record[end:], lease)
     if len(kv.key) != size:
@@ -181,31 +251,38 @@ def event_record(key: bytes, record: bytes) -> EventRecord:
 
 
 def member_key(member: int) -> bytes:
-    return _ID.pack(MEMBER, member)
+    return _id_key(MEMBER, member)
 
 
 def alarm_key(member: int, alarm: int) -> bytes:
-    return _ALARM.pack(ALARM, member, alarm)
+    return _id_key(ALARM, member, bytes((alarm,)))
 
 
 def alarm_of(key: bytes) -> tuple[int, int]:
     """Member and kind, of an alarm's key in the engine."""
-    _, member, alarm = _ALARM.unpack(key)
-    return member, alarm
+    return int.from_bytes(key[1:_ID_BYTES], "big"), key[_ID_BYTES]
 
 
 def removed_member_key(member: int) -> bytes:
-    return _ID.pack(REMOVED_MEMBER, member)
+    return _id_key(REMOVED_MEMBER, member)
 
 
 def lease_key(lease: int) -> bytes:
-    return _ID.pack(LEASE, lease & _U64)
+    return _id_key(LEASE, lease)
 
 
 def lease_of(name: bytes) -> int:
     """The id of a lease, of its key in the engine: 64 bits with a sign, as etcd's."""
-    lease: int = _ID.unpack(name)[1]
-    return lease if lease < 1 << 63 else lease - (1 << 64)
+    return read_i64_be(name, 1)
+
+
+def _id_key(prefix: bytes, id_: int, rest: bytes = b"") -> bytes:
+    """Of 64 bits, with a sign or without: the same bytes for 2**64 - 1 and -1."""
+    writer = BytesWriter()
+    writer.write(prefix)
+    write_i64_be(writer, id_ if id_ <= _INT64_MAX else id_ - (1 << 64))
+    writer.write(rest)
+    return writer.getvalue()
 
 
 class Lease(NamedTuple):
@@ -220,25 +297,27 @@ class Lease(NamedTuple):
 
 
 NOT_COUNTED: Final = -1
-_LEASE: Final = Struct(">QQq")
 
 
 def lease_record(lease: Lease) -> bytes:
-    return _LEASE.pack(*lease)
+    writer = BytesWriter()
+    write_i64_be(writer, lease.ttl)
+    write_i64_be(writer, lease.until)
+    write_i64_be(writer, lease.keys)
+    return writer.getvalue()
 
 
 def lease_as_kept(record: bytes) -> Lease:
-    return Lease(*_LEASE.unpack(record))
+    return Lease(read_i64_be(record, 0), read_i64_be(record, 8), read_i64_be(record, 16))
 
 
-ATTACHED_HEAD_BYTES: Final = _ID.size
+ATTACHED_HEAD_BYTES: Final = _ID_BYTES
 
 
 def attached_key(lease: int, key: bytes) -> bytes:
-    return _ID.pack(ATTACHED, lease & _U64) + key
+    return _id_key(ATTACHED, lease, key)
 
 
 def attached_range(lease: int) -> tuple[bytes, bytes]:
     """From where to where the keys of a lease lie, in order."""
-    number = lease & _U64
-    return _ID.pack(ATTACHED, number), _ID.pack(ATTACHED, number + 1) if number < _U64 else after_prefix(ATTACHED)
+    return _id_key(ATTACHED, lease), after_prefix(ATTACHED) if lease == -1 else _id_key(ATTACHED, lease + 1)

@@ -22,7 +22,7 @@ from zlib import crc32
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.lately import Lately
-from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD, CURRENT_HEAD_BYTES, EVENT, EVENT_HEAD, EVENT_KEY
+from zkv.core.mvcc.layout import CURRENT, CURRENT_HEAD_BYTES
 from zkv.core.mvcc.leases import MISSING, Leases
 from zkv.core.mvcc.quotas import Quotas
 from zkv.core.mvcc.ranges import Past, Present, answer, passes
@@ -223,7 +223,7 @@ class Store:
             before = before_sub = version = kept_lease = 0
             create = self.revision + 1
         else:
-            before, before_sub, create, version, kept_lease = CURRENT_HEAD.unpack_from(record)
+            before, before_sub, create, version, kept_lease = layout.current_head(record)
             if ignore_value:
                 value = record[CURRENT_HEAD_BYTES:]
             if ignore_lease:
@@ -233,12 +233,20 @@ class Store:
         if lease != kept_lease:
             self.leases.move(key, kept_lease, lease)
         revision, sub, version = self.revision + 1, self._sub, version + 1
-        after = CURRENT_HEAD.pack(revision, sub, create, version, lease) + value
+        after = layout.packed_current(revision, sub, create=create, version=version, lease=lease, value=value)
         if self.quotas.any:
             self.quotas.note(key, record, after)
         self._set(key, after)
-        head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, lease, before, before_sub, len(key))
-        self._written.append((EVENT_KEY.pack(EVENT, revision, sub), b"".join((head, key, value))))
+        event = layout.packed_event(
+            key,
+            value,
+            flags=layout.PUT_FLAG,
+            create=create,
+            version=version,
+            lease=lease,
+            before=(before, before_sub),
+        )
+        self._written.append((layout.event_key(revision, sub), event))
         self._history.append((layout.history_key(key, revision, sub), layout.PUT_MARK))
         self._sub = sub + 1
         previous = None
@@ -281,14 +289,16 @@ class Store:
             before = before_sub = 0
             create, version = revision, 1
         else:
-            before, before_sub, create, version, kept_lease = CURRENT_HEAD.unpack_from(record)
+            before, before_sub, create, version, kept_lease = layout.current_head(record)
             version += 1
             if kept_lease:
                 self.leases.move(key, kept_lease, 0)
                 self.leases.settle()
-        pending[key] = CURRENT_HEAD.pack(revision, 0, create, version, 0) + value
-        head = EVENT_HEAD.pack(layout.PUT_FLAG, create, version, 0, before, before_sub, len(key))
-        self._written.append((EVENT_KEY.pack(EVENT, revision, 0), b"".join((head, key, value))))
+        pending[key] = layout.packed_current(revision, 0, create=create, version=version, lease=0, value=value)
+        event = layout.packed_event(
+            key, value, flags=layout.PUT_FLAG, create=create, version=version, before=(before, before_sub)
+        )
+        self._written.append((layout.event_key(revision, 0), event))
         self._history.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
         if self.want_events:
             previous = layout.current_kv(key, record) if self.want_prev_kv and record is not None else None
@@ -317,15 +327,15 @@ class Store:
         return DeleteRangeAnswer(deleted, tuple(previous))
 
     def _delete(self, key: bytes, record: bytes) -> None:
-        before, before_sub, _, _, lease = CURRENT_HEAD.unpack_from(record)
+        before, before_sub, _, _, lease = layout.current_head(record)
         if lease:
             self.leases.move(key, lease, 0)
         revision, sub = self.revision + 1, self._sub
         if self.quotas.any:
             self.quotas.note(key, record, None)
         self._set(key, None)
-        head = EVENT_HEAD.pack(layout.TOMBSTONE_FLAG, 0, 0, 0, before, before_sub, len(key))
-        self._written.append((EVENT_KEY.pack(EVENT, revision, sub), head + key))
+        event = layout.packed_event(key, b"", flags=layout.TOMBSTONE_FLAG, before=(before, before_sub))
+        self._written.append((layout.event_key(revision, sub), event))
         self.tombstones += 1
         self._history.append((layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK))
         self._sub = sub + 1
