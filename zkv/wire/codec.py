@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 from zlib import crc32
 
 import msgpack
+from librt.strings import BytesWriter, write_i32_be, write_i64_be
 
 from zkv.errors import CorruptionError
 from zkv.wire import messages as m
@@ -62,6 +63,41 @@ def array_head(count: int) -> bytes:
     if count < 1 << 16:
         return b"\xdc" + count.to_bytes(2, "big")
     return b"\xdd" + count.to_bytes(4, "big")
+
+
+_NEAR_MAX: Final = (1 << 62) - 1  # beyond, compiled code keeps integers as objects, and a comparison takes a call
+
+
+def write_int(writer: BytesWriter, number: int) -> None:
+    """What `pack` makes of it, sooner."""
+    if 0 <= number < 1 << 7:
+        writer.append(number)
+    elif not 0 < number <= _NEAR_MAX:
+        writer.write(pack(number))
+    elif number < 1 << 8:
+        writer.append(0xCC)
+        writer.append(number)
+    elif number < 1 << 16:
+        writer.append(0xCD)
+        writer.append(number >> 8)
+        writer.append(number & 0xFF)
+    elif number < 1 << 32:
+        writer.append(0xCE)
+        write_i32_be(writer, number if number < 1 << 31 else number - (1 << 32))
+    else:
+        writer.append(0xCF)
+        write_i64_be(writer, number)
+
+
+def write_bytes(writer: BytesWriter, data: bytes) -> None:
+    """As `write_int`."""
+    size = len(data)
+    if size < 1 << 8:
+        writer.append(0xC4)
+        writer.append(size)
+        writer.write(data)
+    else:
+        writer.write(pack(data))
 
 
 def unpack(data: bytes | memoryview) -> Any:

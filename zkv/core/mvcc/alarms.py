@@ -95,13 +95,13 @@ class Alarms:
         if self.no_space and (op in {Op.PUT, Op.LEASE_GRANT} or (isinstance(asked, Txn) and _puts(asked))):
             raise NoSpace
 
-    def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What has changed since the last call: puts and deletes."""
+    def flush(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """Add what has changed since the last call."""
         if not self._changed:
-            return [], []
+            return
         changed, self._changed = sorted(self._changed), set()
-        puts = [(layout.alarm_key(*one), self._on[one]) for one in changed if one in self._on]
-        return puts, [layout.alarm_key(*one) for one in changed if one not in self._on]
+        puts += [(layout.alarm_key(*one), self._on[one]) for one in changed if one in self._on]
+        deletes += [layout.alarm_key(*one) for one in changed if one not in self._on]
 
 
 def _puts(txn: Txn) -> bool:

@@ -18,18 +18,20 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from librt.strings import BytesWriter
+
 from zkv import errors
 from zkv.core.mvcc import guard, txn
 from zkv.core.mvcc.alarms import Alarms
 from zkv.core.mvcc.compaction import Compaction
 from zkv.core.mvcc.layout import PLACE, Lease, Place
 from zkv.core.mvcc.members import Members
-from zkv.core.mvcc.reading import Reading, ReadOutcome, failed
+from zkv.core.mvcc.reading import Reading, ReadOutcome, failed, succeeded
 from zkv.core.mvcc.sessions import Session, Sessions
 from zkv.core.mvcc.store import NOTHING_TO_TELL, Store
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
-from zkv.wire.codec import array_head, decode_conf_change, decode_frame, pack, unpack
+from zkv.wire.codec import array_head, decode_conf_change, decode_frame, pack, unpack, write_bytes, write_int
 from zkv.wire.groups import Group, judged
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ PREFETCH_KEYS: Final = 256
 DIGESTS_KEPT: Final = 4096
 """Entries: the auditor (actors/auditor.py) asks each second for those that came since."""
 
+_NOTHING_TO_TELL: Final = pack(NOTHING_TO_TELL)
 _CONF_CHANGE: Final = int(m.EntryKind.CONF_CHANGE)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_PUT: Final = int(m.Op.PUT)
@@ -166,24 +169,27 @@ class StateMachine:
 
     def _commit(self) -> None:
         store, sessions = self.store, self._sessions
-        puts, deletes = sessions.pairs()
-        for more, gone in (self.members.pairs(), self.alarms.pairs(), self.users.pairs(), store.quotas.pairs()):
-            puts += more
-            deletes += gone
+        puts: list[tuple[bytes, bytes]] = []
+        deletes: list[bytes] = []
+        sessions.flush(puts, deletes)
+        self.members.flush(puts, deletes)
+        self.alarms.flush(puts, deletes)
+        self.users.flush(puts, deletes)
+        store.quotas.flush(puts, deletes)
         if self._packed_conf[0] is not self.members.conf:
             self._packed_conf = self.members.conf, pack(self.members.conf)
-        place = (  # a Place, of which the engine takes the fields
-            self.applied,
-            self._begun,
-            self._term,
-            self._time,
-            store.revision,
-            store.compacted,
-            sessions.count,
-            sessions.horizon,
-            self._packed_conf[1],
-        )
-        puts.append((PLACE, pack(place)))
+        place = BytesWriter()  # a packed Place
+        place.append(0x99)
+        write_int(place, self.applied)
+        write_int(place, self._begun)
+        write_int(place, self._term)
+        write_int(place, self._time)
+        write_int(place, store.revision)
+        write_int(place, store.compacted)
+        write_int(place, sessions.count)
+        write_int(place, sessions.horizon)
+        write_bytes(place, self._packed_conf[1])
+        puts.append((PLACE, place.getvalue()))
         store.commit(puts, deletes)
 
     # --- applying ---
@@ -294,10 +300,10 @@ class StateMachine:
             if op == _OP_PUT and type(asked) is tuple and not self.alarms.any:
                 refused = store.refusal_of(asked[0], asked[1], now) if quotas.any else None
                 if refused is None:
-                    part = pack((request, 0, store.put_plain(asked[0], asked[1]), NOTHING_TO_TELL))
+                    part = succeeded(request, store.put_plain(asked[0], asked[1]), _NOTHING_TO_TELL)
                 else:
                     part = failed(request, refused, store.revision)
-                if session is not None and not isinstance(refused, errors.OverRate):
+                if session is not None and (refused is None or not isinstance(refused, errors.OverRate)):
                     session.remember(request, part, store.revision, limits)
                 parts.append(part)
                 continue

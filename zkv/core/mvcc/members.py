@@ -154,13 +154,12 @@ class Members:
         self._table[member.id] = member
         self._changed.add(member.id)
 
-    def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What has changed since the last call: puts and deletes."""
+    def flush(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """Add what has changed since the last call."""
         if not self._changed:
-            return [], []
+            return
         order = sorted(self._changed)
-        puts = [(layout.member_key(i), pack(self._table[i])) for i in order if i in self._table]
+        puts += [(layout.member_key(i), pack(self._table[i])) for i in order if i in self._table]
         puts += [(layout.removed_member_key(i), pack(self._removed[i])) for i in order if i in self._removed]
-        deletes = [layout.member_key(i) for i in order if i not in self._table]
+        deletes += [layout.member_key(i) for i in order if i not in self._table]
         self._changed = set()
-        return puts, deletes

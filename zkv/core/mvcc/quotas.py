@@ -360,14 +360,14 @@ class Quotas:
         self._changed.add(prefix)
         self._undigested.add(prefix)
 
-    def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What has changed since the last call: puts and deletes."""
+    def flush(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """Add what has changed since the last call."""
         if not self._changed:
-            return [], []
+            return
         changed, self._changed = sorted(self._changed), set()
         policies = self._policies
-        puts = [(layout.QUOTA + prefix, policies[prefix].kept()) for prefix in changed if prefix in policies]
-        return puts, [layout.QUOTA + prefix for prefix in changed if prefix not in policies]
+        puts += [(layout.QUOTA + prefix, policies[prefix].kept()) for prefix in changed if prefix in policies]
+        deletes += [layout.QUOTA + prefix for prefix in changed if prefix not in policies]
 
     def digest(self, of_entry: int) -> int:
         """The checksum of an entry, which covers what has changed here since the last call, too."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from librt.strings import BytesWriter
+
 from zkv import errors
 from zkv.core.mvcc import guard, ranges, txn
 from zkv.core.mvcc.hashing import hash_store
@@ -23,7 +25,7 @@ from zkv.core.mvcc.leases import table
 from zkv.core.mvcc.ranges import Past, Present
 from zkv.limits import LEASE_SLACK_MS
 from zkv.wire import messages as m
-from zkv.wire.codec import pack
+from zkv.wire.codec import pack, write_int
 from zkv.wire.groups import judged
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ STEP_LEASES: Final = 1000
 """Leases, or keys of one, looked at in one step."""
 _LEASE_BYTES: Final = 9  # an id in an answer
 _OP_RANGE: Final = int(m.Op.RANGE)
-_OK: Final = pack(int(errors.Code.OK))
+_OK: Final = int(errors.Code.OK)
 
 
 class Stream:
@@ -129,12 +131,9 @@ class Reading:
         store = self._store
         assert not store.pending, "reads come between two applies"
         store.ranges += len(asked)
-        middle = _OK + pack(store.revision)
+        revision = store.revision
         bodies = store.lately.bodies([fields[0] for _, _, fields in asked])
-        return [
-            b"\x94" + pack(request) + middle + body  # an array of four
-            for (request, _, _), body in zip(asked, bodies, strict=True)
-        ]
+        return [succeeded(request, revision, body) for (request, _, _), body in zip(asked, bodies, strict=True)]
 
     def _read(
         self,
@@ -344,6 +343,16 @@ class Reading:
             troubles,
             stamp.is_learner,
         )
+
+
+def succeeded(request: int, revision: int, body: bytes) -> Part:
+    """What packing (request, OK, revision, body) would give, of a body that is packed."""
+    head = BytesWriter()
+    head.append(0x94)  # an array of four
+    write_int(head, request)
+    write_int(head, _OK)
+    write_int(head, revision)
+    return head.getvalue() + body
 
 
 def failed(request: int, error: errors.ZkvError, revision: int) -> Part:

@@ -24,12 +24,13 @@ nothing. A session idle for `session_idle_ms` goes; where `sessions_max` are hel
 from __future__ import annotations
 
 from collections import OrderedDict
-from struct import Struct
 from typing import TYPE_CHECKING, Final
+
+from librt.strings import BytesWriter, read_i64_be, write_i64_be
 
 from zkv.core.mvcc.layout import SESSION, SESSION_QUEUE, after_prefix
 from zkv.errors import AnswerLost, SessionExpired, TooManyRequests
-from zkv.wire.codec import pack, unpack
+from zkv.wire.codec import array_head, pack, unpack, write_bytes
 
 if TYPE_CHECKING:
     from zkv.core.mvcc.engine import Reader
@@ -42,8 +43,7 @@ CACHED_MAX: Final = 4096
 CACHED_BYTES_MAX: Final = 16 << 20
 """... the bytes of their answers."""
 
-_HEAD: Final = Struct(">QQQQ")  # used at, queued under, opened by entry, floor
-_QUEUE_KEY: Final = Struct(">cQ16s")
+_HEAD_BYTES: Final = 32  # used at, queued under, opened by entry, floor
 
 
 class Session:
@@ -82,20 +82,29 @@ class Session:
         self.answers = kept
 
     def packed(self) -> bytes:
-        return _HEAD.pack(self.used, self.queued, self.opened, self.floor) + pack(tuple(self.answers.values()))
+        writer = BytesWriter()
+        write_i64_be(writer, self.used)
+        write_i64_be(writer, self.queued)
+        write_i64_be(writer, self.opened)
+        write_i64_be(writer, self.floor)
+        writer.write(array_head(len(self.answers)))
+        for answer in self.answers.values():
+            write_bytes(writer, answer)
+        return writer.getvalue()
 
 
 def _unpacked(name: bytes, record: bytes) -> Session:
-    session = Session(name, *_HEAD.unpack_from(record))
+    used, queued, opened, floor = [read_i64_be(record, at) for at in range(0, _HEAD_BYTES, 8)]
+    session = Session(name, used, queued, opened, floor)
     session.record_bytes = len(record)
-    for answer in unpack(memoryview(record)[_HEAD.size :]):
+    for answer in unpack(memoryview(record)[_HEAD_BYTES:]):
         session.answers[unpack(answer)[0]] = answer
         session.held += len(answer)
     return session
 
 
 class Sessions:
-    """The table: records in the engine, the lately used ones in memory, what changed since `pairs` was called beside.
+    """The table: records in the engine, the lately used ones in memory, what changed since `flush` was called beside.
 
     `count` and `horizon` are persisted by the owner, with its place in the log.
     """
@@ -134,7 +143,7 @@ class Sessions:
         return session
 
     def touch(self, session: Session) -> None:
-        """It changes, or goes on changing after `pairs` was called."""
+        """It changes, or goes on changing after `flush` was called."""
         if not session.dirty:
             session.dirty = True
             self._dirty.append(session)
@@ -172,7 +181,7 @@ class Sessions:
         """Forget sessions unused since `before`, looking at LOOKS_MAX of those queued under that or earlier."""
         if before < 0:
             return  # the cluster is younger than that
-        for key in self._front(before):
+        for key in self._front(_queue_key(before + 1, bytes(16))):
             name = key[-16:]
             session = self._cached(name)
             assert session is not None, "who is queued is there"
@@ -196,15 +205,14 @@ class Sessions:
 
     def _queue(self, session: Session, at: int) -> None:
         session.queued = at
-        key = _QUEUE_KEY.pack(SESSION_QUEUE, at, session.name)
+        key = _queue_key(at, session.name)
         self._deletes.discard(key)
         self._puts[key] = b""
         if self._oldest is None or at < self._oldest:
             self._oldest = at
 
-    def _front(self, before: int) -> list[bytes]:
-        """The queue's first keys up to `before`, pending changes included."""
-        end = _QUEUE_KEY.pack(SESSION_QUEUE, before + 1, bytes(16))
+    def _front(self, end: bytes) -> list[bytes]:
+        """The queue's first keys before `end`, pending changes included."""
         front = [key for key in self._puts if key < end]
         taken = 0
         for key in self._reader.keys(SESSION_QUEUE, end):
@@ -216,24 +224,27 @@ class Sessions:
         return sorted(front)[:LOOKS_MAX]
 
     def _find_oldest(self) -> None:
-        front = self._front(int.from_bytes(b"\x7f" + b"\xff" * 7, "big"))
+        front = self._front(after_prefix(SESSION_QUEUE))
         self._oldest = _queued_under(front[0]) if front else None
 
     # --- writing ---
 
-    def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What has changed since the last call: puts and deletes, to be written with what changed it."""
-        puts = list(self._puts.items())
+    def flush(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """Add what has changed since the last call, to be written with what changed it."""
+        if self._puts:
+            puts += self._puts.items()
+            self._puts = {}
+        if self._deletes:
+            deletes += self._deletes
+            self._deletes = set()
         for session in self._dirty:
             session.dirty = False
             record = session.packed()
             puts.append((SESSION + session.name, record))
             self._cached_bytes += len(record) - session.record_bytes
             session.record_bytes = len(record)
-        deletes = list(self._deletes)
-        self._dirty, self._puts, self._deletes = [], {}, set()
+        self._dirty = []
         self._shrink()
-        return puts, deletes
 
     def _shrink(self) -> None:
         cache = self._cache
@@ -241,5 +252,13 @@ class Sessions:
             self._cached_bytes -= cache.popitem(last=False)[1].record_bytes
 
 
+def _queue_key(at: int, name: bytes) -> bytes:
+    writer = BytesWriter()
+    writer.write(SESSION_QUEUE)
+    write_i64_be(writer, at)
+    writer.write(name)
+    return writer.getvalue()
+
+
 def _queued_under(key: bytes) -> int:
-    return int.from_bytes(key[1:9], "big")
+    return read_i64_be(key, 1)

@@ -30,7 +30,7 @@ from zkv.errors import Compacted, FutureRevision, KeyNotFound, OverQuota, OverRa
 from zkv.wire.messages import DeleteRangeAnswer, Event, KeyValue, Put, PutAnswer, Range, RangeAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from zkv.core.mvcc.engine import Engine
     from zkv.limits import Limits
@@ -81,27 +81,32 @@ class Store:
 
     # --- the pending batch ---
 
-    def prefetch(self, keys: Iterable[bytes]) -> None:
+    def prefetch(self, keys: Sequence[bytes]) -> None:
         """Read the current records of `keys` in one go, for the writes to come. One alone is read when it comes."""
         pending = self.pending
+        fetched = self.fetched = {}
+        if len(keys) < 2:
+            return
         wanted = [key for key in dict.fromkeys(keys) if key not in pending]
-        self.fetched = {}
         if len(wanted) > 1:
             records = self.engine.get_many([CURRENT + key for key in wanted])
-            self.fetched = dict(zip(wanted, records, strict=True))
+            for at, key in enumerate(wanted):
+                fetched[key] = records[at]
 
-    def commit(self, puts: Iterable[tuple[bytes, bytes]], deletes: Iterable[bytes]) -> None:
+    def commit(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
         """Write what is pending, and the caller's pairs with it, as one batch."""
         self._extend_digest()
         self.changes += len(self._written)
-        gone = list(deletes)
-        gone += [CURRENT + key for key, record in self.pending.items() if record is None]
         writes = self._written
         writes += self._history
-        writes += [(CURRENT + key, record) for key, record in self.pending.items() if record is not None]
+        for key, record in self.pending.items():
+            if record is None:
+                deletes.append(CURRENT + key)
+            else:
+                writes.append((CURRENT + key, record))
         writes += puts
-        self.leases.flush(writes, gone)
-        self.engine.write(writes, gone)
+        self.leases.flush(writes, deletes)
+        self.engine.write(writes, deletes)
         self.lately.forget(self.pending)
         self.pending = {}
         self.fetched = {}

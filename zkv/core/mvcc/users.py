@@ -246,21 +246,20 @@ class Users:
 
     # --- keeping, telling ------------------------------------------------------------------------------
 
-    def pairs(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What has changed since the last call: puts and deletes."""
+    def flush(self, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """Add what has changed since the last call."""
         if not self._switched:
-            return [], []
+            return
         book = self.book
         users, roles = sorted(self._users_changed), sorted(self._roles_changed)
-        puts = [(layout.AUTH, pack((book.enabled, book.revision)))]
+        puts.append((layout.AUTH, pack((book.enabled, book.revision))))
         puts += [(layout.USER + name.encode(), pack(book.users[name])) for name in users if name in book.users]
         puts += [(layout.ROLE + name.encode(), pack(book.roles[name])) for name in roles if name in book.roles]
-        deletes = [layout.USER + name.encode() for name in users if name not in book.users]
+        deletes += [layout.USER + name.encode() for name in users if name not in book.users]
         deletes += [layout.ROLE + name.encode() for name in roles if name not in book.roles]
         self._users_told |= self._users_changed
         self._roles_told |= self._roles_changed
         self._users_changed, self._roles_changed, self._switched = set(), set(), False
-        return puts, deletes
 
     def news(self) -> m.AuthNews:
         """What has changed since the last call, once it is kept."""
