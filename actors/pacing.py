@@ -11,7 +11,7 @@ that seldom meet, never wait; neither does anyone for longer than PACE_MS_MAX, h
 
 from __future__ import annotations
 
-PACE_MS_MAX = 4
+PACE_MS_MAX = 8
 COMMITS = 2.5
 """From one entry's setting out to the next: so many times what a commit takes."""
 SMOOTHED_OVER = 8  # commits

@@ -70,9 +70,12 @@ WRITTEN_BYTES_MAX: Final = 3 << 30
 5 % more every hundred slices while that is not enough: so writes that go on and on are not held up by it."""
 SLICE_US: Final = 2_000
 """They rest when their share of this much time is written. A thread that never rests costs whoever waits for the same
-cores a multiple of their tails, however low its priority is."""
+cores a multiple of their tails, however low its priority is; and at a low one it does not come to its work where all
+cores are busy: files gather at level 0 until RocksDB holds up writes."""
 WRITE_BUFFER_BYTES: Final = 128 << 10
 """How much is made between two looks at that share."""
+TABLE_BYTES: Final = 16 << 20
+"""A file below level 0: small beside what is merged at once, so that whole files of older events lie beside it."""
 LEVEL_0_FILES: Final = 8
 """Flushes (Limits.flush_bytes each) that lie side by side before they are merged; a read may have to ask them all."""
 
@@ -369,13 +372,13 @@ def _options(*, create: bool, serving: bool) -> Options:
         options.set_auto_tuned_ratelimiter(WRITTEN_BYTES_MAX, SLICE_US, 10)
         options.set_writable_file_max_buffer_size(WRITE_BUFFER_BYTES)
     environment = Env()
-    environment.lower_thread_pool_cpu_priority()  # of compactions; flushes have a pool of their own
-    environment.lower_thread_pool_io_priority()
+    environment.lower_thread_pool_io_priority()  # of compactions; flushes have a pool of their own
     options.set_env(environment)
     # What is young is written again soon: gathered in more files, and packed only further down, it costs a third less.
     options.set_level_zero_file_num_compaction_trigger(LEVEL_0_FILES)
     options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5)
-    options.set_max_open_files(256)
+    options.set_target_file_size_base(TABLE_BYTES)
+    options.set_max_open_files(512)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(1 << 20)
     options.set_stats_dump_period_sec(0)

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from zkv.files import Steady
 
-MAGIC = b"zkvsnap\x01"
+MAGIC = b"zkvsnap\x02"
 RECORD_BYTES_MAX = 1 << 30
 """A record announced to be larger is damage, and no reason to make room for it."""
 _BBOLT = bytes(8)
 """How a file of etcd's begins, with the number of its first page."""
 DIGEST_BYTES = 32
 PAGE_BYTES = 512
-_EVENT = b"r"  # engine keys of revisions; core/mvcc/layout.py
+_EVENT = b"E"  # engine keys of revisions; core/mvcc/layout.py
 _HEAD = struct.Struct(">II")
 
 Pairs: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -107,7 +107,7 @@ class SnapshotReader:
         if magic == _BBOLT:
             raise CorruptionError("it is no snapshot of zkv: if it is etcd's, use zkv snapshot import-etcd")
         if magic != MAGIC:
-            raise CorruptionError("it is no snapshot of zkv, or of a newer version")
+            raise CorruptionError("it is no snapshot of zkv, or of another version")
 
     def __iter__(self) -> Iterator[Pairs]:
         pairs = 0

@@ -161,7 +161,7 @@ def test_what_is_no_snapshot_of_zkv_is_refused(tmp_path: Path) -> None:
     refused = zkv_command(f"snapshot export-etcd {tmp_path}/foreign {tmp_path}/out.db")
     assert (refused.code, refused.stderr) == (
         1,
-        f"Error: {tmp_path}/foreign: it is no snapshot of zkv, or of a newer version\n",
+        f"Error: {tmp_path}/foreign: it is no snapshot of zkv, or of another version\n",
     )
     assert sorted(each.name for each in tmp_path.iterdir()) == ["foreign"]
     assert zkv_command("snapshot export-etcd one").code != 0

@@ -14,7 +14,7 @@ from zkv.snapshot_file import DIGEST_BYTES, PAGE_BYTES, SnapshotWriter
 def written(size: int) -> bytes:
     out = io.BytesIO()
     writer = SnapshotWriter(out)
-    writer.add(((b"r1", b"x" * size), (b"l", b"")))
+    writer.add(((b"E1", b"x" * size), (b"l", b"")))
     writer.end(cluster_id=1, member_id=2, revision=3)
     return out.getvalue()
 

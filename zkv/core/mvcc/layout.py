@@ -8,10 +8,10 @@ The engine then holds, all integers big endian, so that bytes sort as numbers do
 
     current   k a          -> mod 4 sub 0 create 4 version 1 lease 0, value 2
               k b          -> mod 4 sub 1 create 4 version 1 lease 0, value 3
-    events    r 2 0        -> put,       create 2, version 1, supersedes nothing, key a, value 1
-              r 3 0        -> tombstone,                      supersedes 2 0,     key a
-              r 4 0        -> put,       create 4, version 1, supersedes nothing, key a, value 2
-              r 4 1        -> put,       create 4, version 1, supersedes nothing, key b, value 3
+    events    E 2 0        -> put,       create 2, version 1, supersedes nothing, key a, value 1
+              E 3 0        -> tombstone,                      supersedes 2 0,     key a
+              E 4 0        -> put,       create 4, version 1, supersedes nothing, key a, value 2
+              E 4 1        -> put,       create 4, version 1, supersedes nothing, key b, value 3
     history   h a. ~4 ~0   -> put
               h a. ~3 ~0   -> tombstone
               h a. ~2 ~0   -> put
@@ -20,7 +20,8 @@ The engine then holds, all integers big endian, so that bytes sort as numbers do
 - The present is read from `current` alone, so a key with a million versions costs what one with a single one costs.
 - The past at revision R is read by seeking to `h key. ~R`: the first entry from there is the newest version not after
   R (~ turns the order round). The value is in the event that it names.
-- Watchers catch up, and hashes are made, by walking `events`.
+- Watchers catch up, and hashes are made, by walking `events`. They come before all else: what is young reaches from its
+  first event on, so that merging it in an engine of sorted tables leaves alone the tables of older events.
 - Compaction at C walks the events up to C. Each names the one it supersedes, which nobody can ask for any more: that
   event and its history entry go, and a tombstone goes itself. After compaction at 3 only revision 4 is left above.
 
@@ -48,7 +49,9 @@ from zkv.errors import CorruptionError
 from zkv.wire.messages import KeyValue
 
 CURRENT: Final = b"k"
-EVENT: Final = b"r"
+EVENT: Final = b"E"
+FORMER_EVENT: Final = b"r"
+"""Where they lay once: such a store is refused."""
 HISTORY: Final = b"h"
 LEASE: Final = b"l"
 MEMBER: Final = b"m"

@@ -24,7 +24,7 @@ from zkv import errors
 from zkv.core.mvcc import guard, txn
 from zkv.core.mvcc.alarms import Alarms
 from zkv.core.mvcc.compaction import Compaction
-from zkv.core.mvcc.layout import PLACE, Lease, Place
+from zkv.core.mvcc.layout import FORMER_EVENT, PLACE, Lease, Place, after_prefix
 from zkv.core.mvcc.members import Members
 from zkv.core.mvcc.reading import Reading, ReadOutcome, failed, succeeded
 from zkv.core.mvcc.sessions import Session, Sessions
@@ -115,6 +115,10 @@ class StateMachine:
         self._limits = limits
         self._member_id = member_id
         record = engine.get(PLACE)
+        if record and next(engine.keys(FORMER_EVENT, after_prefix(FORMER_EVENT)), None) is not None:
+            raise errors.CorruptionError(
+                "the store was written by zkv before its first release: it is not read any more"
+            )
         place = Place(*unpack(record)) if record else Place(0, 0, 0, 0, 1, -1, 0, 0, pack(m.ConfState(())))
         self.applied = place.applied
         self._begun = place.begun

@@ -10,6 +10,7 @@ import pytest
 from tests.harness import hostile
 from tests.harness.kv_log import Feeder, entry, everything, group, machine
 from zkv import errors
+from zkv.core.mvcc.layout import FORMER_EVENT
 from zkv.core.mvcc.users import Users
 from zkv.wire import messages as m
 
@@ -79,3 +80,12 @@ def test_a_slip_of_ours_is_no_fault_of_the_request(slip: type[Exception], monkey
     monkeypatch.setattr(Users, "_role_add", slips)
     with pytest.raises(slip):
         Feeder().ask(m.RoleAdd("r"))
+
+
+def test_a_store_whose_events_lie_where_they_once_did_is_refused() -> None:
+    """Opened, it would answer without its past."""
+    one = machine()
+    one.apply([entry(1, group(m.Put(b"k", b"v")))], 1)
+    one.engine.write([(FORMER_EVENT + bytes(12), b"")], ())
+    with pytest.raises(errors.CorruptionError, match="before its first release"):
+        machine(one.engine)

@@ -18,7 +18,7 @@ U64, U32 = (1 << 64) - 1, (1 << 32) - 1
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("sub", SUBS)
 def test_keys_of_events_and_history(number: int, sub: int) -> None:
-    assert layout.event_key(number, sub) == pack(">cQI", b"r", number, sub)
+    assert layout.event_key(number, sub) == pack(">cQI", b"E", number, sub)
     assert layout.event_of(layout.event_key(number, sub)) == (number, sub)
     for key in KEYS:
         start = b"h" + key.replace(b"\0", b"\0\xff") + b"\0\0"
