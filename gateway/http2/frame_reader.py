@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from librt.strings import read_i32_be
+
 from zkv.gateway.http2.words import (
     ACK,
     CONTINUATION,
     END_HEADERS,
+    FRAME_BYTES_MAX_MAX,
     FRAME_HEADER_BYTES,
     HEADERS,
     PADDED,
@@ -24,7 +27,6 @@ from zkv.gateway.http2.words import (
     STREAM_ID_MAX,
     ConnectionFault,
     ErrorCode,
-    frame_header,
 )
 
 if TYPE_CHECKING:
@@ -34,8 +36,6 @@ _PREFACE: Final = 0
 _GREETING: Final = 1
 _FRAMES: Final = 2
 _PRIORITY_BYTES: Final = 5
-
-_unpack_header: Final = frame_header.unpack_from
 
 
 class _Block(NamedTuple):
@@ -102,10 +102,11 @@ class FrameReader:
             position = self._position
             needed = FRAME_HEADER_BYTES if self._phase != _PREFACE else len(PREFACE)
             if end - position >= needed:
-                # Typed, for compiled code does not go by objects then.
-                header: tuple[int, int, int, int, int] = _unpack_header(data, position)
-                upper, lower, kind, flags, stream_id = header
-                size = upper << 8 | lower
+                length_and_kind = read_i32_be(data, position)
+                size: int = length_and_kind >> 8 & FRAME_BYTES_MAX_MAX
+                kind: int = length_and_kind & 0xFF
+                flags: int = data[position + 4]
+                stream_id: int = read_i32_be(data, position + 5) & STREAM_ID_MAX  # but for the reserved bit
                 if size > self._frame_bytes_max:
                     raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame larger than SETTINGS said")
                 needed = FRAME_HEADER_BYTES + size
@@ -115,7 +116,6 @@ class FrameReader:
             start = position + FRAME_HEADER_BYTES
             self._position = position + needed
             payload = data[start : position + needed]
-            stream_id &= STREAM_ID_MAX  # but for the reserved bit
             if self._phase == _GREETING:
                 if kind != SETTINGS or flags & ACK:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")

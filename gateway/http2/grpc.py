@@ -33,8 +33,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from librt.strings import read_i32_be
+
 from zkv.gateway.http2.connection import Connection, Handler
-from zkv.gateway.http2.grpc_messages import PREFIX_BYTES, Assembler, decompress, message, pack_prefix
+from zkv.gateway.http2.grpc_messages import PREFIX_BYTES, Assembler, decompress, message, prefixed
 from zkv.gateway.http2.grpc_words import (
     ANSWER,
     ANSWER_GZIP,
@@ -52,7 +54,7 @@ from zkv.gateway.http2.grpc_words import (
     trailers,
 )
 from zkv.gateway.http2.patience import Patience
-from zkv.gateway.http2.words import ErrorCode, unpack_u32
+from zkv.gateway.http2.words import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -201,7 +203,7 @@ class GrpcConnection:
             return
         call.announced = False
         gzip = call.head.encoding != b""
-        framed = message(data, gzip=gzip) if gzip else pack_prefix(0, len(data)) + data
+        framed = message(data, gzip=True) if gzip else prefixed(0, data)
         if not self._has_room(framed):
             self._end(call, _UNREAD)
         elif stream.answered:
@@ -283,7 +285,7 @@ class GrpcConnection:
             return
         if end and call.assembler is None and not call.method.client_streams:
             size = len(data) - PREFIX_BYTES  # nearly always: one message, in one frame, and the end
-            if 0 <= size <= self._message_bytes_max and not data[0] and unpack_u32(data, 1)[0] == size:
+            if 0 <= size <= self._message_bytes_max and not data[0] and read_i32_be(data, 1) == size:
                 call.announced = True
                 self._events.append(Called(call, data[PREFIX_BYTES:]))
                 return

@@ -8,9 +8,10 @@ does: gzip makes a thousand bytes of one.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from typing import Final
+
+from librt.strings import BytesWriter, write_i32_be
 
 from zkv.gateway.http2.grpc_words import GrpcFault, Status
 from zkv.gateway.http2.words import unpack_u32
@@ -22,8 +23,6 @@ COMPRESSED_BYTES_MIN: Final = 512
 """A message below this is sent as it is."""
 
 _GZIP_WINDOW: Final = 31
-_prefix: Final = struct.Struct(">BI")
-pack_prefix: Final = _prefix.pack
 
 
 def too_large(size: int, most: int) -> GrpcFault:
@@ -97,11 +96,19 @@ def decompress(data: bytes, bytes_max: int) -> bytes:
     return out
 
 
+def prefixed(flag: int, data: bytes) -> bytes:
+    out = BytesWriter()
+    out.append(flag)
+    write_i32_be(out, len(data))
+    out.write(data)
+    return out.getvalue()
+
+
 def message(data: bytes, *, gzip: bool) -> bytes:
     """`data` as it goes out."""
     if gzip and len(data) >= COMPRESSED_BYTES_MIN:
         machine = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
         packed = machine.compress(data) + machine.flush()
         if len(packed) < len(data):
-            return pack_prefix(1, len(packed)) + packed
-    return pack_prefix(0, len(data)) + data
+            return prefixed(1, packed)
+    return prefixed(0, data)

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from librt.strings import BytesWriter
+
 from zkv.gateway.http2 import words
 from zkv.gateway.http2.header_blocks import TABLE_UNUSED
 from zkv.gateway.http2.streams import CLOSED, HALF_CLOSED_REMOTE, SEND_END, SEND_RST, Stream, step
@@ -33,7 +35,7 @@ from zkv.gateway.http2.words import (
     ConnectionFault,
     ErrorCode,
     StreamFault,
-    pack_header,
+    write_header,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Outflow:
 
     def take(self) -> bytes:
         """All frames since the last time."""
+        if not self._out:
+            return b""
         out = b"".join(self._out)
         self._out.clear()
         return out
@@ -106,7 +110,7 @@ class Outflow:
             self.window -= size
             stream.send_window -= size
             self.data_frames += 1
-            self._out += (pack_header(size >> 8, size & 0xFF, DATA, END_STREAM if end else 0, stream.id), data)
+            self._out += (words.header(size, DATA, END_STREAM if end else 0, stream.id), data)
             if end:
                 stream.closing = True
                 self._ended(stream)
@@ -140,14 +144,14 @@ class Outflow:
             self.data_frames += 1
             stream.answered = stream.closing = True
             id_ = stream.id
-            self._out += (
-                pack_header(head_size >> 8, head_size & 0xFF, HEADERS, END_HEADERS, id_),
-                head,
-                pack_header(size >> 8, size & 0xFF, DATA, 0, id_),
-                data,
-                pack_header(trailers_size >> 8, trailers_size & 0xFF, HEADERS, END_HEADERS | END_STREAM, id_),
-                trailers,
-            )
+            out = BytesWriter()
+            write_header(out, head_size, HEADERS, END_HEADERS, id_)
+            out.write(head)
+            write_header(out, size, DATA, 0, id_)
+            out.write(data)
+            write_header(out, trailers_size, HEADERS, END_HEADERS | END_STREAM, id_)
+            out.write(trailers)
+            self._out.append(out.getvalue())
             if stream.state == HALF_CLOSED_REMOTE:  # as the table says; nearly always
                 stream.state = CLOSED
                 stream.owner = None
@@ -246,7 +250,7 @@ class Outflow:
         if trailers is not None:
             self._block(stream.id, trailers, END_STREAM)
         else:
-            self._out.append(pack_header(0, 0, DATA, END_STREAM, stream.id))  # needs no window
+            self._out.append(words.header(0, DATA, END_STREAM, stream.id))  # needs no window
         self._ended(stream)
 
     def _ended(self, stream: Stream) -> None:
@@ -296,7 +300,7 @@ class Outflow:
         if size == len(head) or size >= DRIBBLE_BYTES:
             self.data_frames += 1
         end = stream.closing and not queue and stream.trailers is None
-        self._out += (pack_header(size >> 8, size & 0xFF, DATA, END_STREAM if end else 0, stream.id), part)
+        self._out += (words.header(size, DATA, END_STREAM if end else 0, stream.id), part)
         if end:
             self._ended(stream)
         elif stream.closing and not queue:

@@ -6,6 +6,8 @@ import struct
 from enum import IntEnum
 from typing import Final
 
+from librt.strings import BytesWriter, write_i32_be
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 WINDOW_MAX: Final = (1 << 31) - 1
@@ -80,20 +82,33 @@ class StreamFault(Exception):
         self.reason = reason
 
 
-frame_header: Final = struct.Struct(">HBBBI")
-"""(the length's upper 16 bits, its lower 8, type, flags, stream id with the reserved bit)."""
 _long: Final = struct.Struct(">I")
 _setting: Final = struct.Struct(">HI")
 pack_u32: Final = _long.pack
 unpack_u32: Final = _long.unpack_from
 iter_settings: Final = _setting.iter_unpack
-pack_header: Final = frame_header.pack
+
+
+def write_header(out: BytesWriter, size: int, kind: int, flags: int, stream_id: int) -> None:
+    """What a frame begins with: the length of its payload, type, flags, stream id without the reserved bit."""
+    out.append(size >> 16)
+    out.append(size >> 8 & 0xFF)
+    out.append(size & 0xFF)
+    out.append(kind)
+    out.append(flags)
+    write_i32_be(out, stream_id)
+
+
+def header(size: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """The same, for a payload that follows by itself."""
+    out = BytesWriter()
+    write_header(out, size, kind, flags, stream_id)
+    return out.getvalue()
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One frame; `payload` is no longer than the peer takes."""
-    size = len(payload)
-    return pack_header(size >> 8, size & 0xFF, kind, flags, stream_id) + payload
+    return header(len(payload), kind, flags, stream_id) + payload
 
 
 def settings(pairs: dict[int, int]) -> bytes:

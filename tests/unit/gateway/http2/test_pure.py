@@ -10,7 +10,8 @@ from tests.harness.source_tree import imports, modules, syntax
 
 CORE = sorted(name for name in modules() if name.startswith("zkv.gateway.http2"))
 KNOWN = {
-    "__future__", "base64", "binascii", "collections", "enum", "hpack", "re", "struct", "typing", "zkv", "zlib",
+    "__future__", "base64", "binascii", "collections", "enum", "hpack", "librt", "re", "struct", "typing", "zkv",
+    "zlib",
 }  # fmt: skip
 
 

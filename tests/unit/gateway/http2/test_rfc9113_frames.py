@@ -62,7 +62,8 @@ def test_4_1_unknown_types_flags_and_the_reserved_bit_are_ignored() -> None:
     server = Wire()
     assert server.send(frame(0xFA, 0xFF, 0, b"?"), frame(0x10, 0, 7)) == []
     assert wire.of_kind(server.send(frame(words.PING, 0xFE, 0, bytes(8))), words.PING)
-    server.send(frame(words.HEADERS, 0x5 | 0x50, 1 | 1 << 31, BLOCK))
+    headers = frame(words.HEADERS, 0x5 | 0x50, 1, BLOCK)
+    server.send(headers[:5] + b"\x80" + headers[6:])
     assert server.told[0][:2] == ("request", 1)
 
 
