@@ -73,4 +73,6 @@ class Index:
         holding = self._ranges.holding(key)
         if not holding:
             return here
+        if not here and len(holding) == 1:
+            return holding[0]
         return [*here, *(party for parties in holding for party in parties)]
