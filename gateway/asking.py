@@ -75,6 +75,9 @@ _LEASE_GRANT: Final = int(m.Op.LEASE_GRANT)
 _OK: Final = int(errors.Code.OK)
 _CHUNK: Final = int(errors.Code.CHUNK)
 _REVISION: Final = m.Range._fields.index("revision")
+ABOUT_REQUESTS: Final = frozenset({m.GatewayAnswers, m.AnsweredAhead, m.Confirmed})
+"""The mail that requests are answered by. (It is looked for by its exact type: `match` asks each class, at length.)"""
+_ANSWERS: Final = m.GatewayAnswers
 _pack: Final = codec.pack
 _HEAD: Final = _pack((m.PROTOCOL_VERSION, int(m.ClientKind.REQUESTS), b"", 0, ()))[:-1]
 """A group's message up to its requests, which are the last of it ..."""
@@ -402,16 +405,17 @@ class Asking:
 
     def mail(self, message: object, now: int) -> None:
         """All but what is about watches."""
+        if type(message) is _ANSWERS:
+            self._answers(message, now)
+            return
         match message:
-            case m.GatewayAnswers():
-                self._answers(message, now)
-            case m.Refused(incarnation=incarnation, code=code, gids=gids):
-                if incarnation == self._incarnation:
-                    self._refuse(gids, errors.from_code(code))
-            case m.AnsweredAhead() | m.Confirmed():
+            case m.Confirmed() | m.AnsweredAhead():
                 told = self._ahead.meet(message)
                 if told is not None:
                     self.mail(told, now)
+            case m.Refused(incarnation=incarnation, code=code, gids=gids):
+                if incarnation == self._incarnation:
+                    self._refuse(gids, errors.from_code(code))
             case m.AuthNews():
                 self.callers.news(message, self._now)
             case m.LeaderIs(term=term, leader=leader):
@@ -430,7 +434,8 @@ class Asking:
         for gid, payload, last in mail.answers:
             if last:
                 self._groups.pop(gid, None)
-            term, answers = codec.unpack(payload)[3:5]
+            message = codec.unpack(payload)
+            term, answers = message[3], message[4]
             if self._tally is not None:
                 self._tally.answered(0, len(payload), -1)
             self.term = max(self.term, term)

@@ -73,7 +73,7 @@ def read(payload: bytes, limits: Limits) -> Opened:
             max_map_len=0,  # the protocol has neither maps nor extension types
             max_ext_len=0,
         )
-        version, kind = message[:2]
+        version, kind = message[0], message[1]
     except (*_UNREADABLE, LookupError):
         return _unreadable(payload, limits, InvalidRequest("not a message"))
     if type(message) is not tuple or type(version) is not int or type(kind) is not int:

@@ -178,6 +178,8 @@ class GrpcGateway:
         if self.desk.looks_at_passwords and not self._tends:
             self._tends = True
             self._loop.call_later(PASSWORDS_S, self._tend_passwords)
+        if not self.desk.dirty:
+            return
         dirty = list(self.desk.dirty)
         self.desk.dirty.clear()
         for line in dirty:
@@ -356,7 +358,7 @@ class Connected(asyncio.Protocol):
     def write(self) -> None:
         line = self.line
         out = line.to_send()
-        if self._transport.is_closing():
+        if not (out or self._paused or line.finished) or self._transport.is_closing():
             return
         if out:
             self._transport.write(out)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zkv import errors
 from zkv.gateway import contests, grpc_lease, grpc_streams
-from zkv.gateway.asking import Asking
+from zkv.gateway.asking import ABOUT_REQUESTS, Asking
 from zkv.gateway.audit import Audit, WatchAudit
 from zkv.gateway.callers import who_calls
 from zkv.gateway.contests import Contest
@@ -239,9 +239,10 @@ class EtcdDesk:
 
     def mail(self, message: object, now: int) -> None:
         self.now = now
+        if type(message) in ABOUT_REQUESTS:  # nearly always
+            self._ask_mail(message, now)
+            return
         match message:
-            case m.GatewayAnswers():  # nearly always
-                self._ask_mail(message, now)
             case m.WatchOut():
                 self.watches.out(message)
             case m.Hello(actor="watch", incarnation=incarnation):

@@ -83,16 +83,17 @@ class Ahead:
 
     def meet(self, half: m.AnsweredAhead | m.Confirmed) -> m.GatewayAnswers | m.Refused | None:
         """What the group is told with it, as if raft or storage had."""
-        incarnation, gid, *_ = half
+        incarnation, gid = half[0], half[1]
         if incarnation != self._incarnation or gid not in self._groups:
             return None
         other = self._halves.pop(gid, None)
         if other is None:
-            self._halves = {each: kept for each, kept in self._halves.items() if each in self._groups}
+            if self._halves:
+                self._halves = {each: kept for each, kept in self._halves.items() if each in self._groups}
             self._halves[gid] = half
             return None
         assert type(other) is not type(half), "either half comes once"
-        answered = half if isinstance(half, m.AnsweredAhead) else other
+        answered = half if type(half) is m.AnsweredAhead else other
         assert isinstance(answered, m.AnsweredAhead)
         if answered.read is None:
             return tuple.__new__(m.GatewayAnswers, (incarnation, ((gid, answered.answers, True),), 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from zkv.gateway.validate import LEASE, LINEARIZABLE, LOCAL, MEMBERS, RAFT, STAMPED, WRITE
+from zkv.gateway.validate import LEASE, LINEARIZABLE, LOCAL, LOOK, MEMBERS, RAFT, STAMPED, WRITE
 from zkv.gauges import Histogram
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Tally:
     def __init__(self) -> None:
         self.failed: Counter[int] = Counter()
         """Groups that were refused whole or are in doubt, by way."""
-        self._requests: Counter[int] = Counter()
+        self._requests = dict.fromkeys((*WAYS, LOOK), 0)
         self._received = self._sent = 0
         self._durations = {way: Histogram() for way in WAYS}
 
