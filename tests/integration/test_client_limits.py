@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-REQUESTS, BYTES, WATCHES, LEASES, CONNECTIONS = 300, 64 * 1024, 5, 8, 12
+REQUESTS, BYTES, WATCHES, LEASES, CONNECTIONS = 60, 64 * 1024, 5, 8, 12
 AT_ONCE = RetryPolicy(
     errors=tuple(error for error in errors.RetryableError.__subclasses__() if error is not errors.TooManyRequests)
 )
