@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+NO_ERROR = bytes(4)  # the code of a reset behind a whole answer, by a server that has not yet seen the request's end
 WINDOW_MAX = (1 << 31) - 1
 WINDOW_START = 65_535
 FRAME_MAX = 16_384
@@ -181,7 +182,7 @@ class Line:
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind in {SETTINGS, PING} and not flags & ACK:
             self._out.append(frame(kind, ACK, 0, payload if kind == PING else b""))
-        elif kind == RST_STREAM:
+        elif kind == RST_STREAM and payload != NO_ERROR:
             raise LoadError(f"stream {stream} was reset: {int.from_bytes(payload, 'big')}")
         elif kind == GOAWAY:
             raise LoadError(f"the server goes away: {payload[8:]!r}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bench import etcd_calls, etcd_frames
-from tests.bench.http2_line import LoadError
+from tests.bench.http2_line import DATA, END_STREAM, HEADERS, RST_STREAM, Line, LoadError, frame
 from tests.bench.measure import Load
 from tests.harness import etcd
 
@@ -66,3 +67,19 @@ def test_a_call_that_etcd_refuses_ends_the_load(cluster: etcd.EtcdCluster) -> No
     """gRPC says so in trailers that are not read: without any data before them it has failed."""
     with pytest.raises(LoadError, match="a call failed"):
         etcd_frames.ask_all(cluster.endpoints, etcd_calls.PUT, [etcd_calls.put_body(b"", b"")], 1)
+
+
+def test_an_answer_that_a_reset_without_error_follows_counts_and_another_reset_ends_the_load() -> None:
+    """RFC 9113, section 8.1: etcd says so where its answer is ready before it has looked at the request's end."""
+    ours, theirs = socket.socketpair()
+    ended = []
+    with ours, theirs:
+        line = Line(ours, "etcd", lambda *_: None, lambda *end: ended.append(end))
+        stream = line.call(etcd_calls.PUT, etcd_calls.put_body(b"k", b"v"))
+        answer = frame(DATA, 0, stream, b"answer") + frame(HEADERS, END_STREAM, stream)
+        theirs.sendall(answer + frame(RST_STREAM, 0, stream, bytes(4)))
+        line.receive()
+        assert ended == [(stream, True)]
+        theirs.sendall(frame(RST_STREAM, 0, stream, (8).to_bytes(4, "big")))
+        with pytest.raises(LoadError, match="was reset: 8"):
+            line.receive()
