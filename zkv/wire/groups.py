@@ -20,8 +20,10 @@ _OP_PUT: Final = int(m.Op.PUT)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_TXN: Final = int(m.Op.TXN)
 _PUT_FIELDS: Final = len(m.Put._fields)
+_NO_OPTIONS: Final[tuple[Any, ...]] = m.Put(b"", b"")[2:]
 _ONE_KEY: Final[tuple[Any, ...]] = unpack(pack(m.Range(b"")))
 """A range of one key as it is now. What stands at its end may be left off."""
+_OF_KEYS: Final = frozenset((_OP_PUT, int(m.Op.DELETE_RANGE)))
 _SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _CALLER: Final = (str, int)
 
@@ -30,8 +32,8 @@ class Group:
     """`asked`: (id, op, what) each; what: the request's record, or None, where it has not that record's shape.
 
     What is plain, as nearly all is, stays the tuple of fields that it came as, and is no record: a put of a value to a
-    key, without any option; a range that is one key as it is now. `keys`: those that are put (also in txns, but not in
-    those within) or deleted.
+    key, without any option; a range that is one key as it is now. `keys`: those that are put or deleted, whichever
+    branch a txn will take.
     """
 
     __slots__ = ("asked", "caller", "floor", "keys", "session")
@@ -75,12 +77,7 @@ def judged(payload: bytes) -> Group:
         elif op == _OP_RANGE and is_one_key(fields):
             asked.append(request)
         else:
-            record = judged_request(op, fields)
-            asked.append((id_, op, record))
-            if isinstance(record, m.Txn):
-                keys += [one.key for _, one in (*record.success, *record.failure) if isinstance(one, m.Put)]
-            elif isinstance(record, (m.Put, m.DeleteRange)):
-                keys.append(record.key)
+            asked.append((id_, op, judged_request(op, fields, keys)))
     return Group(session, floor, asked, keys, caller)
 
 
@@ -123,15 +120,20 @@ def is_one_key(fields: tuple[Any, ...]) -> bool:
     return True
 
 
-def judged_request(op: int, fields: tuple[Any, ...]) -> Any:
-    """The record that an operation's fields are, or None."""
+def judged_request(op: int, fields: tuple[Any, ...], keys: list[bytes]) -> Any:
+    """The record that an operation's fields are, or None. What it puts or deletes is added to `keys`."""
     try:
         if op == _OP_TXN:
-            return _txn(fields, 0)
+            return _txn(fields, 0, keys)
         cls = m.REQUEST_CLASSES.get(op)
-        return None if cls is None else shape_of(cls).read(fields)
+        if cls is None:
+            return None
+        record = shape_of(cls).read(fields)
     except Misfit:
         return None
+    if op in _OF_KEYS:
+        keys.append(record.key)
+    return record
 
 
 # --- txns ------------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ _IN_TXN: Final = {int(op): shape_of(m.REQUEST_CLASSES[op]) for op in (m.Op.RANGE
 _VALUE: Final = int(m.CompareTarget.VALUE)
 
 
-def _txn(fields: tuple[Any, ...], depth: int) -> m.Txn:
+def _txn(fields: tuple[Any, ...], depth: int, keys: list[bytes]) -> m.Txn:
     """Raises Misfit. (By hand, as half the time of a txn of one put goes into looking at it.)"""
     if depth > m.TXN_DEPTH_MAX or len(fields) != 3:
         raise Misfit
@@ -153,10 +155,12 @@ def _txn(fields: tuple[Any, ...], depth: int) -> m.Txn:
     for compare in made:
         if not suits(compare):
             raise Misfit
-    return m.Txn(made, _branch(success, depth), _branch(failure, depth))
+    return tuple.__new__(
+        m.Txn, (made, _branch(success, depth, keys), _branch(failure, depth, keys))
+    )  # as in core/raft/replica.py
 
 
-def _branch(requests: tuple[Any, ...], depth: int) -> tuple[tuple[int, m.TxnRequest], ...]:
+def _branch(requests: tuple[Any, ...], depth: int, keys: list[bytes]) -> tuple[tuple[int, m.TxnRequest], ...]:
     made: list[tuple[int, m.TxnRequest]] = []
     for request in requests:
         if type(request) is not tuple or len(request) != 2:
@@ -165,13 +169,17 @@ def _branch(requests: tuple[Any, ...], depth: int) -> tuple[tuple[int, m.TxnRequ
         if type(op) is not int or type(fields) is not tuple:
             raise Misfit
         if op == _OP_PUT and _is_plain(fields):
-            made.append((op, tuple.__new__(m.Put, fields) if len(fields) == _PUT_FIELDS else m.Put(*fields)))
+            keys.append(fields[0])
+            made.append((op, tuple.__new__(m.Put, fields if len(fields) == _PUT_FIELDS else fields + _NO_OPTIONS)))
         elif op == _OP_RANGE and is_one_key(fields):
-            made.append((op, m.Range(*fields)))
+            made.append((op, tuple.__new__(m.Range, fields + _ONE_KEY[len(fields) :])))
         elif op == _OP_TXN:
-            made.append((op, _txn(fields, depth + 1)))
+            made.append((op, _txn(fields, depth + 1, keys)))
         elif op in _IN_TXN:
-            made.append((op, _IN_TXN[op].read(fields)))
+            record = _IN_TXN[op].read(fields)
+            made.append((op, record))
+            if op in _OF_KEYS:
+                keys.append(record.key)
         else:
             raise Misfit
     return tuple(made)

@@ -114,6 +114,7 @@ def _reader(
     """
     new = tuple.__new__
     whole = len(types)
+    defaults = tuple(cls._field_defaults.values())
     naturals = [at for at, fit in fits if fit is _is_natural]  # most bounds are theirs: by a call without ceremony
     others = [(at, fit) for at, fit in fits if fit is not _is_natural]
 
@@ -134,8 +135,8 @@ def _reader(
             for at, make in made:
                 if at < count:
                     read[at] = make(read[at])
-            fields = read
-        return new(cls, fields) if count == whole else cls(*fields)
+            fields = tuple(read)
+        return new(cls, fields if count == whole else fields + defaults[count - required :])
 
     return read
 

@@ -112,7 +112,7 @@ def test_only_the_leader_acts() -> None:
 
 def refusal(play: Play, op: m.Op, fields: tuple[object, ...]) -> type[RequestError] | None:
     try:
-        check(play.leader, play.table, judged_request(op, fields), play.cores.now)
+        check(play.leader, play.table, judged_request(op, fields, []), play.cores.now)
     except RequestError as error:
         return type(error)
     return None

@@ -45,10 +45,10 @@ def test_what_is_no_group(group: Any) -> None:
 @pytest.mark.parametrize("op", m.Op, ids=lambda op: op.name)
 def test_what_is_asked_is_a_record(op: m.Op) -> None:
     for fields in hostile.one_of_each()[op]:
-        record = judged_request(op, fields)
+        record = judged_request(op, fields, [])
         assert type(record) is m.REQUEST_CLASSES[op]
         assert op == m.Op.TXN or record[: len(fields)] == fields
-        assert judged_request(op, (*record, 1)) is None
+        assert judged_request(op, (*record, 1), []) is None
 
 
 @pytest.mark.parametrize("serializable", [False, True])
@@ -68,8 +68,8 @@ def test_a_range_with_no_for_nothing_is_no_request() -> None:
 
 
 def test_an_operation_that_there_is_not_is_none() -> None:
-    assert judged_request(0, ()) is None
-    assert judged_request(max(m.Op) + 1, ()) is None
+    assert judged_request(0, (), []) is None
+    assert judged_request(max(m.Op) + 1, (), []) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_an_operation_that_there_is_not_is_none() -> None:
     ids=repr,
 )  # fmt: skip
 def test_compares_that_compare_nothing(inner: Any) -> None:
-    assert judged_request(m.Op.TXN, (inner, (), ())) is None
+    assert judged_request(m.Op.TXN, (inner, (), ()), []) is None
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_compares_that_compare_nothing(inner: Any) -> None:
 def test_a_txn_with_something_in_it_that_is_no_request_is_none(request_: Any) -> None:
     """However deep."""
     good = (1, (b"k",))
-    assert judged_request(m.Op.TXN, ((), (good,), ())) is not None
-    assert judged_request(m.Op.TXN, ((), (good, request_), ())) is None
-    assert judged_request(m.Op.TXN, ((), ((4, ((), (), (good, request_))),), ())) is None
+    assert judged_request(m.Op.TXN, ((), (good,), ()), []) is not None
+    assert judged_request(m.Op.TXN, ((), (good, request_), ()), []) is None
+    assert judged_request(m.Op.TXN, ((), ((4, ((), (), (good, request_))),), ()), []) is None
 
 
 def test_txns_are_nested_as_deep_as_doors_let_them_be() -> None:
     txn: tuple[Any, ...] = ((), (), ())
     for _ in range(m.TXN_DEPTH_MAX):
         txn = ((), ((int(m.Op.TXN), txn),), ())
-    assert judged_request(m.Op.TXN, txn) is not None
-    assert judged_request(m.Op.TXN, ((), (), ((int(m.Op.TXN), txn),))) is None
+    assert judged_request(m.Op.TXN, txn, []) is not None
+    assert judged_request(m.Op.TXN, ((), (), ((int(m.Op.TXN), txn),)), []) is None
 
 
 def test_what_doors_let_pass_is_judged_to_be_a_request() -> None:
@@ -120,7 +120,7 @@ def test_what_doors_let_pass_is_judged_to_be_a_request() -> None:
         except errors.RequestError:
             continue
         passed += 1
-        record = judged_request(op, fields)
+        record = judged_request(op, fields, [])
         assert record is not None, (op, fields)
         ((_, _, asked),) = judged(hostile.packed((1, 1, b"", 0, ((1, op, fields),)))).asked
         if type(asked) is not tuple:

@@ -201,7 +201,8 @@ def current_head(record: bytes) -> tuple[int, int, int, int, int]:
 
 def current_kv(key: bytes, record: bytes, *, value: bool = True) -> KeyValue:
     mod, _, create, version, lease = current_head(record)
-    return KeyValue(key, create, mod, version, record[CURRENT_HEAD_BYTES:] if value else b"", lease)
+    kept = record[CURRENT_HEAD_BYTES:] if value else b""
+    return tuple.__new__(KeyValue, (key, create, mod, version, kept, lease))  # as in core/raft/replica.py
 
 
 def packed_event(

@@ -48,6 +48,9 @@ DIGESTS_KEPT: Final = 4096
 """Entries: the auditor (actors/auditor.py) asks each second for those that came since."""
 
 _NOTHING_TO_TELL: Final = pack(NOTHING_TO_TELL)
+_HEAD_IN_TXN: Final = {
+    int(op): array_head(2) + pack(int(op)) for op in (m.Op.RANGE, m.Op.PUT, m.Op.DELETE_RANGE, m.Op.TXN)
+}
 _CONF_CHANGE: Final = int(m.EntryKind.CONF_CHANGE)
 _OP_RANGE: Final = int(m.Op.RANGE)
 _OP_PUT: Final = int(m.Op.PUT)
@@ -324,7 +327,8 @@ class StateMachine:
                 remember = _is_write(op, asked) and not isinstance(error, errors.OverRate)
                 part = failed(request, error, store.revision)
             else:
-                part = pack((request, 0, store.revision, body))
+                packed = _packed_txn(body) if isinstance(body, m.TxnAnswer) else pack(body)
+                part = succeeded(request, store.revision, packed)
                 if _is_physical(op, asked):
                     compaction = store.compacted
             if session is not None and remember:
@@ -520,6 +524,19 @@ def _is_write(op: int, asked: Any) -> bool:
     if op == _OP_TXN and asked is not None:
         return txn.is_write(asked)
     return op not in _READS
+
+
+def _packed_txn(answer: m.TxnAnswer) -> bytes:
+    """What packing it would give, put together of what is packed already where it can be."""
+    succeeded, responses = answer
+    parts = [b"\x92\xc3" if succeeded else b"\x92\xc2", array_head(len(responses))]
+    for op, body in responses:
+        parts.append(_HEAD_IN_TXN[op])
+        if body is NOTHING_TO_TELL:
+            parts.append(_NOTHING_TO_TELL)
+        else:
+            parts.append(_packed_txn(body) if isinstance(body, m.TxnAnswer) else pack(body))
+    return b"".join(parts)
 
 
 def pack_answers(head: bytes, parts: Sequence[bytes]) -> bytes:

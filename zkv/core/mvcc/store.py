@@ -210,7 +210,7 @@ class Store:
         if record is None or request.count_only:
             return RangeAnswer((), False, 0 if record is None else 1)
         kv = layout.current_kv(request.key, record, value=not request.keys_only)
-        return RangeAnswer((kv,) if passes(request, kv) else (), False, 1)
+        return tuple.__new__(RangeAnswer, ((kv,) if passes(request, kv) else (), False, 1))
 
     # --- writing, between begin and end ---
 
@@ -258,8 +258,8 @@ class Store:
         if record is not None and (prev_kv or self.want_prev_kv):
             previous = layout.current_kv(key, record)
         if self.want_events:
-            kv = KeyValue(key, create, revision, version, value, lease)
-            self._events_now.append(Event(False, kv, previous if self.want_prev_kv else None))
+            kv = tuple.__new__(KeyValue, (key, create, revision, version, value, lease))  # as in core/raft/replica.py
+            self._events_now.append(tuple.__new__(Event, (False, kv, previous if self.want_prev_kv else None)))
         if not prev_kv and not ttl:
             return NOTHING_TO_TELL
         return PutAnswer(previous if prev_kv else None, lease if ttl else 0)
@@ -307,7 +307,7 @@ class Store:
         self._history.append((layout.history_key(key, revision, 0), layout.PUT_MARK))
         if self.want_events:
             previous = layout.current_kv(key, record) if self.want_prev_kv and record is not None else None
-            kv = tuple.__new__(KeyValue, (key, create, revision, version, value, 0))  # as in core/raft/replica.py
+            kv = tuple.__new__(KeyValue, (key, create, revision, version, value, 0))
             self.events.append((revision, (tuple.__new__(Event, (False, kv, previous)),)))
         return revision
 
@@ -345,9 +345,9 @@ class Store:
         self._history.append((layout.history_key(key, revision, sub), layout.TOMBSTONE_MARK))
         self._sub = sub + 1
         if self.want_events:
-            gone = KeyValue(key, 0, revision, 0, b"", 0)
+            gone = tuple.__new__(KeyValue, (key, 0, revision, 0, b"", 0))
             previous = layout.current_kv(key, record) if self.want_prev_kv else None
-            self._events_now.append(Event(True, gone, previous))
+            self._events_now.append(tuple.__new__(Event, (True, gone, previous)))
 
     def _set(self, key: bytes, record: bytes | None) -> None:
         pending = self.pending

@@ -13,7 +13,7 @@ An error of the third pass (a range too large for the answer) is undone by whoev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from zkv.core.mvcc import layout
 from zkv.core.mvcc.leases import check_ttl
@@ -22,7 +22,6 @@ from zkv.wire.messages import (
     Compare,
     CompareResult,
     CompareTarget,
-    DeleteRange,
     KeyValue,
     Op,
     Put,
@@ -38,7 +37,14 @@ if TYPE_CHECKING:
 
     from zkv.core.mvcc.store import Store
 
+_Requests: TypeAlias = tuple[tuple[int, Any], ...]
+"""Of a branch: what each of them is, its Op says, which is sooner asked for than its class."""
+
 _WRITES: Final = frozenset({int(Op.PUT), int(Op.DELETE_RANGE)})
+_OP_RANGE: Final = int(Op.RANGE)
+_OP_PUT: Final = int(Op.PUT)
+_OP_DELETE: Final = int(Op.DELETE_RANGE)
+_OP_TXN: Final = int(Op.TXN)
 _FIELD: Final[dict[int, int]] = {
     CompareTarget.VERSION: 3,
     CompareTarget.CREATE: 1,
@@ -52,15 +58,15 @@ _HOLDS: Final[dict[int, Callable[[Any, Any], bool]]] = {
     CompareResult.LESS: lambda a, b: a < b,
     CompareResult.NOT_EQUAL: lambda a, b: a != b,
 }
-_NO_OPTIONS: Final = Put(b"", b"")[2:]
 _NO_KEY: Final = KeyValue(b"", 0, 0, 0, b"", 0)
 
 
 def is_write(txn: Txn) -> bool:
     """Could any branch of it write?"""
-    for branch in (txn.success, txn.failure):
+    branches: tuple[_Requests, _Requests] = (txn.success, txn.failure)
+    for branch in branches:
         for op, request in branch:
-            if op in _WRITES or (isinstance(request, Txn) and is_write(request)):
+            if op in _WRITES or (op == _OP_TXN and is_write(request)):
                 return True
     return False
 
@@ -81,12 +87,13 @@ def scans(txn: Txn) -> bool:
 
 
 def reads_past(txn: Txn) -> bool:
-    for branch in (txn.success, txn.failure):
-        for _, request in branch:
-            if isinstance(request, Txn):
-                if reads_past(request):
+    branches: tuple[_Requests, _Requests] = (txn.success, txn.failure)
+    for branch in branches:
+        for op, request in branch:
+            if op == _OP_RANGE:
+                if request.revision > 0:
                     return True
-            elif isinstance(request, Range) and request.revision > 0:
+            elif op == _OP_TXN and reads_past(request):
                 return True
     return False
 
@@ -101,8 +108,10 @@ def run(store: Store, txn: Txn) -> TxnAnswer:
     taken: list[TxnRequest] = []
     _walk(store, txn, path, taken)
     for request in taken:
-        if isinstance(request, Put) and request[2:] != _NO_OPTIONS:
-            _check_put(store, request)
+        if isinstance(request, Put):
+            _, _, lease, _, ignore_value, ignore_lease, ttl = request
+            if lease or ttl or ignore_value or ignore_lease:
+                _check_put(store, request)
     for request in taken:
         if isinstance(request, Range) and request.revision != 0:
             _check_range(store, request)
@@ -163,15 +172,16 @@ def _check_range(store: Store, request: Range) -> None:
 def _apply(store: Store, txn: Txn, path: Iterator[bool]) -> TxnAnswer:
     succeeded = next(path)
     responses: list[tuple[int, TxnAnswerBody]] = []
-    for op, request in txn.success if succeeded else txn.failure:
+    requests: _Requests = txn.success if succeeded else txn.failure
+    for op, request in requests:
         body: TxnAnswerBody
-        if isinstance(request, Range):
-            body = store.range(request)
-        elif isinstance(request, Put):
+        if op == _OP_PUT:
             body = store.put(request)
-        elif isinstance(request, DeleteRange):
+        elif op == _OP_RANGE:
+            body = store.range(request)
+        elif op == _OP_DELETE:
             body = store.delete_range(request)
         else:
             body = _apply(store, request, path)
         responses.append((op, body))
-    return TxnAnswer(succeeded, tuple(responses))
+    return tuple.__new__(TxnAnswer, (succeeded, tuple(responses)))  # as in core/raft/replica.py

@@ -26,6 +26,7 @@ from tests.harness.kv_model import Model, assert_same_leases, chosen
 from zkv.core.mvcc.engine import MemoryEngine
 from zkv.limits import Limits
 from zkv.wire import messages as m
+from zkv.wire.codec import pack, unpack
 
 KEYS = st.sampled_from([b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"\0", b"\xff", b"\xff\xff"])
 ENDS = st.just(b"") | st.just(b"\0") | KEYS
@@ -207,3 +208,13 @@ def test_a_crash_within_an_entry_skips_what_is_done() -> None:
             outcome = shaken.apply([whole], 1)
         assert list(everything(shaken.engine)) == list(everything(steady.engine))
         assert answers_of(outcome.answers[-1].answers) == answers_of(expected.answers[-1].answers)
+
+
+def test_an_answer_to_a_txn_is_packed_as_any_other() -> None:
+    """Though it is put together of parts."""
+    inner = m.Txn((), ((2, m.Put(b"n", b"", prev_kv=True)), (2, m.Put(b"m", b"")), (4, m.Txn((), (), ()))), ())
+    many = ((2, m.Put(b"%d" % number, b"")) for number in range(20))
+    never = m.Compare(0, m.CompareTarget.VERSION, b"a", 7)
+    outer = m.Txn((never,), (), ((1, m.Range(b"a")), (3, m.DeleteRange(b"a")), (4, inner), *many))
+    [answered] = machine().apply([entry(1, group(outer))], 1).answers
+    assert pack(unpack(answered.answers)) == answered.answers
