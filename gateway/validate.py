@@ -35,7 +35,7 @@ from zkv.errors import (
 )
 from zkv.urls import socket_endpoint
 from zkv.wire import messages as m
-from zkv.wire.groups import is_one_key, suits
+from zkv.wire.groups import is_one_key, is_plain, is_sound_compare, suits
 from zkv.wire.shapes import INT64_MAX, INT64_MIN, Shape, shape_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def check(op: object, fields: object, limits: Limits) -> int:
 _RANGE = shape_of(m.Range)
 _PUT = shape_of(m.Put)
 _DELETE_RANGE = shape_of(m.DeleteRange)
-_TXN = shape_of(m.Txn)
 _COMPARE = shape_of(m.Compare)
 _ALARM = shape_of(m.Alarm)
 _QUOTA_SET = shape_of(m.QuotaSet)
@@ -178,7 +177,7 @@ def _range_alone(fields: tuple[Any, ...], limits: Limits) -> int:
 
 
 def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
-    if len(fields) == 2 and type(fields[0]) is type(fields[1]) is bytes and fields[0]:
+    if is_plain(fields) and fields[0]:  # nearly all there are
         return WRITE
     if tuple(map(type, fields)) not in _PUT.types:
         _misfit(fields, _PUT, "put")
@@ -204,7 +203,9 @@ def _delete_range(fields: tuple[Any, ...], _limits: Limits) -> int:
     return WRITE
 
 
-def _compare(fields: object) -> None:
+def _compare(fields: Any) -> None:
+    if is_sound_compare(fields) and fields[2]:
+        return
     if not isinstance(fields, tuple):
         raise InvalidRequest("a compare is no array")
     if tuple(map(type, fields)) not in _COMPARE.types:
@@ -228,8 +229,8 @@ def _txn_alone(fields: tuple[Any, ...], limits: Limits) -> int:
 
 def _txn(fields: tuple[Any, ...], limits: Limits, ops_max: int, depth: int) -> int:
     """`ops_max`: what the txns around this one have left of its operations (etcd:checkTxnRequest)."""
-    if tuple(map(type, fields)) not in _TXN.types:
-        _misfit(fields, _TXN, "txn")
+    if len(fields) != 3 or not type(fields[0]) is type(fields[1]) is type(fields[2]) is tuple:
+        raise InvalidRequest("fields of a txn")
     compares, success, failure = fields
     ops = max(len(compares), len(success), len(failure))
     if ops > ops_max or depth > m.TXN_DEPTH_MAX:

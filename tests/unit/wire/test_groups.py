@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -12,7 +13,8 @@ from zkv import errors
 from zkv.config import Limits
 from zkv.gateway.validate import check
 from zkv.wire import messages as m
-from zkv.wire.groups import judged, judged_request
+from zkv.wire.groups import is_sound_compare, judged, judged_request, suits
+from zkv.wire.shapes import INT64_MAX, INT64_MIN, shape_of
 
 KEY = (1, 2, (b"k", b"v"))
 GOOD: tuple[Any, ...] = (1, 1, bytes(16), 5, (KEY,), ("root", 3))
@@ -81,6 +83,22 @@ def test_an_operation_that_there_is_not_is_none() -> None:
 )  # fmt: skip
 def test_compares_that_compare_nothing(inner: Any) -> None:
     assert judged_request(m.Op.TXN, (inner, (), ()), []) is None
+
+
+def test_what_is_a_compare_at_first_sight_is_one() -> None:
+    """And all that a door is asked in earnest are."""
+    few: tuple[Any, ...] = (True, -1, 0, 3, 4, 5, b"", b"v", "v", None, INT64_MAX, INT64_MAX + 1, INT64_MIN - 1)
+    sound = 0
+    for result, target, key, operand in product(few, few, (b"", b"k", "k", 5), few):
+        for end in ((), (b"",), (b"l",), (0,), (b"", b"")):
+            compare = (result, target, key, operand, *end)
+            if is_sound_compare(compare):
+                sound += 1
+                ((record,), _, _) = judged_request(m.Op.TXN, ((compare,), (), ()), [])
+                assert record == shape_of(m.Compare).read(compare)
+                assert suits(record)
+    assert sound == 2 * (2 + 2 * 6) * 2 * 3  # results; a value's operands, and those of two numbers; keys; ends
+    assert not is_sound_compare(5)
 
 
 @pytest.mark.parametrize(
