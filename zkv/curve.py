@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
 # Every message is a box, and nacl.bindings makes each by a page of interpreted Python: half of what a small one costs.
-_sodium: Any = libsodium.lib
-_pointer: Any = libsodium.ffi.from_buffer
+_seal_into: Final[Any] = libsodium.lib.crypto_box_easy_afternm
+_open_into: Final[Any] = libsodium.lib.crypto_box_open_easy_afternm
 
 _KEY: Final = 32
 _BOX_NONCE: Final = 24
@@ -51,6 +51,9 @@ _HELLO_BYTES: Final = len(_HELLO) + len(_VERSION) + 72 + _KEY + _NONCE + len(_SI
 _WELCOME_BYTES: Final = len(_WELCOME) + _LONG_NONCE + _KEY + _COOKIE + _MAC
 _BEFORE_PAYLOAD: Final = len(_MESSAGE) + _NONCE
 _FLAGS_BYTES: Final = 1
+SEAL_BYTES: Final = _BEFORE_PAYLOAD + _MAC + _FLAGS_BYTES
+"""That a sealed message is longer than what is in it."""
+_FLAGS: Final = [bytes((flags,)) for flags in range(256)]
 
 
 class NotCurve(ValueError):
@@ -97,15 +100,16 @@ class Channel:
         self._sent = sent
         self._heard = heard.to_bytes(_NONCE, "big")  # as such numbers follow each other, too
 
-    def seal(self, flags: int, payload: bytes) -> bytes:
+    def seal(self, flags: int, payload: bytes, head: bytes = b"") -> bytes:
+        """`head`: what is to stand before it; put there by another it would take a copy of all."""
         self._sent += 1
         number = self._sent.to_bytes(_NONCE, "big")
-        box = _seal(bytes((flags,)) + payload, self._outward + number, self._shared)
-        return _MESSAGE + number + box
+        box = _seal(_FLAGS[flags] + payload, self._outward + number, self._shared)
+        return head + _MESSAGE + number + box
 
     def open(self, body: bytes) -> tuple[int, bytes]:
         """Flags and payload. Raises NotCurve for what the other end has not sealed, and for what it has said before."""
-        if len(body) < _BEFORE_PAYLOAD + _MAC + _FLAGS_BYTES or not body.startswith(_MESSAGE):
+        if len(body) < SEAL_BYTES or not body.startswith(_MESSAGE):
             raise NotCurve("something else than a sealed message")
         number = body[len(_MESSAGE) : _BEFORE_PAYLOAD]
         if number <= self._heard:
@@ -262,9 +266,9 @@ def _seal(payload: bytes, nonce: bytes, shared: bytes) -> bytes:
     """A box."""
     assert (len(nonce), len(shared)) == (_BOX_NONCE, _KEY), "or libsodium reads what is beyond them"
     size = len(payload)
-    box = bytearray(size + _MAC)
-    _sodium.crypto_box_easy_afternm(_pointer(box), payload, size, nonce, shared)
-    return bytes(box)
+    box = bytes(size + _MAC)  # written once, before anybody else has it: what may be written to would be copied, too
+    _seal_into(box, payload, size, nonce, shared)
+    return box
 
 
 def _open(box: bytes, nonce: bytes, shared: bytes) -> bytes:
@@ -273,7 +277,7 @@ def _open(box: bytes, nonce: bytes, shared: bytes) -> bytes:
     size = len(box) - _MAC
     if size < 0:
         raise NotCurve("a box that is none")
-    payload = bytearray(size)
-    if _sodium.crypto_box_open_easy_afternm(_pointer(payload), box, len(box), nonce, shared) != 0:
+    payload = bytes(size)  # as in `_seal`
+    if _open_into(payload, box, len(box), nonce, shared) != 0:
         raise NotCurve("sealed by another key, or damaged")
-    return bytes(payload)
+    return payload

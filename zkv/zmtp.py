@@ -16,6 +16,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Final
 
+from librt.strings import read_i64_be
+
 from zkv import curve
 
 MESSAGE_BYTES_MAX: Final = 1 << 30  # nothing in a node comes near: who announces more speaks another language
@@ -25,10 +27,9 @@ HEARTBEAT_CONTEXT_BYTES_MAX: Final = 16
 _MORE: Final = 1
 _LONG: Final = 2
 _COMMAND: Final = 4
-_FLAGS: Final = frozenset({0, _MORE, _LONG, _MORE | _LONG, _COMMAND, _COMMAND | _LONG})
+_FLAGS_MAX: Final = _COMMAND | _LONG  # a command is one frame
 _SEALED_MORE: Final = 1
 _SEALED_COMMAND: Final = 2
-_SEAL_BYTES: Final = 33  # that a sealed message is longer than what is in it
 _GREETING_BYTES: Final = 64
 _NULL, _CURVE = b"NULL", b"CURVE"
 _PING: Final = b"\x04PING"
@@ -116,16 +117,16 @@ class _Stream(ABC):
             at = _GREETING_BYTES
         while at < size:
             flags = data[at]
-            if flags not in _FLAGS:
+            if flags > _FLAGS_MAX or flags & (_COMMAND | _MORE) == _COMMAND | _MORE:
                 raise NotZmtp("flags that there are not")
             is_long = flags & _LONG
             begin = at + (9 if is_long else 2)
             if begin > size:
                 self._keep(data, at, begin - at)
                 return
-            length = int.from_bytes(data[at + 1 : begin], "big") if is_long else data[at + 1]
-            if length > self._frame_bytes_max:
-                raise NotZmtp(f"a frame of {length} bytes")
+            length = read_i64_be(data, at + 1) if is_long else data[at + 1]
+            if not 0 <= length <= self._frame_bytes_max:  # below 0 where it takes all of 64 bits
+                raise NotZmtp(f"a frame of {length % (1 << 64)} bytes")
             end = begin + length
             if end > size:
                 self._keep(data, at, end - at)
@@ -238,9 +239,10 @@ class End(_Stream):
 
     def message(self, payload: bytes) -> bytes:
         """A message as it is said once the end is ready."""
-        if self._channel is not None:
-            payload = self._channel.seal(0, payload)
-        return head(len(payload)) + payload
+        size = len(payload)
+        if self._channel is None:
+            return head(size) + payload
+        return self._channel.seal(0, payload, head(size + curve.SEAL_BYTES))
 
     def ping(self) -> bytes:
         """What the other end answers at once, if it is there: once this end is ready."""
@@ -249,8 +251,7 @@ class End(_Stream):
     def _said(self, command: bytes) -> bytes:
         if self._channel is None:
             return _command(command)
-        sealed = self._channel.seal(_SEALED_COMMAND, command)
-        return head(len(sealed)) + sealed
+        return self._channel.seal(_SEALED_COMMAND, command, head(len(command) + curve.SEAL_BYTES))
 
     def _greet(self, greeting: bytes) -> None:
         _check_greeting(greeting, self._mechanism)
@@ -304,7 +305,7 @@ class End(_Stream):
             self._channel = handshake.channel
             about = handshake.heard_about
             self._handshake = None
-            self._frame_bytes_max = self._message_bytes_max + _SEAL_BYTES
+            self._frame_bytes_max = self._message_bytes_max + curve.SEAL_BYTES
         elif command.startswith(_READY):
             about = command[len(_READY) :]
             self._frame_bytes_max = self._message_bytes_max

@@ -21,6 +21,7 @@ def test_boxes_are_those_of_pynacl_s_own_functions(size: int) -> None:
     assert box == bindings.crypto_box_easy_afternm(payload, NONCE, SHARED)
     assert curve._open(box, NONCE, SHARED) == payload
     assert type(box) is bytes
+    assert (b"", bytes(1)) == (bytes(bytearray()), bytes(bytearray(1))), "what is written to is nobody else's"
 
 
 @pytest.mark.parametrize("box", [b"", bytes(15), bytes(16), bytes(300)])

@@ -164,6 +164,24 @@ def test_who_says_too_much_is_cut_off(security: str) -> None:
     assert server.feed(client.message(bytes(BYTES_MAX))) == [bytes(BYTES_MAX)]
     with pytest.raises(zmtp.NotZmtp, match="a frame of"):
         server.feed(client.message(bytes(BYTES_MAX + 1))[:9])
+    for size in (1 << 63, (1 << 64) - 1):
+        server, client = ends(security)
+        shake(server, client)
+        with pytest.raises(zmtp.NotZmtp, match=f"a frame of {size} bytes"):
+            server.feed(b"\2" + size.to_bytes(8, "big"))
+
+
+@pytest.mark.parametrize("flags", range(256))
+def test_flags_are_of_a_message_or_of_a_command(flags: int) -> None:
+    """And a command is one frame."""
+    server, client = ends("plain")
+    shake(server, client)
+    frame = bytes((flags,)) + ((1).to_bytes(8, "big") if flags & 2 else b"\1") + b"x"
+    if flags in {0, 1, 2, 3, 4, 6}:
+        assert server.feed(frame) == ([b"x"] if flags in {0, 2} else [])
+    else:
+        with pytest.raises(zmtp.NotZmtp, match="flags that there are not"):
+            server.feed(frame)
 
 
 @pytest.mark.parametrize("security", SECURITIES)
