@@ -31,6 +31,8 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
+from librt.strings import BytesWriter, write_i32_be, write_i64_be
+
 from zkv.errors import CorruptionError
 from zkv.wire import codec
 from zkv.wire import messages as m
@@ -42,7 +44,6 @@ MAGIC: Final = b"zkvwal\x00\x01"
 _SEGMENT: Final = struct.Struct(">8sQ8sI")
 SEGMENT_HEADER_BYTES: Final = _SEGMENT.size
 _FRAME: Final = struct.Struct(">8sQIIII")
-_FRAME_UNCHECKED: Final = struct.Struct(">8sQIII")  # without its own checksum
 FRAME_HEADER_BYTES: Final = _FRAME.size
 SEAL_BYTES: Final = FRAME_HEADER_BYTES
 _NAME: Final = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
@@ -136,7 +137,13 @@ def encode_frame(nonce: bytes, number: int, change: Change, entries: Sequence[m.
 
 
 def _frame_head(nonce: bytes, number: int, meta_bytes: int, entries_bytes: int, checksum: int) -> bytes:
-    head = _FRAME_UNCHECKED.pack(nonce, number, meta_bytes, entries_bytes, checksum)
+    writer = BytesWriter()
+    writer.write(nonce)
+    write_i64_be(writer, number)
+    write_i32_be(writer, meta_bytes)
+    write_i32_be(writer, entries_bytes)
+    writer.write(checksum.to_bytes(4, "big"))
+    head = writer.getvalue()  # without its own checksum
     return head + crc32(head).to_bytes(4, "big")
 
 

@@ -95,9 +95,14 @@ def write_bytes(writer: BytesWriter, data: bytes) -> None:
     if size < 1 << 8:
         writer.append(0xC4)
         writer.append(size)
-        writer.write(data)
+    elif size < 1 << 16:
+        writer.append(0xC5)
+        writer.append(size >> 8)
+        writer.append(size & 0xFF)
     else:
         writer.write(pack(data))
+        return
+    writer.write(data)
 
 
 def unpack(data: bytes | memoryview) -> Any:
@@ -156,7 +161,6 @@ def _record(cls: type[R], fields: object) -> R:
 # --- entries on disk and between members --------------------------------------------------------------
 
 _ENTRY = struct.Struct(">IIQQQB")  # checksum of all that follows it, body length, index, term, time, kind
-_ENTRY_UNCHECKED = struct.Struct(">IQQQB")  # without its checksum
 ENTRY_HEADER_BYTES = _ENTRY.size
 
 
@@ -167,7 +171,13 @@ def encode_entry(entry: m.Entry) -> bytes:
 
 def entry_header(entry: m.Entry) -> bytes:
     index, term, kind, time, body = entry
-    head = _ENTRY_UNCHECKED.pack(len(body), index, term, time, kind)
+    writer = BytesWriter()
+    write_i32_be(writer, len(body))
+    write_i64_be(writer, index)
+    write_i64_be(writer, term)
+    write_i64_be(writer, time)
+    writer.append(kind)
+    head = writer.getvalue()  # without its checksum
     return crc32(body, crc32(head)).to_bytes(4, "big") + head
 
 
