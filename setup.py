@@ -29,7 +29,7 @@ CLIENT = {
 module loads the library that it is in, and a command lives for a moment."""
 NODE = {
     "zkv": "courier door gauges loop_mailbox mailbox",
-    "zkv/wire": "groups",
+    "zkv/wire": "groups raft_codec",
     "zkv/core": "*",
     "zkv/core/mvcc": "*",
     "zkv/core/raft": "*",

@@ -26,8 +26,9 @@ from zkv.gauges import Histogram
 from zkv.line import SILENCE_MS, Line
 from zkv.monotonic import monotonic_ms
 from zkv.urls import socket_endpoint
-from zkv.wire import codec
+from zkv.wire import codec, raft_codec
 from zkv.wire.messages import Dismissed, Join, Message, MessageKind
+from zkv.wire.raft_codec import Pair
 
 if TYPE_CHECKING:
     import select
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 _HEADER: Final = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiver
 _HEADER_BYTES: Final = _HEADER.size
-_APPEND_HEAD: Final = b"".join(
-    (codec.array_head(1 + len(Message._fields)), codec.pack(codec.KIND_OF[Message]), codec.pack(MessageKind.APPEND))
-)
 _PROTOCOL: Final = b"zkv2"
 _NOBODY: Final = (0, 0, 0)
 SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
@@ -150,13 +148,14 @@ class _Tally:
 
 
 class _Link:
-    """To a member at `urls`. `header`: of every message to it; `append_head`: of an append, up to who it is for."""
+    """To a member at `urls`. `header`: of every message to it; `cores`: ours speaks to its own."""
 
-    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes, append_head: bytes, tally: _Tally) -> None:
+    def __init__(self, urls: tuple[str, ...], line: Line, header: bytes, cores: Pair, tally: _Tally) -> None:
         self.urls = urls
         self.line = line
         self.header = header
-        self.append_head = append_head
+        self.core_header = header + raft_codec.HEAD
+        self.cores = cores
         self.tally = tally
         self.came_by = b""
         """The connection by which the member has spoken last."""
@@ -195,9 +194,7 @@ class PeerLinks:
         self._refused: set[tuple[int, int]] = set()
         self._dismissed_at: dict[int, int] = {}
         self._tallies: dict[int, _Tally] = {}
-        self._about: tuple[object, ...] = ()  # what the last append says besides who it is for ...
-        self._packed_about = b""  # ... and as it travels
-        self._senders: dict[bytes, int] = {}
+        self._senders: dict[bytes, Pair] = {}
         """By a header that was found to be right: of members that there has been a link to."""
 
     def listen(self, urls: Sequence[str]) -> None:
@@ -239,8 +236,7 @@ class PeerLinks:
         self._mailbox.add_line(f"{member_id}", line)
         header = _HEADER.pack(_PROTOCOL, self._cluster_id, self._member_id, member_id)
         tally = self._tallies.setdefault(member_id, _Tally())
-        append_head = header + _APPEND_HEAD + codec.pack(member_id)
-        self._links[member_id] = _Link(urls, line, header, append_head, tally)
+        self._links[member_id] = _Link(urls, line, header, Pair(member_id, self._member_id), tally)
         return True
 
     def lost(self, member_id: int) -> None:
@@ -285,9 +281,10 @@ class PeerLinks:
         link = self._links.get(member_id)
         if link is None:
             return False
-        kind = message.kind if type(message) is Message else 0
-        if kind == MessageKind.APPEND:
-            frame = link.append_head + self._packed(message[2:])
+        kind = 0
+        if type(message) is Message:
+            kind = message.kind
+            frame = raft_codec.encoded(message, link.cores, link.core_header)
         else:
             frame = link.header + codec.encode(message)
         tally = link.tally
@@ -298,13 +295,6 @@ class PeerLinks:
         if kind == MessageKind.HEARTBEAT and not tally.beaten_at:
             tally.beaten_at = monotonic_ns()
         return True
-
-    def _packed(self, about: tuple[object, ...]) -> bytes:
-        """What an append says besides who it is for: to followers that go abreast the same, and so packed once."""
-        if about != self._about:
-            self._about = about
-            self._packed_about = codec.pack(about)[1:]  # it goes on the array that `append_head` begins
-        return self._packed_about
 
     def core_of(self, member_id: int) -> int | None:
         """The core on which a member works, if it is a process of this machine that has spoken."""
@@ -342,28 +332,35 @@ class PeerLinks:
             return None
         known = self._senders.get(frame[:_HEADER_BYTES])
         if known is not None:
-            return self._opened(connection, known, frame)
+            return self._opened(connection, known.sender, frame, known)
         protocol, cluster_id, sender, receiver = _HEADER.unpack_from(frame)
         if protocol != _PROTOCOL:
             self._refuse(sender, 0, "speaks another peer protocol")
         elif (cluster_id, sender, receiver) == _NOBODY:
-            return self._opened(connection, sender, frame, Join)
+            return self._opened(connection, sender, frame, only=Join)
         elif cluster_id != self._cluster_id:
             self._refuse(sender, cluster_id, "is of another cluster")
         elif receiver != self._member_id:
             self._refuse(sender, receiver, "takes this member for another")
         else:
             if sender in self._links:
-                self._senders[frame[:_HEADER_BYTES]] = sender
+                self._senders[frame[:_HEADER_BYTES]] = Pair(receiver, sender)
             return self._opened(connection, sender, frame)
         return None
 
-    def _opened(self, connection: bytes, sender: int, frame: bytes, only: type | None = None) -> PeerMessage | None:
-        try:
-            message = said_in(frame)
-        except CorruptionError as error:
-            self._refuse(sender, 0, str(error))
-            return None
+    def _opened(
+        self, connection: bytes, sender: int, frame: bytes, cores: Pair | None = None, only: type | None = None
+    ) -> PeerMessage | None:
+        """`cores`: the sender's, which may speak to ours; with `only`, nothing but such a message is heard."""
+        message: NamedTuple | None = None
+        if cores is not None:
+            message = raft_codec.read(frame, _HEADER_BYTES, cores)
+        if message is None:
+            try:
+                message = said_in(frame)
+            except CorruptionError as error:
+                self._refuse(sender, 0, str(error))
+                return None
         link = self._links.get(sender)
         if link is not None:
             tally = link.tally

@@ -90,7 +90,7 @@ def test_a_message_arrives_whole_with_who_sent_it(tmp_path: Path, urls: dict[int
 
 
 def test_an_append_to_several_is_told_each_of_them(tmp_path: Path) -> None:
-    """What it says besides who it is for is packed once, until another one says something else."""
+    """The same, but for who it is for; until another one says something else."""
     urls = {member: f"tcp://127.0.0.1:{port}" for member, port in enumerate(free_ports(3), 1)}
     houses = {member: House(str(tmp_path), member, urls) for member in urls}
     try:
