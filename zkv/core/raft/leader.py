@@ -14,7 +14,7 @@ The cluster clock (clock.py): the time of entries goes on from what the elected 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.log import LogCompacted
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from zkv.core.raft.replica import Replica
     from zkv.wire.messages import ConfState
 
-TOLD = 1
+TOLD: Final = 1
 """`context` of an append that only brings the commit index to who goes abreast: an answer would say nothing
 new, and cost both sides a turn for each batch."""
 
-PATIENT = 1
+PATIENT: Final = 1
 """`context` of an append answer: nobody at this member waits for what is committed (progress.py)."""
 
-ROUND_PATIENCE_MS = 10
+ROUND_PATIENCE_MS: Final = 10
 """A round of reads is taken to all followers when those who were asked first have not confirmed it by then."""
 
 Parts: TypeAlias = "dict[int, tuple[tuple[Entry, ...], int]]"
@@ -62,6 +62,7 @@ class Leadership:
         self._transfer_to = 0
         self._transfer_told = False
         self._transfer_ends = 0
+        self._first = replica.last_index + 1  # from here on entries are of this term
         self._conf_free_at = 0  # the next conf change may be proposed when this index is committed
         self.reads = ReadRounds()
         self._questions: list[tuple[int, int]] = []  # of followers, about reads: (who asks, its number)
@@ -252,12 +253,12 @@ class Leadership:
     def _advance_commit(self, now: int) -> None:
         """Raft section 5.3 and 5.4.2: a majority holds it on disk, and it is of the leader's own term."""
         replica = self._replica
-        if replica.synced == self._counted and not self._answered:
+        if not self._answered and (replica.synced == self._counted or not self._may_have_advanced()):
             return
         self._counted, self._answered = replica.synced, False
         while True:
             index = quorum.reached(replica.conf, self._matches())
-            if index <= replica.commit or replica.log.term(index) != replica.term:
+            if index <= replica.commit or self._term(index) != replica.term:
                 break
             conf = replica.conf
             replica.commit_to(index)
@@ -266,6 +267,17 @@ class Leadership:
             self._follow_conf(now)  # and count again: with fewer voters more may be committed
         while self._uncommitted and self._uncommitted[0][0] <= replica.commit:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+
+    def _may_have_advanced(self) -> bool:
+        """What is new is on the own disk only: does anybody else hold more than is committed, or is nobody asked?
+
+        (Where disks are alike the own one comes first, and the count would find nothing, for each entry.)
+        """
+        commit = self._replica.commit
+        for progress in self.progress.values():
+            if progress.match > commit:
+                return True
+        return len(self._replica.conf.voters) == 1
 
     def _matches(self) -> dict[int, int]:
         """Up to where each member holds the log on its disk."""
@@ -297,7 +309,7 @@ class Leadership:
         replica, reads = self._replica, self.reads
         if not (self._questions or reads.is_due):
             return
-        if replica.log.term(replica.commit) != replica.term:
+        if self._term(replica.commit) != replica.term:
             return  # what is committed is not known before an entry of the own term is (thesis section 6.4)
         questions, self._questions = self._questions, []
         for member, context in questions:
@@ -356,27 +368,37 @@ class Leadership:
             while progress.next <= last and progress.may_append() and self._send_append(member, progress, shared, now):
                 pass
             if progress.nudged and progress.state is not State.SNAPSHOT:
-                self._send_append(member, progress, {progress.next: ((), 0)}, now)
+                self._send_append(member, progress, None, now)
             elif progress.must_be_told(commit, now):
-                self._send_append(member, progress, {progress.next: ((), 0)}, now, context=TOLD)
+                self._send_append(member, progress, None, now, context=TOLD)
             elif progress.tell_at:
                 self._tell_at = min(self._tell_at or progress.tell_at, progress.tell_at)
 
-    def _send_append(self, member: int, progress: Progress, shared: Parts, now: int, context: int = 0) -> bool:
-        """Returns whether there may be more to send."""
+    def _term(self, index: int) -> int:
+        """Of an entry; what is asked for each message is known without the log. Raises LogCompacted."""
+        replica = self._replica
+        if max(self._first, replica.commit) <= index <= replica.last_index:
+            return replica.term  # and not compacted: only what is committed ever is
+        return replica.log.term(index)
+
+    def _send_append(self, member: int, progress: Progress, shared: Parts | None, now: int, context: int = 0) -> bool:
+        """Returns whether there may be more to send. Without `shared` it brings no entries."""
         log, low = self._replica.log, progress.next
         try:
-            previous_term = log.term(low - 1)
+            previous_term = self._term(low - 1)
         except LogCompacted:
             if now - progress.heard < self._config.election_ms:
                 self._need_snapshot(member, progress)
             else:
                 progress.probe(low, waits=True)  # it is away: no use to stream it anything
             return False
-        if low not in shared:
-            taken = log.entries(low, self._replica.last_index + 1, self._config.append_bytes_max)
-            shared[low] = tuple(taken), sum(len(entry.body) for entry in taken)
-        entries, size = shared[low]
+        entries: tuple[Entry, ...] = ()
+        size = 0
+        if shared is not None:
+            if low not in shared:
+                taken = tuple(log.entries(low, self._replica.last_index + 1, self._config.append_bytes_max))
+                shared[low] = taken, _size_of([entry.body for entry in taken])
+            entries, size = shared[low]
         commit = self._replica.commit
         self._replica.send(
             MessageKind.APPEND,

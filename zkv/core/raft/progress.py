@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
+from typing import Final
 
-TELL_MS = 2
+TELL_MS: Final = 2
 """So long a commit waits at most for the next append, to a follower at which nobody waits for it. Little more than one
 writer's next write takes to come: what is read or watched there from now on, by whom it does not know yet, is as old.
 """

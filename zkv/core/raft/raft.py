@@ -50,7 +50,7 @@ Where is what: terms, votes, roles and the follower's log here; `replica.py` wha
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zkv.core.raft import membership, quorum
 from zkv.core.raft.clock import Anchor
@@ -114,9 +114,9 @@ class Ready:
         """Members whose next entry is no longer in the log."""
 
 
-LEADERS_WORD = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT})
-VOTES = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE})
-FORCED = 1
+LEADERS_WORD: Final = frozenset({MessageKind.APPEND, MessageKind.HEARTBEAT})
+VOTES: Final = frozenset({MessageKind.VOTE, MessageKind.PRE_VOTE})
+FORCED: Final = 1
 """`context` of a vote request that the leader asked for: leases do not count."""
 
 

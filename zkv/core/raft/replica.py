@@ -20,7 +20,7 @@ never changes; of the conf changes in the log behind commit at most one waits to
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zkv.core.raft import membership
 from zkv.core.raft.log import LogCompacted
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from zkv.core.raft.log import LogPort
 
-VOUCHING = frozenset({MessageKind.APPEND_ANSWER, MessageKind.VOTE_ANSWER})
+VOUCHING: Final = frozenset({MessageKind.APPEND_ANSWER, MessageKind.VOTE_ANSWER})
 """Messages that say: this is on my disk."""
 
-BYTES_UNBOUNDED = 1 << 62
+BYTES_UNBOUNDED: Final = 1 << 62
 
 
 class Replica:
@@ -223,8 +223,11 @@ class Replica:
             return [], self._outbox
         if self.synced == self.last_index:
             return self._outbox, []
-        free = [message for message in self._outbox if message.kind not in VOUCHING]
-        return free, [message for message in self._outbox if message.kind in VOUCHING]
+        free: list[Message] = []
+        held: list[Message] = []
+        for message in self._outbox:
+            (held if message.kind in VOUCHING else free).append(message)
+        return free, held
 
     def sync_done(self) -> list[Message]:
         """What the last `collect` saw is on stable storage; returns what had to wait for that."""
