@@ -11,10 +11,12 @@ that seldom meet, never wait; neither does anyone for longer than PACE_MS_MAX, h
 
 from __future__ import annotations
 
-PACE_MS_MAX = 8
-COMMITS = 2.5
+from typing import Final
+
+PACE_MS_MAX: Final = 8
+COMMITS: Final = 2.5
 """From one entry's setting out to the next: so many times what a commit takes."""
-SMOOTHED_OVER = 8  # commits
+SMOOTHED_OVER: Final = 8  # commits
 
 
 class Pacing:

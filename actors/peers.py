@@ -43,10 +43,10 @@ _HEADER: Final = struct.Struct(">4sQQQ")  # protocol, cluster id, sender, receiv
 _HEADER_BYTES: Final = _HEADER.size
 _PROTOCOL: Final = b"zkv2"
 _NOBODY: Final = (0, 0, 0)
-SEND_QUEUE_MESSAGES = 1000  # raft's own window (in_flight_appends_max) is far below
-TOLD_BYTES_MAX = 4096  # of what comes by a line: nobody says anything to who pushes
-DISMISS_MS = 2_000  # how often a former member that still speaks is told that it is one
-DOOR = "peers"
+SEND_QUEUE_MESSAGES: Final = 1000  # raft's own window (in_flight_appends_max) is far below
+TOLD_BYTES_MAX: Final = 4096  # of what comes by a line: nobody says anything to who pushes
+DISMISS_MS: Final = 2_000  # how often a former member that still speaks is told that it is one
+DOOR: Final = "peers"
 
 
 class PeerCurve(NamedTuple):

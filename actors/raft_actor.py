@@ -27,7 +27,7 @@ import contextlib
 import random
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import structlog
 
@@ -77,12 +77,12 @@ if TYPE_CHECKING:
     from zkv.core.raft.log import LogPort
     from zkv.gauges import Value
 
-CHORES_MS = 20  # what does not hang on each message is looked at so often, where messages come faster
-AWAITED_MS = 1_000  # so long after a write went from here to the leader, somebody here is taken to wait for its commit
-HANDOVER_MS = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
+CHORES_MS: Final = 20  # what does not hang on each message is looked at so often, where messages come faster
+AWAITED_MS: Final = 1_000  # so long after a write left for the leader, somebody here is taken to wait for its commit
+HANDOVER_MS: Final = 2_000  # how long a leader that stops, or cannot apply, waits for another to take over
 
-_JUDGES = {False: codec.is_frame, True: are_requests}  # of what is forwarded: the latter are looked into here
-_FREQUENT = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not about what chores look at
+_JUDGES: Final = {False: codec.is_frame, True: are_requests}  # of what is forwarded: the latter are looked into here
+_FREQUENT: Final = frozenset({m.Message, m.Forward, m.Relay, m.StorageAt})  # and not about what chores look at
 
 
 class RaftActor:

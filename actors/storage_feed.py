@@ -11,7 +11,7 @@ than STORAGE_STALL_MS, it is `stalled`. What it has made durable the log may for
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zkv.wire import messages as m
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from zkv.core.raft.log import LogPort
 
-STORAGE_STALL_MS = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
-CATCH_UP_ENTRIES = 5_000  # entries kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
-LOG_KEPT_BYTES = 128 << 20  # and of these at most so many bytes
+STORAGE_STALL_MS: Final = 10_000  # a delete of a million keys takes seconds; a disk that is stuck takes longer
+CATCH_UP_ENTRIES: Final = 5_000  # kept behind the applied ones for slow followers (as etcd's), snapshot_count at most
+LOG_KEPT_BYTES: Final = 128 << 20  # and of these at most so many bytes
 
 
 class StorageFeed:

@@ -32,7 +32,7 @@ import socket
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -49,22 +49,22 @@ if TYPE_CHECKING:
     from zkv.gauges import Value
     from zkv.line import Line
 
-INBOX_MESSAGES_MAX = 10_000  # a queue towards one neighbour; a message is a batch, and the actors keep windows too
-FDS_A_TURN = 128  # that are looked at; the kernel brings the others first in the next
-INSIGHT = "insight"
+INBOX_MESSAGES_MAX: Final = 10_000  # towards one neighbour; a message is a batch, and the actors keep windows too
+FDS_A_TURN: Final = 128  # that are looked at; the kernel brings the others first in the next
+INSIGHT: Final = "insight"
 """The process that tells of the others; a node may do without it."""
-GONE = "gone"
+GONE: Final = "gone"
 """As such comes word of a connection at a door that has ended, a turn after its last message."""
-LOST = "lost"
+LOST: Final = "lost"
 """As such comes word of a connection by a line, with the line's name."""
-GATEWAY = "gateway"
+GATEWAY: Final = "gateway"
 """The process that tells whoever looks."""
-REPORTS_QUEUED_MAX = 8  # towards it: each says all that the one before said
-REPORT_MS = 1_000
-LOOK_MS = 5_000
+REPORTS_QUEUED_MAX: Final = 8  # towards it: each says all that the one before said
+REPORT_MS: Final = 1_000
+LOOK_MS: Final = 5_000
 """So long after the bell was rung somebody is taken to look on."""
-EXIT_FATAL = 3  # restarting would not help: the supervisor takes the node down
-LINGER_MS = 500  # what was sent to the outside before the end is given this long to leave
+EXIT_FATAL: Final = 3  # restarting would not help: the supervisor takes the node down
+LINGER_MS: Final = 500  # what was sent to the outside before the end is given this long to leave
 
 
 class Stop(NamedTuple):
