@@ -31,7 +31,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
-from librt.strings import BytesWriter, write_i32_be, write_i64_be
+from librt.strings import BytesWriter, write_i64_be
 
 from zkv.errors import CorruptionError
 from zkv.wire import codec
@@ -140,11 +140,11 @@ def _frame_head(nonce: bytes, number: int, meta_bytes: int, entries_bytes: int, 
     writer = BytesWriter()
     writer.write(nonce)
     write_i64_be(writer, number)
-    write_i32_be(writer, meta_bytes)
-    write_i32_be(writer, entries_bytes)
-    writer.write(checksum.to_bytes(4, "big"))
-    head = writer.getvalue()  # without its own checksum
-    return head + crc32(head).to_bytes(4, "big")
+    codec.write_uint32(writer, meta_bytes)
+    codec.write_uint32(writer, entries_bytes)
+    codec.write_uint32(writer, checksum)
+    codec.write_uint32(writer, crc32(writer.getvalue()))
+    return writer.getvalue()
 
 
 def encode_seal(nonce: bytes, number: int) -> bytes:

@@ -83,10 +83,15 @@ def write_int(writer: BytesWriter, number: int) -> None:
         writer.append(number & 0xFF)
     elif number < 1 << 32:
         writer.append(0xCE)
-        write_i32_be(writer, number if number < 1 << 31 else number - (1 << 32))
+        write_uint32(writer, number)
     else:
         writer.append(0xCF)
         write_i64_be(writer, number)
+
+
+def write_uint32(writer: BytesWriter, number: int) -> None:
+    """In four bytes."""
+    write_i32_be(writer, number if number < 1 << 31 else number - (1 << 32))
 
 
 def write_bytes(writer: BytesWriter, data: bytes) -> None:
@@ -172,7 +177,7 @@ def encode_entry(entry: m.Entry) -> bytes:
 def entry_header(entry: m.Entry) -> bytes:
     index, term, kind, time, body = entry
     writer = BytesWriter()
-    write_i32_be(writer, len(body))
+    write_uint32(writer, len(body))
     write_i64_be(writer, index)
     write_i64_be(writer, term)
     write_i64_be(writer, time)
