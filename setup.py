@@ -28,14 +28,15 @@ CLIENT = {
 """What each request and answer passes in a client, and how they lie on the wire. A library of its own: who imports one
 module loads the library that it is in, and a command lives for a moment."""
 NODE = {
-    "zkv": "courier door gauges loop_mailbox mailbox",
+    "zkv": "courier door gauges guests loop_mailbox mailbox",
     "zkv/wire": "groups raft_codec",
     "zkv/core": "*",
     "zkv/core/mvcc": "*",
     "zkv/core/raft": "*",
     "zkv/core/watch": "*",
-    "zkv/actors": """auditor auth_feed disk event_feed flows lease_actor lease_feed pacing peers raft_actor raft_door
-        reads rejoin relays rocks_engine stages storage_actor storage_feed wal wal_format watch_actor""",
+    "zkv/actors": """acquaintances auditor auth_feed disk event_feed flows lease_actor lease_feed pacing peers
+        raft_actor raft_door reads rejoin relays rocks_engine stages storage_actor storage_feed wal wal_format
+        watch_actor""",
     "zkv/gateway": """asking callers doors envelope group grpc_api grpc_desk grpc_lease grpc_line grpc_status grpc_tally
         grpc_watch leaving looking native passwords roster sampling shares slow space_saving tally threshold translate
         validate watches""",
