@@ -172,7 +172,8 @@ class RaftActor:
         for source, message in inbox:
             if source == "node":
                 if type(message) is m.Propose:
-                    (changes if message.members else proposals).append(message.frame)
+                    frame, is_of_members = message
+                    (changes if is_of_members else proposals).append(frame)
                 elif type(message) is m.Read and not message.local:
                     reads.append(message.frame)
                     lone = message.lone

@@ -90,5 +90,7 @@ class StorageFeed:
             keep_from = self._durable - kept
         while self._marks and self.fed_bytes - self._marks[0][1] > LOG_KEPT_BYTES:
             keep_from = max(keep_from, self._marks.popleft()[0])
+        if keep_from <= base:  # as nearly each time
+            return base
         # not what is still to be fed: a storage that has just said where it began may be further already
         return max(base, min(keep_from, self._durable, commit, self.fed))
