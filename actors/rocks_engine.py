@@ -369,7 +369,7 @@ def _options(*, create: bool, serving: bool) -> Options:
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(BYTES_PER_SYNC)
     if serving:
-        options.set_auto_tuned_ratelimiter(int(os.environ.get("WBM", "3072")) << 20, int(os.environ.get("SLICE", "2000")), 10)
+        options.set_auto_tuned_ratelimiter(WRITTEN_BYTES_MAX, SLICE_US, 10)
         options.set_writable_file_max_buffer_size(WRITE_BUFFER_BYTES)
     environment = Env()
     environment.lower_thread_pool_io_priority()  # of compactions; flushes have a pool of their own
