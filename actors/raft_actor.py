@@ -172,8 +172,7 @@ class RaftActor:
         for source, message in inbox:
             if source == "node":
                 if type(message) is m.Propose:
-                    frame, is_of_members = message
-                    (changes if is_of_members else proposals).append(frame)
+                    (changes if message.members else proposals).append(message.frame)
                 elif type(message) is m.Read and not message.local:
                     reads.append(message.frame)
                     lone = message.lone
