@@ -197,10 +197,11 @@ def test_what_is_under_way_has_an_end(cluster: LocalCluster) -> None:
             for client in (greedy, polite):
                 while True:
                     try:
-                        await client.get("bytes", serializable=True)  # each has its token, and a request to spare
+                        await client.get("bytes", serializable=True)  # each has its token, and no debt
                         break
                     except errors.LimitExceeded as error:
                         await asyncio.sleep(error.retry_after_ms / 1000)
+            await asyncio.sleep(1)  # by then each may make REQUESTS, whatever was made before this test
             with raft_stands_still(cluster):
                 first = asyncio.create_task(greedy.put("bytes", half))
                 await asyncio.sleep(0)
