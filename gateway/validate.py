@@ -146,7 +146,6 @@ def _misfit(fields: tuple[Any, ...], shape: Shape, what: str) -> None:
 
 _SERIALIZABLE: Final = m.Range._fields.index("serializable")
 _RANGE_DEFAULTS = (0, 0, 0, 0, False, False, False, 0, 0, 0, 0)
-_NO_OPTIONS = m.Put(b"", b"")[2:]
 # What follows key and range_end in a range that asks for nothing special, and its way: nearly all there are.
 _PLAIN_RANGES = {_RANGE_DEFAULTS[:count]: LINEARIZABLE for count in range(len(_RANGE_DEFAULTS) + 1)} | {
     (*_RANGE_DEFAULTS[:4], True, *_RANGE_DEFAULTS[5:count]): LOCAL for count in range(5, len(_RANGE_DEFAULTS) + 1)
@@ -183,15 +182,14 @@ def _put(fields: tuple[Any, ...], _limits: Limits) -> int:
         _misfit(fields, _PUT, "put")
     if not fields[0]:
         raise EmptyKey
-    if len(fields) > 2 and fields[2:] != _NO_OPTIONS:
-        if not _PUT.is_within(fields):
-            raise InvalidRequest("lease or ttl of a put is out of bounds")
-        if len(fields) > 4 and fields[4] and fields[1]:
-            raise ValueProvided
-        if len(fields) > 5 and fields[5] and fields[2]:
-            raise LeaseProvided
-        if len(fields) > 6 and fields[6] and (fields[2] or fields[5]):
-            raise InvalidRequest("a put with a ttl has a lease of its own")
+    if not _PUT.is_within(fields):
+        raise InvalidRequest("lease or ttl of a put is out of bounds")
+    if len(fields) > 4 and fields[4] and fields[1]:
+        raise ValueProvided
+    if len(fields) > 5 and fields[5] and fields[2]:
+        raise LeaseProvided
+    if len(fields) > 6 and fields[6] and (fields[2] or fields[5]):
+        raise InvalidRequest("a put with a ttl has a lease of its own")
     return WRITE
 
 

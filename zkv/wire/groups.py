@@ -155,9 +155,8 @@ def _txn(fields: tuple[Any, ...], depth: int, keys: list[bytes]) -> m.Txn:
     if not type(compares) is type(success) is type(failure) is tuple:
         raise Misfit
     made = tuple([_compare(compare) for compare in compares])
-    return tuple.__new__(
-        m.Txn, (made, _branch(success, depth, keys), _branch(failure, depth, keys))
-    )  # as in core/raft/replica.py
+    branches = _branch(success, depth, keys), _branch(failure, depth, keys)
+    return tuple.__new__(m.Txn, (made, *branches))  # as shapes.py makes them, and those of its branches
 
 
 def _branch(requests: tuple[Any, ...], depth: int, keys: list[bytes]) -> tuple[tuple[int, m.TxnRequest], ...]:

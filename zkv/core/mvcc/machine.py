@@ -327,8 +327,7 @@ class StateMachine:
                 remember = _is_write(op, asked) and not isinstance(error, errors.OverRate)
                 part = failed(request, error, store.revision)
             else:
-                packed = _packed_txn(body) if isinstance(body, m.TxnAnswer) else pack(body)
-                part = succeeded(request, store.revision, packed)
+                part = succeeded(request, store.revision, _packed(body))
                 if _is_physical(op, asked):
                     compaction = store.compacted
             if session is not None and remember:
@@ -526,16 +525,17 @@ def _is_write(op: int, asked: Any) -> bool:
     return op not in _READS
 
 
-def _packed_txn(answer: m.TxnAnswer) -> bytes:
-    """What packing it would give, put together of what is packed already where it can be."""
-    succeeded, responses = answer
-    parts = [b"\x92\xc3" if succeeded else b"\x92\xc2", array_head(len(responses))]
-    for op, body in responses:
+def _packed(body: object) -> bytes:
+    """What packing it would give; a txn's is put together of what is packed already."""
+    if body is NOTHING_TO_TELL:
+        return _NOTHING_TO_TELL
+    if not isinstance(body, m.TxnAnswer):
+        return pack(body)
+    holds, responses = body
+    parts = [b"\x92\xc3" if holds else b"\x92\xc2", array_head(len(responses))]
+    for op, inner in responses:
         parts.append(_HEAD_IN_TXN[op])
-        if body is NOTHING_TO_TELL:
-            parts.append(_NOTHING_TO_TELL)
-        else:
-            parts.append(_packed_txn(body) if isinstance(body, m.TxnAnswer) else pack(body))
+        parts.append(_packed(inner))
     return b"".join(parts)
 
 
